@@ -1,0 +1,139 @@
+"""Descriptors of feature maps and their inner products: what aggregations return and similarities compare.
+
+A descriptor is a vector [B, n], a kernel [B, n, n], a kernel held as its `Factor` where that costs less, or
+channel `Maps` for the aggregations that compare channels pair by pair.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from atlab.errors import AtlabError
+
+
+class Factor(NamedTuple):
+    """The kernel x xᵀ [B, n, n], held as its factor x [B, n, m] because m is much smaller than n."""
+
+    x: Tensor
+
+
+class Maps(NamedTuple):
+    """Channel maps x [B, C, N] to be compared pair by pair: all pairs, or one random partner a channel."""
+
+    x: Tensor
+    every_pair: bool
+
+
+Descriptor = Tensor | Factor | Maps
+
+
+def flat(features: Tensor) -> Tensor:
+    """Feature maps [B, C, ...] as [B, C, N] in float32 (float64 stays), without a copy where strides allow.
+
+    >>> flat(torch.zeros(13, 64, 126, 129)).shape
+    torch.Size([13, 64, 16254])
+    """
+    if features.ndim < 2:
+        raise AtlabError(f"feature maps must be [B, C, ...], found shape {tuple(features.shape)}")
+    features = features if features.dtype == torch.float64 else features.float()
+    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+        return features.permute(0, 2, 3, 1).flatten(1, 2).mT
+    return features.flatten(2) if features.ndim > 2 else features.unsqueeze(2)
+
+
+class _SelfProduct(torch.autograd.Function):
+    """x xᵀ with one matrix product in the backward pass; autograd's own rule takes two."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return (gradient + gradient.mT) @ x
+
+
+def self_product(x: Tensor) -> Tensor:
+    """x xᵀ: [B, n, m] -> [B, n, n]."""
+    return _SelfProduct.apply(x)
+
+
+def inner_products(s: Descriptor, t: Descriptor) -> tuple[Tensor, Tensor, Tensor]:
+    """<s, t>, <s, s>, <t, t>: [B] for vectors and kernels, [B, C, C] or [B, C] for channel maps."""
+    if isinstance(s, Maps):
+        if s.every_pair:
+            return s.x @ t.x.mT, s.x.square().sum(2)[:, :, None], t.x.square().sum(2)[:, None, :]
+        partner = torch.randint(t.x.shape[1], (s.x.shape[1],), device=t.x.device)
+        other = t.x[:, partner]
+        return (s.x * other).sum(2), s.x.square().sum(2), other.square().sum(2)
+    return _inner(s, t), _inner(s, s), _inner(t, t)
+
+
+def _inner(a: Tensor | Factor, b: Tensor | Factor) -> Tensor:
+    if isinstance(a, Factor) and isinstance(b, Factor):
+        product = self_product(a.x.mT) if a is b else a.x.mT @ b.x
+        return product.square().flatten(1).sum(1)
+    if isinstance(b, Factor):
+        a, b = b, a
+    if isinstance(a, Factor):
+        return (a.x * (b @ a.x)).flatten(1).sum(1)  # tr(xᵀ K x)
+    return (a * b).flatten(1).sum(1)
+
+
+def unit_scale(d: Descriptor) -> Descriptor:
+    """Each clip divided by its largest entry, so that squares neither overflow nor vanish.
+
+    The scale is taken as a constant: a scale-invariant function has the same gradient either way.
+    """
+    if not isinstance(d, Tensor):
+        return d._replace(x=unit_scale(d.x))
+    largest = d.detach().abs().flatten(1).amax(1)
+    return d / positive(largest).reshape(-1, *[1] * (d.ndim - 1))
+
+
+def centre(d: Descriptor) -> Descriptor:
+    """Kernels centred over their examples on both sides, vectors and maps to zero mean."""
+    if isinstance(d, Factor):
+        return Factor(d.x - d.x.mean(1, keepdim=True))
+    if isinstance(d, Maps):
+        return d._replace(x=d.x - d.x.mean(2, keepdim=True))
+    if is_kernel(d):
+        rows, columns = d.mean(2, keepdim=True), d.mean(1, keepdim=True)
+        return d - rows - columns + rows.mean(1, keepdim=True)
+    return d - d.mean(1, keepdim=True)
+
+
+def u_centre(kernel: Tensor) -> Tensor:
+    """[n, n] -> the same with zero diagonal and zero row sums (Székely & Rizzo 2014, definition 2)."""
+    n = len(kernel)
+    kernel = kernel - torch.diag_embed(kernel.diagonal())
+    rows = kernel.sum(1)
+    centred = kernel - (rows[:, None] + rows[None, :]) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
+    return centred - torch.diag_embed(centred.diagonal())
+
+
+def is_kernel(d: Descriptor) -> bool:
+    """Whether d stands for a kernel [B, n, n]."""
+    return isinstance(d, Factor) or (isinstance(d, Tensor) and d.ndim == 3 and d.shape[1] == d.shape[2])
+
+
+def positive(x: Tensor) -> Tensor:
+    """x where positive, else 1: a denominator for a numerator that is 0 there, with finite gradients."""
+    return torch.where(x > 0, x, torch.ones_like(x))
+
+
+def per_clip(values: Tensor) -> Tensor:
+    """[B, ...] -> [B], the mean over channel pairs."""
+    return values.flatten(1).mean(1) if values.ndim > 1 else values
+
+
+def size(d: Descriptor) -> int:
+    """Number of entries that a mean squared error averages over."""
+    if isinstance(d, Maps):
+        return d.x.shape[2]
+    return d.x.shape[1] ** 2 if isinstance(d, Factor) else d[0].numel()
