@@ -55,7 +55,7 @@ class AntiTransferLoss:
         beta: float | Sequence[float] = 1.0,
         published: bool = False,
     ) -> None:
-        self.teachers = [teacher] if isinstance(teacher, Teacher | CachedTeacher) else list(teacher)
+        self.teachers = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
         if not all(isinstance(t, Teacher | CachedTeacher) for t in self.teachers):
             found = ", ".join(type(t).__name__ for t in self.teachers)
             raise AtlabError(f"teacher must be atlab.Teacher(model, layers) or CachedTeacher, or several; found {found}")

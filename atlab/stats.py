@@ -1,0 +1,87 @@
+"""Intervals that say what varies: over seeds, over paired seeds, over test clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from atlab.errors import AtlabError
+
+
+class Interval(NamedTuple):
+    """A mean with its confidence interval; `n` is the number of units (seeds or clips) that vary."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def percent(self) -> str:
+        """In percent, or percentage points of a difference.
+
+        >>> Interval(0.123, -0.01, 0.25, 5).percent()
+        '+12.3 [-1.0, +25.0]'
+        """
+        return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and Student t interval of independent repetitions (seeds).
+
+    Raises AtlabError for fewer than two values: one run has no interval.
+
+    >>> mean_interval([0.5, 0.6, 0.7]).n
+    3
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        raise AtlabError(f"an interval over seeds needs at least 2 of them, found {len(values)}")
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    half = float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
+    return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values))
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean of a - b over pairs (same seed, same split), with a t interval of the differences.
+
+    >>> paired_difference([0.7, 0.8, 0.9], [0.6, 0.7, 0.8]).mean.__round__(6)
+    0.1
+    """
+    if len(a) != len(b):
+        raise AtlabError(f"pairs need one value of each side, found {len(a)} and {len(b)}")
+    return mean_interval(np.asarray(a, float) - np.asarray(b, float), level)
+
+
+def clip_bootstrap(correct_a: Sequence[bool], correct_b: Sequence[bool], level: float = 0.95, seed: int = 0) -> Interval:
+    """Difference in accuracy of two models on the same clips, with a percentile bootstrap interval over clips.
+
+    Says how the difference would vary with other test clips, not with other seeds; 10,000 resamples. Only the
+    clips on which the models disagree vary, so their counts are drawn directly (multinomial).
+
+    >>> clip_bootstrap([True] * 60 + [False] * 40, [True] * 40 + [False] * 60).mean
+    0.2
+    """
+    a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
+    if a.shape != b.shape or not len(a):
+        raise AtlabError(f"the same clips on both sides, found {a.shape} and {b.shape}")
+    n = len(a)
+    only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+    draws = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], 10_000)
+    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval((only_a - only_b) / n, float(low), float(high), n)
+
+
+def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") -> str:
+    """One sentence on a paired difference in accuracy, computed from its interval.
+
+    >>> verdict("AT", "the baseline", Interval(0.02, -0.03, 0.07, 3))
+    'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown.'
+    """
+    points = f"{name} is {abs(100 * difference.mean):.1f} points {'above' if difference.mean >= 0 else 'below'} {other}"
+    interval = f"the 95 % interval [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] over {difference.n} {unit}"
+    if difference.low > 0 or difference.high < 0:
+        return f"{points}, and {interval} excludes zero."
+    return f"{points}, but {interval} includes zero: no difference is shown."
