@@ -82,7 +82,7 @@ class SoundFont:
 
     >>> font = SoundFont(general_midi_path())
     >>> font.presets[0, 73]
-    'Flute'
+    'Flute TB'
     >>> font.note(73, key=69, velocity=100, seconds=0.5).shape
     (8000,)
     """
@@ -144,6 +144,19 @@ class SoundFont:
             delay=seconds(DELAY), attack=seconds(ATTACK), hold=seconds(HOLD), decay=seconds(DECAY),
             sustain=min(max(total(SUSTAIN), 0), 1440) / 10, release=seconds(RELEASE))
 
+    def regions(self, program: int, key: int, velocity: int, bank: int = 0) -> list[Region]:
+        """The regions that a key sounds; none where the sound font has a gap (its alto sax lacks key 64).
+
+        Raises AtlabError for a program that the sound font lacks.
+
+        >>> len(general_midi().regions(73, 69, 100)), len(general_midi().regions(65, 64, 100))
+        (1, 0)
+        """
+        if (bank, program) not in self._regions:
+            raise AtlabError(f"{self.path.name} has no program {program} in bank {bank}; "
+                             f"it has {len(self.presets)} presets, e.g. {list(self.presets)[:3]}")
+        return [region for region in self._regions[bank, program] if region.plays(key, velocity)]
+
     def note(self, program: int, key: int, velocity: int, *, seconds: float = 1.0, held: float | None = None,
              sample_rate: int = 16000, cents: np.ndarray | None = None, bank: int = 0) -> np.ndarray:
         """One dry note: float32 [round(seconds * sample_rate)], about -1..1, silent where no region plays.
@@ -152,9 +165,6 @@ class SoundFont:
         (default 80 %); cents is a detuning of shape [samples] that may vary within the note. Raises AtlabError
         for a program that the sound font lacks.
         """
-        if (bank, program) not in self._regions:
-            raise AtlabError(f"{self.path.name} has no program {program} in bank {bank}; "
-                             f"it has {len(self.presets)} presets, e.g. {list(self.presets)[:3]}")
         from scipy.signal import resample_poly
 
         samples = round(seconds * sample_rate)
@@ -162,13 +172,12 @@ class SoundFont:
         time = np.arange(samples * OVERSAMPLING) / rate
         detune = 0.0 if cents is None else np.interp(time, np.arange(samples) / sample_rate, cents)
         sound = np.zeros(len(time))
-        for region in self._regions[bank, program]:
-            if region.plays(key, velocity):
-                pitch = (key - region.root) * region.cents_per_key + region.cents + detune
-                step = np.broadcast_to(region.sample_rate / rate * 2.0 ** (pitch / 1200), time.shape)
-                tone = _read(self._samples[region.start:region.end], np.cumsum(step) - step[0], region.loop)
-                tone = _low_pass(tone, region.cutoff_cents - 2400 * (127 - velocity) / 128, rate)
-                sound += tone * _envelope(region, time, 0.8 * seconds if held is None else held)
+        for region in self.regions(program, key, velocity, bank):
+            pitch = (key - region.root) * region.cents_per_key + region.cents + detune
+            step = np.broadcast_to(region.sample_rate / rate * 2.0 ** (pitch / 1200), time.shape)
+            tone = _read(self._samples[region.start:region.end], np.cumsum(step) - step[0], region.loop)
+            tone = _low_pass(tone, region.cutoff_cents - 2400 * (127 - velocity) / 128, rate)
+            sound += tone * _envelope(region, time, 0.8 * seconds if held is None else held)
         sound *= (velocity / 127) ** 2
         return resample_poly(sound, 1, OVERSAMPLING)[:samples].astype(np.float32)
 
