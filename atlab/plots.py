@@ -1,0 +1,123 @@
+"""Figures as pure functions of data: each returns a plain `plotly.graph_objects.Figure`.
+
+Colours are Okabe and Ito's (safe for colour-blind readers) and, for maps, cividis. Axes carry names and units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from atlab.stats import mean_interval
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": {"l": 60, "r": 20, "t": 50, "b": 50}}
+NAMES = {"baseline": "baseline", "wi": "WI", "at": "AT"}
+
+
+def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> go.Figure:
+    """Target loss and anti-transfer loss apart, over epochs (paper fig. 7): {name: history} -> Figure.
+
+    Training is solid, validation dashed; the anti-transfer panel appears if any history has it.
+    """
+    has_at = any("train_at" in h for h in histories.values())
+    figure = make_subplots(1, 2 if has_at else 1, subplot_titles=["cross-entropy", "anti-transfer loss"][: 1 + has_at])
+    for colour, (name, history) in zip(_cycle(), histories.items(), strict=False):
+        for column, what in enumerate(["loss", "at"], start=1):
+            for part, dash in (("train", "solid"), ("validation", "dash")):
+                key = f"{part}_{what}"
+                if key in history:
+                    label = f"{name}, {part}"
+                    line = go.Scatter(x=history["epoch"], y=history[key], name=label, legendgroup=label, showlegend=column == 1,
+                                      line={"color": colour, "dash": dash})  # fmt: skip
+                    figure.add_trace(line, row=1, col=column)
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="loss (nats)", row=1, col=1)
+    if has_at:
+        figure.update_yaxes(title_text="similarity x beta", row=1, col=2)
+    return figure.update_layout(title=title, height=380, width=900, **LAYOUT)
+
+
+def accuracy_by_strategy(table: pd.DataFrame, columns: Sequence[str] = ("train_accuracy", "test_accuracy"), title: str = "") -> go.Figure:
+    """Seeds as points, mean and 95 % t interval as bars: rows of `strategy`, `seed` and accuracies -> Figure."""
+    figure = make_subplots(1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True)
+    strategies = list(dict.fromkeys(table["strategy"]))
+    for column, key in enumerate(columns, start=1):
+        for colour, strategy in zip(_cycle(), strategies, strict=False):
+            values = table.loc[table["strategy"] == strategy, key].to_numpy()
+            name = NAMES.get(strategy, strategy)
+            figure.add_trace(go.Scatter(x=[name] * len(values), y=values, mode="markers", showlegend=False,
+                                        marker={"color": colour, "opacity": 0.5, "size": 8}, name=f"{name}, seeds"), row=1, col=column)  # fmt: skip
+            if len(values) > 1:
+                interval = mean_interval(values)
+                error = {"type": "data", "array": [interval.high - interval.mean]}
+                figure.add_trace(go.Scatter(x=[name], y=[interval.mean], error_y=error, mode="markers", showlegend=False,
+                                            marker={"color": colour, "symbol": "diamond", "size": 12}, name=f"{name}, mean"), row=1, col=column)  # fmt: skip
+    figure.update_yaxes(range=[0, 1.02], title_text="accuracy", col=1)
+    return figure.update_layout(title=title, height=400, width=800, **LAYOUT)
+
+
+def confusion_matrix(codes: np.ndarray, predictions: np.ndarray, classes: Sequence[str], title: str = "") -> go.Figure:
+    """Share of each true class that was given each label: class numbers [N], [N] -> Figure."""
+    counts = np.zeros((len(classes), len(classes)))
+    np.add.at(counts, (codes, predictions), 1)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    labels = [str(c) for c in classes]
+    heat = go.Heatmap(z=share, x=labels, y=labels, colorscale="Cividis", zmin=0, zmax=1, colorbar={"title": "share"},
+                      text=counts.astype(int), texttemplate="%{text}")  # fmt: skip
+    figure = go.Figure(heat).update_layout(title=title, height=480, width=560, **LAYOUT)
+    return figure.update_xaxes(title_text="predicted").update_yaxes(title_text="true", autorange="reversed")
+
+
+def spectrogram(magnitude: np.ndarray, times: np.ndarray, frequencies: np.ndarray, title: str = "") -> go.Figure:
+    """Magnitude in dB below its maximum: [time, frequency], seconds, Hz -> Figure."""
+    return spectrograms({"": magnitude}, times, frequencies, title)
+
+
+def spectrograms(panels: Mapping[str, np.ndarray], times: np.ndarray, frequencies: np.ndarray, title: str = "") -> go.Figure:
+    """Several spectrograms side by side on one dB scale: {name: [time, frequency]} -> Figure."""
+    figure = _panels(panels, title)
+    for column, magnitude in enumerate(panels.values(), start=1):
+        figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=column == 1), row=1, col=column)
+    return figure
+
+
+def activation_maps(
+    magnitude: np.ndarray, maps: Mapping[str, np.ndarray], times: np.ndarray, frequencies: np.ndarray, title: str = ""
+) -> go.Figure:
+    """Class activation maps over the spectrogram of their clip (paper fig. 5): {model: [time, frequency] in [0, 1]}."""
+    figure = _panels({"spectrogram": magnitude, **maps}, title)
+    figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=False), row=1, col=1)
+    for column, heat in enumerate(maps.values(), start=2):
+        figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=False, colours="Greys_r"), row=1, col=column)
+        figure.add_trace(go.Heatmap(z=heat.T, x=times, y=frequencies, colorscale="Inferno", zmin=0, zmax=1, opacity=0.6,
+                                    showscale=column == 2, colorbar={"title": "relevance"}), row=1, col=column)  # fmt: skip
+    return figure
+
+
+def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
+    """Number of clips for each pair of values of two factors: a DataFrame of counts -> Figure."""
+    heat = go.Heatmap(z=counts.to_numpy(), x=[str(c) for c in counts.columns], y=[str(r) for r in counts.index],
+                      colorscale="Cividis", colorbar={"title": "clips"})  # fmt: skip
+    figure = go.Figure(heat).update_layout(title=title, height=420, width=760, **LAYOUT)
+    return figure.update_xaxes(title_text=counts.columns.name).update_yaxes(title_text=counts.index.name)
+
+
+def _spectrogram_trace(magnitude, times, frequencies, showscale: bool, colours: str = "Cividis") -> go.Heatmap:
+    decibel = 20 * np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-12), 1e-4))
+    return go.Heatmap(z=decibel.T, x=times, y=frequencies, colorscale=colours, zmin=-80, zmax=0, showscale=showscale,
+                      colorbar={"title": "dB"})  # fmt: skip
+
+
+def _panels(panels: Mapping[str, object], title: str) -> go.Figure:
+    figure = make_subplots(1, len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.02)
+    figure.update_xaxes(title_text="time (s)").update_yaxes(title_text="frequency (Hz)", col=1)
+    return figure.update_layout(title=title, height=340, width=max(480, 260 * len(panels)), **LAYOUT)
+
+
+def _cycle() -> list[str]:
+    return COLOURS * 4

@@ -1,0 +1,118 @@
+"""The steps of the quickstart notebook: examples, captions, findings in words, maps of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from atlab import stats
+from atlab.plots import NAMES
+from atlab.stats import Interval
+
+
+class Findings(NamedTuple):
+    """Paired differences in test accuracy, and the sentences they lead to (Markdown)."""
+
+    differences: dict[str, Interval]
+    text: str
+
+
+def examples(fs, target: str, orthogonal: str, count: int = 3) -> list[int]:
+    """Rows of one target class under different orthogonal values, to be heard side by side."""
+    same = fs.factors[fs.factors[target] == fs.classes(target)[0]]
+    return [int(row) for row in same.drop_duplicates(orthogonal).index[:count]]
+
+
+def caption(fs, row: int) -> str:
+    """The clip's factors in one line."""
+    clip = fs.factors.iloc[row]
+    return ", ".join(f"{name} **{clip[name]}**" for name in fs.factor_names)
+
+
+def waveform(fs, row: int) -> np.ndarray:
+    """The clip as float32 in [-1, 1], [T]."""
+    return fs.read([row])[0].astype(np.float32) / 32768
+
+
+def spectrogram_panels(fs, rows: Sequence[int], factors: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Arguments of `plots.spectrograms`: {caption: [time, frequency]}, seconds, Hz."""
+    magnitudes, times, frequencies = _spectrograms(fs, rows)
+    names = [", ".join(str(fs.factors.iloc[row][f]) for f in factors) for row in rows]
+    return dict(zip(names, magnitudes, strict=True)), times, frequencies
+
+
+def grid(settings, strategies: Sequence[str], seeds: int) -> list:
+    """The same settings for each strategy and seed."""
+    return [replace(settings, strategy=strategy, seed=seed) for seed in range(seeds) for strategy in strategies]
+
+
+def run_of(table: pd.DataFrame, strategy: str, seed: int):
+    """The run of one strategy and seed in a table of runs."""
+    from atlab import runs
+
+    chosen = table[(table["strategy"] == strategy) & (table["seed"] == seed)].iloc[0]
+    return runs.Run.open(chosen["run"])
+
+
+def teacher_sentence(run, factor: str) -> str:
+    """How well the network of the orthogonal factor does on clips that it was not trained on."""
+    result = run.result()
+    return f"The {factor} network names the right {factor} on {100 * result['test_accuracy']:.1f} % of {result['test_clips']} unseen clips."
+
+
+def findings(table: pd.DataFrame, target: str, orthogonal: str) -> Findings:
+    """AT against baseline and WI, paired by seed, in words computed from the runs' table."""
+    accuracy = table.pivot(index="seed", columns="strategy", values="test_accuracy")
+    train = table.groupby("strategy")["train_accuracy"].mean()
+    lines = [
+        f"Baseline: {100 * train['baseline']:.1f} % of training clips and {100 * accuracy['baseline'].mean():.1f} % of test clips "
+        f"right: the gap of {100 * (train['baseline'] - accuracy['baseline'].mean()):.1f} points is what {orthogonal} and little data cost {target}."
+    ]
+    differences = {}
+    for other, name in (("baseline", "the baseline"), ("wi", "WI")):
+        differences[other] = stats.paired_difference(accuracy["at"], accuracy[other])
+        lines.append(stats.verdict("AT", name, differences[other]))
+    lines.append(
+        f"Accuracy of the single runs moves by {100 * accuracy.std().mean():.1f} points (standard deviation over seeds, mean of the strategies)."
+    )
+    return Findings(differences, "\n\n".join(lines))
+
+
+def test_predictions(run) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Arguments of `plots.confusion_matrix`: true class numbers, predicted ones, class names."""
+    from atlab import models
+
+    table = pd.read_parquet(run.path / "predictions.parquet")
+    return table["code"].to_numpy(), table["prediction"].to_numpy(), models.load(run.model_path).card["classes"]
+
+
+def activation_maps(fs, row: int, runs: Mapping[str, object], layer: str = "conv13"):
+    """Arguments of `plots.activation_maps` for one clip and several runs, each for the class it predicts."""
+    import torch
+
+    from atlab import models
+    from atlab.data import frontend
+    from atlab.gradcam import class_activation_map
+
+    magnitudes, times, frequencies = _spectrograms(fs, [row])
+    x = frontend(fs)(torch.from_numpy(fs.read([row])))
+    maps = {}
+    for name, run in runs.items():
+        model = models.load(run.model_path)
+        with torch.no_grad():
+            predicted = model.card["classes"][int(model(x).argmax())]
+        maps[f"{NAMES.get(name, name)}: {predicted}"] = class_activation_map(model, x, layer)[0]
+    return magnitudes[0], maps, times, frequencies
+
+
+def _spectrograms(fs, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    import torch
+
+    from atlab.data import Spectrogram
+
+    front, waves = Spectrogram(sample_rate=fs.sample_rate), torch.from_numpy(fs.read(list(rows)))
+    return front(waves)[:, 0].numpy(), front.times(waves.shape[1]), front.frequencies
