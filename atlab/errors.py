@@ -17,7 +17,8 @@ def unknown(kind: str, found: object, allowed: Iterable[object]) -> AtlabError:
     "unknown layer 'conv15'; nearest: 'conv5', 'conv1'; allowed: conv1, conv5, fc1"
     """
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(found), names, n=3, cutoff=0.5)
+    lower = {name.lower(): name for name in names}
+    near = [lower[name] for name in difflib.get_close_matches(str(found).lower(), lower, n=3, cutoff=0.5)]
     nearest = f"; nearest: {', '.join(map(repr, near))}" if near else ""
     shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
     return AtlabError(f"unknown {kind} {str(found)!r}{nearest}; allowed: {shown or 'nothing'}")
