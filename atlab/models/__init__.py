@@ -1,6 +1,15 @@
-"""Networks by name, and their files."""
+"""Networks with named layers, and their files: safetensors with a model card, never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
 
 from atlab.models.io import copy_weights, load, save, weights_hash
 from atlab.models.vgg import VGG16, vgg16
 
-__all__ = ["VGG16", "copy_weights", "load", "save", "vgg16", "weights_hash"]
+# What a model card's "architecture" may name; each is called with the card's "arguments".
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vgg16": vgg16}
+
+__all__ = ["ARCHITECTURES", "VGG16", "copy_weights", "load", "save", "vgg16", "weights_hash"]

@@ -1,147 +1,200 @@
-"""Model files: safetensors with their model card; no pickle is ever read."""
+"""Model files: safetensors whose metadata hold a model card, with a readable copy of the card beside them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import safetensors
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from atlab import __version__
 from atlab.errors import AtlabError, unknown
 from atlab.files import write_atomic
-from atlab.models.vgg import VGG16, vgg16
 
 FORMAT = "atlab-model-1"
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vgg16": vgg16}
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+SHOWN = 20
 
 
 def save(model: nn.Module, path: str | Path, **card: object) -> Path:
-    """Write `model.safetensors` and, beside it, the model card `model.json`: -> path.
+    """Write a model and its card: `path` (.safetensors) and a readable copy of the card beside it (.json).
 
-    The card (architecture, its arguments, and what is passed, e.g. classes, task) is also inside the weights'
-    file, which is written in one rename: killed while saving, the old file or the new one is there, whole.
-    Raises AtlabError for a model whose class is not one of atlab's, or a card that is not JSON.
+    The card holds architecture, arguments, weights hash, atlab's version and whatever is passed: classes, task,
+    data hash, anything that JSON can hold. It is stored inside the model file; a process killed at any moment
+    leaves the old file or the new one whole, and the copy is absent or that of the file.
 
-    >>> import tempfile
-    >>> path = save(vgg16(3, width=1 / 16), tempfile.mkdtemp() + "/model.safetensors", classes=["a", "b", "c"])
+    Raises:
+        AtlabError: a path that does not end in .safetensors; a model without `architecture` and `arguments`;
+            a card entry that is reserved or that JSON cannot hold.
+
+    >>> import atlab, tempfile
+    >>> net = atlab.models.vgg16(num_classes=2, width=1 / 64)
+    >>> path = save(net, tempfile.mkdtemp() + "/model.safetensors", classes=["no", "yes"], task="answer")
     >>> load(path).card["classes"]
-    ['a', 'b', 'c']
+    ['no', 'yes']
     """
     path = Path(path)
-    card = {"format": FORMAT, **_describe(model), **card, "weights_hash": weights_hash(model)}
-    try:
-        text = json.dumps(card, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AtlabError(f"the model card must be JSON (strings, numbers, lists): {error}") from None
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomic(path, to_bytes(state, metadata={"card": text}))
-    write_atomic(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    if path.suffix != ".safetensors":
+        raise AtlabError(f"a model file's name ends in .safetensors, found {path.name!r}")
+    if not hasattr(model, "architecture") or not hasattr(model, "arguments"):
+        raise AtlabError(f"{type(model).__name__} cannot be saved: only networks of atlab.models know how to be built again")
+    text = _card_text(model, card)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    data = safetensors.torch.save(tensors, metadata={"atlab": text})
+    # The copy goes first and comes back last, so that it never describes another file than its neighbour.
+    path.with_suffix(".json").unlink(missing_ok=True)
+    write_atomic(path, data)
+    write_atomic(path.with_suffix(".json"), json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def load(path: str | Path) -> nn.Module:
-    """The model of a file that `save` wrote, in evaluation mode on the CPU, with its `card`.
+    """The model of a file that `save` wrote, in evaluation mode on the CPU, its card in `.card`.
 
-    Raises AtlabError for a missing file, a pickle, a truncated or foreign file, an unknown architecture, and
-    for tensors that are missing, unexpected or of another shape (all of them listed).
+    Raises:
+        AtlabError: no such file; a pickle (they can run code); a truncated or foreign file; an architecture
+            that atlab does not have; missing, unexpected or mis-shaped tensors, listed.
+
+    >>> import atlab, tempfile
+    >>> path = save(atlab.models.vgg16(num_classes=2, width=1 / 64), tempfile.mkdtemp() + "/model.safetensors")
+    >>> type(load(path)).__name__, load(path).card["arguments"]["width"]
+    ('VGG16', 0.015625)
     """
+    from atlab.models import ARCHITECTURES
+
     path = Path(path)
+    if not path.is_file():
+        raise AtlabError(f"no model file at {str(path)!r}")
     _refuse_pickle(path)
+    card, tensors = _read(path)
+    if card.get("architecture") not in ARCHITECTURES:
+        raise unknown(f"architecture in {path.name}:", card.get("architecture"), ARCHITECTURES)
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("card")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise AtlabError(f"{path} is not a readable safetensors file (truncated, or of another kind): {error}") from None
-    try:
-        card = json.loads(text or "{}")
-    except json.JSONDecodeError:
-        card = {}
-    if card.get("format") != FORMAT:
-        raise AtlabError(f"{path} holds tensors but no atlab model card (format {FORMAT!r}): it was written by another program")
-    if card["architecture"] not in ARCHITECTURES:
-        raise unknown(f"architecture in {path}:", card["architecture"], ARCHITECTURES)
-    model = ARCHITECTURES[card["architecture"]](**card["arguments"])
-    _check(state, model.state_dict(), f"{path} does not fit {card['architecture']} {card['arguments']}")
-    model.load_state_dict(state)
+        with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced at once
+            model = ARCHITECTURES[card["architecture"]](**card["arguments"])
+    except (TypeError, KeyError) as error:
+        raise AtlabError(f"{path}: the model card's arguments do not fit {card['architecture']}: {error}") from None
+    _require_equal_tensors(f"{path} does not fit {card['architecture']}", tensors, model.state_dict())
+    model.load_state_dict(tensors, assign=True)
     model.card = card
     return model.eval()
 
 
-def copy_weights(source: nn.Module, target: nn.Module, prefix: str) -> list[str]:
-    """Copy every tensor whose name starts with `prefix` from source to target: -> their names.
-
-    Raises AtlabError, and copies nothing, if a tensor is missing, unexpected or of another shape on either side,
-    or if there is none: weights that silently stay random are how a published experiment went wrong.
-
-    >>> len(copy_weights(vgg16(3, width=1 / 16), vgg16(5, width=1 / 16), "features."))
-    26
-    """
-    ours, theirs = (
-        {name: value for name, value in model.state_dict().items() if name.startswith(prefix)} for model in (target, source)
-    )
-    if not ours:
-        raise AtlabError(f"no tensor of the target network starts with {prefix!r}; its tensors: {', '.join(list(target.state_dict())[:8])} ...")
-    _check(theirs, ours, f"weights under {prefix!r} cannot be copied")
-    with torch.no_grad():
-        for name, value in ours.items():
-            value.copy_(theirs[name])
-    return list(ours)
-
-
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 (first 16 hexadecimal digits) of all tensors, their names, shapes and types.
+    """Hexadecimal SHA-256 of all parameters and buffers: names, dtypes, shapes, values; not of device or layout.
 
-    >>> torch.manual_seed(0) and weights_hash(vgg16(2, width=1 / 16)) == weights_hash(vgg16(2, width=1 / 16))
-    False
+    >>> import atlab
+    >>> net = atlab.models.vgg16(num_classes=2, width=1 / 64)
+    >>> weights_hash(net) == weights_hash(net.to(memory_format=torch.channels_last))
+    True
     """
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
-def _describe(model: nn.Module) -> dict:
-    if not isinstance(model, VGG16):
-        raise AtlabError(
-            f"models.save knows atlab's architectures ({', '.join(ARCHITECTURES)}), found {type(model).__name__}; "
-            "save others with safetensors.torch.save_model"
-        )
-    first, dropout = model.features[0], model.classifier[2].p
-    arguments = {"num_classes": model.classifier[6].out_features, "width": model.width, "in_channels": first.in_channels, "dropout": dropout}
-    return {"architecture": "vgg16", "arguments": arguments}
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module, prefix: str = "features.") -> list[str]:
+    """Copy every parameter and buffer whose name starts with `prefix` from source to target: -> their names.
+
+    Raises:
+        AtlabError: nothing has the prefix, or a tensor under it is missing from the source, unexpected there or
+            mis-shaped; all are listed and nothing is copied.
+
+    >>> import atlab
+    >>> a, b = (atlab.models.vgg16(num_classes=n, width=1 / 64) for n in (2, 5))
+    >>> len(copy_weights(a, b)), bool((a.features[0].weight == b.features[0].weight).all())
+    (26, True)
+    """
+    found, wanted = ({n: t for n, t in m.state_dict().items() if n.startswith(prefix)} for m in (source, target))
+    if not wanted:
+        first = dict.fromkeys(name.split(".")[0] + "." for name in target.state_dict())
+        raise unknown("prefix of parameter names", prefix, first)
+    _require_equal_tensors(f"the source's weights under {prefix!r} do not fit the target", found, wanted)
+    for name, tensor in wanted.items():
+        tensor.copy_(found[name])
+    return list(wanted)
 
 
-def _check(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -> None:
-    shaped = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    problems = {
-        "missing": [name for name in wanted if name not in found],
-        "unexpected": [name for name in found if name not in wanted],
-        "of another shape": shaped,
+def _card_text(model: nn.Module, card: dict) -> str:
+    own = {
+        "format": FORMAT,
+        "architecture": model.architecture,
+        "arguments": model.arguments,
+        "weights_hash": weights_hash(model),
+        "atlab": __version__,
     }
-    told = "; ".join(f"{kind}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}" for kind, names in problems.items() if names)
-    if told:
-        raise AtlabError(f"{what}: {told}")
+    if reserved := own.keys() & card.keys():
+        raise AtlabError(f"the model card's {', '.join(sorted(reserved))} cannot be passed: save() writes it itself")
+    for name, value in card.items():
+        try:
+            card[name] = json.loads(json.dumps(value, default=_plain, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise AtlabError(f"the model card's entry {name!r} cannot be written as JSON: {error}") from None
+    return json.dumps(own | card, ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    """numpy's numbers and arrays as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _refuse_pickle(path: Path) -> None:
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.safetensors"))[:5] if path.parent.is_dir() else []
-        raise AtlabError(f"no model file {path}" + (f"; in that folder: {', '.join(near)}" if near else ""))
     with open(path, "rb") as file:
-        magic = file.read(4)
-    if path.suffix in (".pt", ".pth", ".pkl", ".bin") or magic[:2] == b"PK" or magic[:1] == b"\x80":
+        start = file.read(4)
+    # Protocols 2 to 5 start with 0x80 and their number; PyTorch's newer files are zip archives of pickles.
+    if path.suffix in PICKLES or start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
         raise AtlabError(
-            f"{path} looks like a pickle, which can run code when it is read: atlab opens safetensors only; if you trust it, "
-            "convert it with torch.load(..., weights_only=True) and safetensors.torch.save_file in a script of your own"
+            f"{path} is a pickle (PyTorch's .pt and .pth are), and opening a pickle can run any code it holds, so atlab does not. "
+            "If you trust it, read its state dict with PyTorch yourself (weights_only=True), put it into a network with "
+            "load_state_dict and write that with atlab.models.save(network, 'model.safetensors')"
         )
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise AtlabError(f"{path} is truncated or not a safetensors file: {error}") from None
+    try:
+        card = json.loads(metadata["atlab"])
+        known = card["format"] == FORMAT
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise AtlabError(f"{path} holds no model card: it was not written by atlab.models.save") from None
+    if not known:
+        raise AtlabError(f"{path} has format {card['format']!r}; this version of atlab reads {FORMAT!r}")
+    return card, tensors
+
+
+def _require_equal_tensors(problem: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """AtlabError listing the tensors that are missing, unexpected or of another shape."""
+    shapes = [
+        f"{name} {list(found[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    lists = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "mis-shaped": shapes,
+    }
+    if any(lists.values()):
+        parts = [f"{kind}: {_shown(names)}" for kind, names in lists.items() if names]
+        raise AtlabError(f"{problem}; {'; '.join(parts)}")
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

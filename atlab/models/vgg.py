@@ -1,75 +1,134 @@
-"""VGG16 as the papers use it: torchvision's layers, any number of input channels, any width."""
+"""VGG16 for spectrograms: torchvision's network with any number of input channels, a width and named layers."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-from torchvision.models.vgg import VGG, cfgs, make_layers
+from torchvision.models import VGG
 
 from atlab.errors import AtlabError
 
+# Channels of the 13 convolutions (Simonyan & Zisserman 2015, configuration D) with the poolings between them.
+LAYOUT = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
+POOLED = 7 * 7
+SMALLEST = 32
+
 
 class VGG16(VGG):
-    """torchvision's VGG16 with scaled channels, normalised input and named convolutions.
+    """torchvision's VGG16 with scaled channels and the input's mean and standard deviation as buffers.
 
-    `tap_points` maps `convN` (N = 1..13) to the non-linearity after the N-th convolution and `convN.pre` to the
-    convolution itself. The scalars `input_mean` and `input_std` belong to the model: each network sees the
-    input in its own normalisation. Parameter names are torchvision's.
+    Attributes:
+        tap_points: layer name -> module path, for `atlab.Taps`: "conv1".."conv13" are the activations after the
+            non-linearity and before pooling, "conv1.pre".."conv13.pre" the convolutions.
+        architecture, arguments: what `atlab.models.load` needs to build the network again.
+        input_mean, input_std: scalar float32 buffers; forward subtracts and divides first.
     """
 
-    def __init__(self, num_classes: int, width: float = 1.0, in_channels: int = 1, dropout: float = 0.5) -> None:
-        if not (num_classes >= 1 and width > 0 and in_channels >= 1 and 0 <= dropout < 1):
-            raise AtlabError(
-                "vgg16 needs num_classes >= 1, width > 0, in_channels >= 1, 0 <= dropout < 1; found "
-                f"num_classes={num_classes}, width={width}, in_channels={in_channels}, dropout={dropout}"
-            )
-        channels = [c if c == "M" else max(1, round(c * width)) for c in cfgs["D"]]
-        super().__init__(make_layers(channels), num_classes, init_weights=False, dropout=dropout)
-        last, hidden = channels[-2], max(1, round(4096 * width))
-        self.features[0] = nn.Conv2d(in_channels, channels[0], 3, padding=1)
-        self.classifier[0], self.classifier[3] = nn.Linear(last * 49, hidden), nn.Linear(hidden, hidden)
-        self.classifier[6] = nn.Linear(hidden, num_classes)
+    architecture = "vgg16"
+
+    def __init__(self, num_classes: int, width: float, in_channels: int, dropout: float) -> None:
+        # torchvision builds a full-width classifier; on the meta device that takes no time and no memory.
+        with torch.device("meta"):
+            super().__init__(nn.Sequential(), num_classes, init_weights=False)
+        self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
+        channels = [layer if layer == "pool" else max(1, round(layer * width)) for layer in LAYOUT]
+        self.features = _convolutions(in_channels, channels)
+        self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
+        _initialise(self)
+        self.tap_points = _tap_points(self.features)
         self.register_buffer("input_mean", torch.zeros(()))
         self.register_buffer("input_std", torch.ones(()))
-        self.width = width
-        self.tap_points = _tap_points(self.features)
-        self.apply(_initialise)
 
     def set_normalisation(self, mean: float, std: float) -> None:
-        """Scalar mean and standard deviation of the training split's input; AtlabError unless std > 0."""
-        if not std > 0:
-            raise AtlabError(f"the input's standard deviation must be above 0, found {std}: is the training input constant?")
+        """Set the mean and standard deviation (input units) of the data this network is trained on.
+
+        Raises AtlabError unless both are finite and std is positive.
+
+        >>> net = vgg16(num_classes=10, width=1 / 16)
+        >>> net.set_normalisation(0.25, 2.0)
+        >>> float(net.input_mean), float(net.input_std)
+        (0.25, 2.0)
+        """
+        mean, std = float(mean), float(std)
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            raise AtlabError(f"normalisation needs a finite mean and a positive standard deviation, found {mean} and {std}")
         self.input_mean.fill_(mean)
         self.input_std.fill_(std)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, num_classes] of inputs [B, in_channels, H, W], H and W at least 32."""
+        wanted = self.arguments["in_channels"]
+        if x.ndim != 4 or x.shape[1] != wanted or min(x.shape[2:]) < SMALLEST:
+            found = ", ".join(map(str, x.shape))
+            raise AtlabError(f"vgg16 takes [B, {wanted}, H, W] with H and W of at least {SMALLEST}, found [{found}]")
         return super().forward((x - self.input_mean) / self.input_std)
 
 
 def vgg16(num_classes: int, width: float = 1.0, in_channels: int = 1, dropout: float = 0.5) -> VGG16:
-    """VGG16 (Simonyan & Zisserman 2015; AT paper, table 1) with `width` times its channels; 1.0 is the paper's.
+    """VGG16 (Simonyan & Zisserman 2015) with torchvision's parameter names and initialisation, any input size.
 
-    Input [B, in_channels, H, W] of any size from 32 x 32, output [B, num_classes]. Weights are initialised as
-    torchvision does. Raises AtlabError for arguments outside their range.
+    Args:
+        num_classes: size of the output.
+        width: factor on all channels and hidden units (4096 x width); 1.0 is the paper's, 1/8 suits a laptop.
+        in_channels: 1 for spectrograms, 3 for colour images.
+        dropout: probability, after both hidden layers.
+
+    Raises:
+        AtlabError: an argument out of range; at the call: an input of another shape or below 32 x 32.
 
     >>> net = vgg16(num_classes=10, width=1 / 8)
-    >>> net(torch.randn(2, 1, 126, 129)).shape, net.tap_points["conv5"], net.tap_points["conv5.pre"]
-    (torch.Size([2, 10]), 'features.11', 'features.10')
+    >>> net(torch.zeros(2, 1, 126, 129)).shape
+    torch.Size([2, 10])
+    >>> net.tap_points["conv5"], net.tap_points["conv5.pre"]
+    ('features.11', 'features.10')
     """
-    return VGG16(num_classes, width, in_channels, dropout)
+    for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if isinstance(value, bool) or int(value) != value or value < 1:
+            raise AtlabError(f"{name} must be a whole number of at least 1, found {value!r}")
+    if not 0 < width <= 4:
+        raise AtlabError(f"width must be above 0 and at most 4 (1.0 is the paper's), found {width!r}")
+    if not 0 <= dropout < 1:
+        raise AtlabError(f"dropout must be at least 0 and below 1, found {dropout!r}")
+    return VGG16(int(num_classes), float(width), int(in_channels), float(dropout))
+
+
+def _convolutions(in_channels: int, channels: list[int | str]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for layer in channels:
+        if layer == "pool":
+            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+        else:
+            layers += [nn.Conv2d(in_channels, layer, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            in_channels = layer
+    return nn.Sequential(*layers)
+
+
+def _classifier(inputs: int, hidden: int, num_classes: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, num_classes),
+    )
+
+
+def _initialise(model: nn.Module) -> None:
+    """torchvision's: He normal (fan out) convolutions, normal(0, 0.01) linear layers, zero biases."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)
 
 
 def _tap_points(features: nn.Sequential) -> dict[str, str]:
     convolutions = [i for i, module in enumerate(features) if isinstance(module, nn.Conv2d)]
-    after = {f"conv{n}": f"features.{i + 1}" for n, i in enumerate(convolutions, start=1)}
-    return after | {f"conv{n}.pre": f"features.{i}" for n, i in enumerate(convolutions, start=1)}
-
-
-def _initialise(module: nn.Module) -> None:
-    """torchvision's rule for VGG: He et al. 2015 for convolutions, N(0, 0.01²) for linear layers."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, 0, 0.01)
-        nn.init.zeros_(module.bias)
+    after = {f"conv{n}": f"features.{i + 1}" for n, i in enumerate(convolutions, 1)}
+    return after | {f"conv{n}.pre": f"features.{i}" for n, i in enumerate(convolutions, 1)}
