@@ -1,0 +1,24 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lab
+
+# More for pytest on the command line, e.g. make test ARGS="-k splits"
+ARGS ?=
+# Notebooks whose every cell must run (nbval), e.g. --nbval-lax --nbval-cell-timeout=60 notebooks/tutorials
+NBVAL ?=
+
+help:
+	@echo "make demo   the quickstart: anti-transfer on embedded speech; prints where the notebook and its HTML are"
+	@echo "make test   every test, the doctests and the tutorials"
+	@echo "make lab    JupyterLab on this machine only, with the atlab kernel"
+
+install:
+	@sh scripts/install
+
+demo: install
+	@.venv/bin/atlab run notebooks/tutorials/01_quickstart.ipynb --html
+
+test: install
+	@.venv/bin/python -m pytest -n 2 tests atlab data_recipes $(NBVAL) $(ARGS)
+
+lab: install
+	@.venv/bin/jupyter lab --ip=127.0.0.1
