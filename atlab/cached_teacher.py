@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from atlab.descriptors import Descriptor, flat
 from atlab.errors import AtlabError, unknown
-from atlab.files import new_folder
+from atlab.files import locked, new_folder
 from atlab.functional import AGGREGATIONS, describe
 from atlab.teacher import Teacher
 
@@ -66,8 +66,9 @@ class CachedTeacher:
             raise AtlabError("a cached teacher cannot follow augmented inputs: use atlab.Teacher, or turn augmentation off")
         self.layers, self.aggregation, self.folder = teacher.layers, aggregation, Path(folder)
         key = _key(teacher, parts, aggregation)
-        if not self.folder.exists():
-            _build(self.folder, key, teacher, parts, aggregation, channels_last)
+        with locked(self.folder):  # runs that start together build it once
+            if not self.folder.exists():
+                _build(self.folder, key, teacher, parts, aggregation, channels_last)
         self.card = _open(self.folder, key)
         rows = np.load(self.folder / "rows.npy")
         self._position = torch.full((int(rows.max()) + 1,), -1)

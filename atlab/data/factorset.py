@@ -1,0 +1,104 @@
+"""FactorSet: inputs and every label factor of a data set, in one folder that serves many tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from atlab.errors import AtlabError, unknown
+
+FORMAT = "atlab-factorset-1"
+FILES = ("inputs.npy", "factors.parquet", "card.json")
+
+
+class FactorSet:
+    """A folder of `inputs.npy` (memory-mapped), `factors.parquet` (one row a clip) and `card.json`.
+
+    Target and orthogonal task are two columns of the same data. Open one with `FactorSet.open`; the writers are
+    `atlab.data.build` and the recipes on top of it.
+
+    Attributes:
+        factors: one row a clip; columns `id` (unique), `source` (clips cut from one recording share it),
+            `duration` (s, before padding), then the factors.
+        card: name, kind, licence, sample rate, counts, dropped clips, content hash.
+
+    >>> import atlab, tempfile
+    >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy", words=2, speakers=3, repetitions=4)
+    >>> len(fs), fs.factor_names, fs.classes("word"), fs.read([0, 5]).shape
+    (24, ['word', 'speaker'], ['word0', 'word1'], (2, 4000))
+    """
+
+    def __init__(self, path: Path, card: dict, factors: pd.DataFrame, inputs: np.ndarray) -> None:
+        self.path, self.card, self.factors, self.inputs = path, card, factors, inputs
+
+    @classmethod
+    def open(cls, path: str | Path) -> FactorSet:
+        """Open a prepared data set; AtlabError if it is missing, incomplete, truncated or of another format."""
+        path = Path(path)
+        missing = [name for name in FILES if not (path / name).is_file()]
+        if missing:
+            raise AtlabError(f"{path} is not a complete data set: {', '.join(missing)} missing; write one with `atlab data prepare`")
+        try:
+            card = json.loads((path / "card.json").read_text())
+            factors = pd.read_parquet(path / "factors.parquet")
+            inputs = np.load(path / "inputs.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise AtlabError(f"{path} cannot be read, it is truncated or of another kind: {error}") from None
+        if card.get("format") != FORMAT:
+            raise AtlabError(f"{path}/card.json has format {card.get('format')!r}, this version reads {FORMAT!r}")
+        if not len(inputs) == len(factors) == card["clips"]:
+            raise AtlabError(f"{path}: {len(inputs)} inputs, {len(factors)} rows of factors, {card['clips']} clips in the card; they must agree")
+        return cls(path, card, factors, inputs)
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+    @property
+    def kind(self) -> str:
+        """ "audio" (int16 waveforms [N, T]) or "image" (uint8 [N, C, H, W])."""
+        return self.card["kind"]
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Samples a second; None for images."""
+        return self.card["sample_rate"]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of inputs and factors: equal hashes, equal data."""
+        return self.card["content_hash"]
+
+    @property
+    def factor_names(self) -> list[str]:
+        """The columns that can be a task."""
+        return list(self.card["factors"])
+
+    def labels(self, factor: str, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Values of a factor, of all clips or of some rows; AtlabError for an unknown factor."""
+        if factor not in self.factor_names:
+            raise unknown("factor", factor, self.factor_names)
+        values = self.factors[factor].to_numpy()
+        return values if rows is None else values[rows]
+
+    def classes(self, factor: str) -> list:
+        """Sorted distinct values of a factor."""
+        return sorted(set(self.labels(factor).tolist()))
+
+    def codes(self, factor: str, classes: Sequence | None = None) -> np.ndarray:
+        """Class number of every clip, int64 [N]: the position of its value in `classes` (all, sorted, if None).
+
+        Clips of a class that is not among `classes` have -1; AtlabError if none of the values is.
+        """
+        classes = self.classes(factor) if classes is None else list(classes)
+        codes = pd.Index(classes).get_indexer(self.labels(factor)).astype(np.int64)
+        if not (codes >= 0).any():
+            raise AtlabError(f"factor {factor!r} has none of the classes {classes[:8]}; it has {self.classes(factor)[:8]}")
+        return codes
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """A copy of the inputs of some rows: int16 [n, T] or uint8 [n, C, H, W]."""
+        return np.ascontiguousarray(self.inputs[np.asarray(rows, dtype=np.int64)])

@@ -1,0 +1,167 @@
+"""Batches of network inputs: small sets live on the device, large ones are read ahead from the memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlab.data.frontend import frontend
+from atlab.errors import AtlabError
+
+RESIDENT_BYTES = 1 << 30
+AHEAD = 4
+
+
+class Batch(NamedTuple):
+    """Network input x [B, ...] float32, class numbers y [B] int64 (both on the device), row numbers index [B]."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+
+class _Source:
+    """What every source of batches shares: the order of clips, which depends on (seed, epoch) only."""
+
+    augmented = False
+    rows: Tensor
+    batch_size: int
+    shuffle: bool
+    seed: int
+
+    @property
+    def clips(self) -> int:
+        """Number of clips in an epoch."""
+        return len(self.rows)
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch; the last may be short."""
+        return -(-self.clips // self.batch_size)
+
+    def _order(self, number: int, start: int) -> list[Tensor]:
+        order = torch.arange(self.clips)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
+            order = torch.randperm(self.clips, generator=generator)
+        return list(order.split(self.batch_size))[start:]
+
+
+class Batches(_Source):
+    """Batches of some rows of a FactorSet; spectrograms are computed a batch at a time on the device.
+
+    Args:
+        fs: the data set. rows: row numbers. codes: class number of every clip of the data set, int64 [N].
+        shuffle: a new order each epoch, which depends on (seed, epoch number) only.
+
+    Raises:
+        AtlabError: no rows, a row outside the data set, a clip without a class.
+
+    >>> import atlab, tempfile
+    >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy")
+    >>> batches = Batches(fs, range(20), fs.codes("word"), batch_size=8)
+    >>> [tuple(batch.x.shape) for batch in batches.epoch(0)]
+    [(8, 1, 32, 129), (8, 1, 32, 129), (4, 1, 32, 129)]
+    """
+
+    def __init__(
+        self, fs, rows, codes: np.ndarray, *, batch_size: int = 13, device: str | torch.device = "cpu", shuffle: bool = False, seed: int = 0
+    ) -> None:
+        rows = np.asarray(rows, dtype=np.int64)
+        if not len(rows):
+            raise AtlabError("no clips in this part of the split")
+        if rows.min() < 0 or rows.max() >= len(fs):
+            raise AtlabError(f"rows must lie in 0..{len(fs) - 1}, found {rows.min()}..{rows.max()}")
+        if (np.asarray(codes)[rows] < 0).any():
+            bad = rows[np.asarray(codes)[rows] < 0][:5].tolist()
+            raise AtlabError(f"clips in rows {bad} have a class that the network does not know")
+        self.fs, self.batch_size, self.shuffle, self.seed = fs, batch_size, shuffle, seed
+        self.device = torch.device(device)
+        self.rows = torch.from_numpy(rows)
+        self._y = torch.from_numpy(np.asarray(codes, dtype=np.int64)[rows]).to(self.device)
+        self._front = frontend(fs)
+        if isinstance(self._front, torch.nn.Module):
+            self._front.to(self.device)
+        size = len(rows) * int(np.prod(fs.inputs.shape[1:])) * fs.inputs.dtype.itemsize
+        self._resident = torch.from_numpy(fs.read(rows)).to(self.device) if size <= RESIDENT_BYTES else None
+
+    @property
+    def identity(self) -> str:
+        """Hash of data, rows and front end: equal identities, equal inputs."""
+        front = f"{type(self._front).__name__} {getattr(self._front, 'n_fft', '')} {getattr(self._front, 'hop', '')}"
+        return hashlib.sha256(f"{self.fs.content_hash} {front} ".encode() + self.rows.numpy().tobytes()).hexdigest()[:16]
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on."""
+        order = self._order(number, start)
+        inputs = self._read_ahead(order) if self._resident is None else (self._resident[part.to(self.device)] for part in order)
+        for part, raw in zip(order, inputs, strict=True):
+            yield Batch(self._front(raw), self._y[part.to(self.device)], self.rows[part])
+
+    def _read_ahead(self, order: list[Tensor]) -> Iterator[Tensor]:
+        """Inputs gathered by a thread, a few batches ahead; it ends when the reader does, errors reach the reader."""
+        ready: queue.Queue = queue.Queue(AHEAD)
+        stop = threading.Event()
+
+        def put(item: object) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def gather() -> None:
+            try:
+                for part in order:
+                    raw = torch.from_numpy(self.fs.read(self.rows[part].numpy()))
+                    if not put(raw.pin_memory() if self.device.type == "cuda" else raw):
+                        return
+            except BaseException as error:  # noqa: BLE001 - handed to the reading thread
+                put(error)
+
+        thread = threading.Thread(target=gather, daemon=True)
+        thread.start()
+        try:
+            for _ in order:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item.to(self.device, non_blocking=True)
+        finally:
+            stop.set()
+            thread.join()
+
+
+class InMemory(_Source):
+    """Batches of tensors that are network inputs already: x [N, ...], class numbers y [N].
+
+    >>> batches = InMemory(torch.zeros(5, 1, 8, 8), torch.arange(5), batch_size=2)
+    >>> [batch.y.tolist() for batch in batches.epoch(0)]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, *, batch_size: int = 13, shuffle: bool = False, seed: int = 0, rows: Tensor | None = None
+    ) -> None:
+        if len(x) != len(y) or not len(x):
+            raise AtlabError(f"x and y must be of the same clips, found {len(x)} and {len(y)}")
+        self.x, self.y, self.batch_size, self.shuffle, self.seed = x, y, batch_size, shuffle, seed
+        self.rows = torch.arange(len(x)) if rows is None else rows
+
+    @property
+    def identity(self) -> str:
+        """Hash of inputs and rows."""
+        return hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes() + self.rows.numpy().tobytes()).hexdigest()[:16]
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on."""
+        for part in self._order(number, start):
+            yield Batch(self.x[part.to(self.x.device)], self.y[part.to(self.y.device)], self.rows[part])
