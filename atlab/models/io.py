@@ -151,9 +151,11 @@ def _plain(value: object) -> object:
 
 def _refuse_pickle(path: Path) -> None:
     with open(path, "rb") as file:
-        start = file.read(4)
-    # Protocols 2 to 5 start with 0x80 and their number; PyTorch's newer files are zip archives of pickles.
-    if path.suffix in PICKLES or start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
+        start = file.read(9)
+    # Pickles of protocol 2 to 5 start with 0x80 and that number, PyTorch's newer files are zip archives of them; a
+    # safetensors file starts with its header's length (8 bytes, which may look like either) and a brace.
+    magic = start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and start[8:] != b"{"
+    if magic or path.suffix in PICKLES:
         raise AtlabError(
             f"{path} is a pickle (PyTorch's .pt and .pth are), and opening a pickle can run any code it holds, so atlab does not. "
             "If you trust it, read its state dict with PyTorch yourself (weights_only=True), put it into a network with "
