@@ -144,12 +144,14 @@ class Run:
         except FileNotFoundError:
             raise AtlabError(f"{self.path} has no history.parquet{self._state()}") from None
 
-    def finish(self) -> None:
-        """Mark the run done and let go of its lock.
+    def finish(self, result: Mapping[str, Any] | None = None) -> None:
+        """Save the result, if one is given, mark the run done and let go of its lock.
 
-        Only the process that opened the run does: in a notebook that was handed the folder this changes nothing,
-        so that `done` comes after the executed notebook itself.
+        Only the process that opened the run marks it: a notebook that was handed the folder saves its result here,
+        and `done` comes after the executed notebook itself.
         """
+        if result is not None:
+            self.save_result(result)
         if self._lock is not None:
             write_atomic(self.path / "done", "")
             self.close()
