@@ -102,7 +102,7 @@ class CachedTeacher:
     def _read(self, layer: str) -> list:
         values, scales = (np.load(self.folder / f"{layer}.{part}.npy", mmap_mode="r") for part in ("values", "scales"))
         if self.card["bytes"] <= RESIDENT_BYTES:
-            return [torch.from_numpy(values[:]), torch.from_numpy(scales[:])]
+            return [torch.from_numpy(np.array(stored)) for stored in (values, scales)]
         return [values, scales]
 
     def _restore(self, layer: str, position: Tensor, device: torch.device) -> Descriptor:

@@ -166,7 +166,13 @@ torch.set_num_threads(1)
 data, after = t.clips(), int(sys.argv[2])
 teacher = atlab.Teacher(t.vgg(1), "conv5")
 seen = []
-teacher.model.features[0].register_forward_hook(lambda *_: seen.append(1) or (len(seen) > after and os.kill(os.getpid(), signal.SIGKILL)))
+
+def die(*_):
+    seen.append(1)
+    if len(seen) > after:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+teacher.model.features[0].register_forward_hook(die)
 atlab.CachedTeacher(teacher, data, sys.argv[1] + "/cache")
 """
 

@@ -1,0 +1,41 @@
+"""Recipes: every corpus from its raw files to a FactorSet, one module each.
+
+A recipe is a module of this folder with the constants NAME, LICENCE, CITATION, ACCESS (how to get the raw files),
+SIZE and FACTORS (factor -> meaning), its protocol in the docstring, and
+`prepare(raw, out, *, workers=None, **options) -> FactorSet`.
+
+>>> get("fsdd").FACTORS["speaker"]
+'who speaks, by first name (6)'
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from atlab.errors import unknown
+
+REQUIRED = ("NAME", "LICENCE", "CITATION", "ACCESS", "SIZE", "FACTORS", "prepare")
+
+
+def recipes() -> dict[str, ModuleType]:
+    """All recipes by name, sorted; the folder's other modules are what recipes share."""
+    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    return {module.NAME: module for module in sorted((m for m in modules if _is_recipe(m)), key=lambda m: m.NAME)}
+
+
+def get(name: str) -> ModuleType:
+    """The recipe of a name; AtlabError with the nearest names if there is none."""
+    if name in {module.name for module in pkgutil.iter_modules(__path__)}:
+        module = importlib.import_module(f"{__name__}.{name}")
+        if _is_recipe(module) and name == module.NAME:
+            return module
+    found = recipes()
+    if name not in found:
+        raise unknown("recipe", name, found)
+    return found[name]
+
+
+def _is_recipe(module: ModuleType) -> bool:
+    return all(hasattr(module, attribute) for attribute in REQUIRED)
