@@ -1,0 +1,134 @@
+"""What the recipes of spoken corpora share: expected paths, published counts, segments, noise excerpts."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from atlab.errors import AtlabError
+from data_recipes.audio import read_audio
+
+SAMPLE_RATE = 16_000
+SILENCE = 0.05  # the anti-transfer papers drop clips whose largest absolute sample is not above this
+
+
+def expect(path: str | Path, what: str) -> Path:
+    """`path` if it exists; AtlabError naming it and what it should hold otherwise."""
+    path = Path(path)
+    if not path.exists():
+        raise AtlabError(f"{what} not found: expected {path}")
+    return path
+
+
+def sounds(folder: Path, *suffixes: str) -> list[Path]:
+    """Sound files directly in a folder, sorted; the `._` twins that macOS archives carry are left out."""
+    suffixes = suffixes or (".wav", ".flac")
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("._"))
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """An option as an integer of at least `least`; AtlabError otherwise."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least or isinstance(value, float) and value != number:
+        raise AtlabError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
+    return number
+
+
+def compare(name: str, found: Mapping[str, int], published: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Print one line saying where the corpus on disk differs from its published counts; returns both counts.
+
+    >>> compare("gsc", {"zero": 2, "files": 9}, {"zero": 3, "files": 9})["found"]
+    gsc: differs from the published corpus: zero 2 instead of 3
+    {'zero': 2, 'files': 9}
+    """
+    wrong = [f"{key} {found.get(key, 0):,} instead of {number:,}"
+             for key, number in published.items() if found.get(key, 0) != number]
+    shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+    print(f"{name}: differs from the published corpus: {shown}" if wrong
+          else f"{name}: all published counts found", flush=True)
+    return {"found": {key: int(found.get(key, 0)) for key in published}, "published": dict(published)}
+
+
+def segment_starts(samples: int, length: int, hop: int) -> list[int]:
+    """Starts of segments that cover a sound; the last one reaches beyond its end and is zero-padded.
+
+    >>> segment_starts(9, 4, 2), segment_starts(8, 4, 2), segment_starts(3, 4, 2)
+    ([0, 2, 4, 6], [0, 2, 4], [0])
+    """
+    return list(range(0, max(samples - length, 0) + hop, hop)) if samples > length else [0]
+
+
+def is_silent(wave: np.ndarray, threshold: float) -> bool:
+    """The papers' silence rule: no sample louder than the threshold (fraction of full scale)."""
+    return bool(np.abs(wave).max(initial=0.0) <= threshold)
+
+
+def noise_type(path: str | Path) -> str:
+    """Noise type of a file: its name without the running number.
+
+    >>> noise_type("noise_train/ShuttingDoor_10.wav")
+    'ShuttingDoor'
+    """
+    return re.sub(r"[_\d]+$", "", Path(path).stem)
+
+
+def noise_files(folder: Path) -> dict[str, list[Path]]:
+    """Sound files of a noise folder by type; AtlabError where there is none."""
+    kinds: dict[str, list[Path]] = {}
+    for path in sounds(expect(folder, "noise folder")):
+        kinds.setdefault(noise_type(path), []).append(path)
+    if not kinds:
+        raise AtlabError(f"no noise recording (.wav, .flac) in {folder}")
+    return kinds
+
+
+@functools.lru_cache(maxsize=64)
+def _noise(path: Path) -> np.ndarray:
+    return read_audio(path, SAMPLE_RATE)
+
+
+def noise_excerpt(path: Path, samples: int, rng: np.random.Generator) -> np.ndarray | None:
+    """A random stretch of a noise recording (repeated where it is shorter), float32 [samples].
+
+    Doors and chairs are silent most of the time and an SNR to silence is undefined: of ten random stretches the
+    first above -60 dBFS RMS is taken, else the one around the loudest sample; None for a recording of zeros.
+    """
+    noise = _noise(path)
+    noise = np.tile(noise, -(-samples // len(noise)))
+    room = len(noise) - samples
+    for _ in range(10):
+        start = int(rng.integers(room + 1))
+        stretch = noise[start:start + samples]
+        if np.sqrt(np.mean(np.square(stretch, dtype=np.float64))) > 1e-3:
+            return stretch
+    loudest = int(np.abs(noise).argmax())
+    start = min(max(loudest - samples // 2, 0), room)
+    stretch = noise[start:start + samples]
+    return stretch if np.any(stretch) else None
+
+
+def at_level(wave: np.ndarray, dbfs: float = -25.0) -> np.ndarray:
+    """The wave scaled to an RMS level in dB of full scale (the level of both signals in MS-SNSD's mixer).
+
+    >>> round(float(np.sqrt(np.mean(at_level(np.ones(8), -20.0) ** 2))), 6)
+    0.1
+    """
+    return wave * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+
+
+def within_full_scale(wave: np.ndarray) -> np.ndarray:
+    """The wave, scaled down as a whole (which keeps the SNR) where a sample would clip."""
+    peak = float(np.abs(wave).max(initial=0.0))
+    return wave / peak if peak > 1.0 else wave
+
+
+def known(allowed: Iterable[str], found: Iterable[str]) -> list[str]:
+    """Names of `found` that are not allowed, sorted."""
+    return sorted(set(found) - set(allowed))
