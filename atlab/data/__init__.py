@@ -1,14 +1,36 @@
 """Data sets as FactorSets: written, split, mixed with noise, turned into spectrograms and batches."""
 
+from __future__ import annotations
+
+import importlib
+
 from atlab.data import splits
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
-from atlab.data.frontend import Spectrogram, frontend, input_statistics
-from atlab.data.loaders import Batch, Batches, InMemory
 from atlab.data.splits import Split
 from atlab.data.toy import toy
 
-__all__ = [
-    "Batch", "Batches", "BrokenInput", "Clip", "FactorSet", "InMemory", "Spectrogram", "Split",
-    "build", "frontend", "input_statistics", "splits", "toy",
-]  # fmt: skip
+# Resolved on first use: the command line and the processes that convert raw files do not wait for torch.
+_HOMES = {
+    "Batch": "loaders",
+    "Batches": "loaders",
+    "InMemory": "loaders",
+    "Noisy": "noise",
+    "Spectrogram": "spectrogram",
+    "frontend": "spectrogram",
+    "input_statistics": "spectrogram",
+    "synthetic_notes": "notes",
+    "synthetic_speech": "speech",
+}
+
+__all__ = ["BrokenInput", "Clip", "FactorSet", "Split", "build", "splits", "toy", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"atlab.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'atlab.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atlab.data.frontend import frontend
+from atlab.data.spectrogram import frontend
 from atlab.errors import AtlabError
 
 RESIDENT_BYTES = 1 << 30
