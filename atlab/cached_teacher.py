@@ -88,6 +88,11 @@ class CachedTeacher:
         device = x.device if x is not None else torch.device("cpu")
         return {layer: self._restore(layer, position, device) for layer in self.layers}
 
+    @property
+    def identity(self) -> str:
+        """Hash of the weights, and the layers."""
+        return f"{self.card['teacher']} {','.join(self.layers)}"
+
     def check_use(self, aggregation: object, wants_features: bool) -> None:
         """AtlabError unless a loss with this aggregation can be computed from what is stored."""
         if aggregation != self.aggregation:
@@ -155,8 +160,7 @@ def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: 
     with new_folder(folder) as new, tqdm(total=clips, desc="caching the teacher", unit="clip", leave=False) as bar:
         done = 0
         for batch in (batch for part in parts for batch in part.epoch(0)):
-            with torch.autocast(batch.x.device.type, enabled=torch.is_autocast_enabled(batch.x.device.type)):
-                features = teacher(batch.x, channels_last)
+            features = teacher(batch.x, channels_last)
             end = done + len(batch.index)
             rows[done:end] = batch.index.cpu().numpy()
             for layer, maps in features.items():

@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from atlab.errors import AtlabError, unknown
@@ -136,7 +135,7 @@ def train(settings: Settings, root: str | Path = "runs", study: str = "trial", p
     if settings.strategy != "baseline":
         teacher = train(settings.teacher(), root, study, progress, device)
         orthogonal.append(teacher)
-    run = runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash)
+    run = runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
     if run.done:
         return run
     with run:
@@ -154,7 +153,7 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
     s, split, device = settings, make_split(fs, settings), devices.choose(device_name)
     factor = s.orthogonal if s.role == "teacher" else s.target
     classes = sorted(set(fs.labels(factor, split.train)))
-    codes = fs.codes(factor, classes, rows=None) if s.role == "student" else _codes_of_known(fs, factor, classes)
+    codes = fs.codes(factor, classes)
 
     def batches(rows, shuffle=False):
         return Batches(fs, rows, codes, batch_size=s.batch_size, device=device, shuffle=shuffle, seed=s.seed)
@@ -165,7 +164,10 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
         model = models.vgg16(len(classes), s.width, in_channels=next(iter(validation.epoch(0))).x.shape[1]).to(device)
     model.set_normalisation(*input_statistics(batches(split.train)))
     teachers = [models.load(t.model_path).to(device) for t in orthogonal]
-    plan = strategies.apply(s.strategy, model, teachers, _at_settings(s, run, [batches(split.train), validation], teachers))
+    mode = devices.precision(s.precision, device)
+    with mode.autocast():
+        settings = _at_settings(s, run, [batches(split.train), validation], teachers, mode.channels_last)
+        plan = strategies.apply(s.strategy, model, teachers, settings)
     label = f"{s.role if s.role == 'teacher' else s.strategy}, seed {s.seed}"
     history = training.fit(
         model, train_set, validation, loss_terms=plan.loss_terms, epochs=s.epochs, patience=s.patience,
@@ -189,7 +191,7 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
     })  # fmt: skip
 
 
-def _at_settings(s: Settings, run, batches: list, teachers: list):
+def _at_settings(s: Settings, run, batches: list, teachers: list, channels_last: bool):
     """Anti-transfer settings, with the cache of teacher targets shared by the study's runs if asked for."""
     from atlab import models
     from atlab.cached_teacher import CachedTeacher
@@ -201,13 +203,7 @@ def _at_settings(s: Settings, run, batches: list, teachers: list):
         return settings
     key = [models.weights_hash(t) for t in teachers] + [b.identity for b in batches] + [layers, s.aggregation]
     folder = run.path.parent / "caches" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    return replace(settings, wrap=lambda teacher: CachedTeacher(teacher, batches, folder, s.aggregation))
-
-
-def _codes_of_known(fs, factor: str, classes: Sequence) -> np.ndarray:
-    """Class numbers of the whole data set; clips of other classes, which the split leaves out, are -1."""
-    number = {value: code for code, value in enumerate(classes)}
-    return np.array([number.get(value, -1) for value in fs.labels(factor)], dtype=np.int64)
+    return replace(settings, wrap=lambda teacher: CachedTeacher(teacher, batches, folder, s.aggregation, channels_last))
 
 
 def train_many(

@@ -93,6 +93,12 @@ class AntiTransferLoss:
             return target_loss(student, target, self.aggregation, self.similarity)
         return anti_transfer_loss(student, target, self.aggregation, self.similarity, published=self.published)
 
+    @property
+    def identity(self) -> str:
+        """What the loss depends on besides the student, for a checkpoint to tell two trainings apart."""
+        parts = [self.aggregation, self.similarity, self.published, *zip([t.identity for t in self.teachers], self.betas, strict=True)]
+        return " ".join(map(str, parts))
+
     def close(self) -> None:
         """Remove every hook from the student and the teachers."""
         self._taps.close()

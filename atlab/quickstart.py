@@ -55,7 +55,7 @@ def run_of(table: pd.DataFrame, strategy: str, seed: int):
     from atlab import runs
 
     chosen = table[(table["strategy"] == strategy) & (table["seed"] == seed)].iloc[0]
-    return runs.Run.open(chosen["run"])
+    return runs.Run(chosen["run"])
 
 
 def teacher_sentence(run, factor: str) -> str:

@@ -50,6 +50,13 @@ class Teacher:
         """What the student is compared with at each layer; `index` is for teachers that remember clips."""
         return self(x, channels_last)
 
+    @property
+    def identity(self) -> str:
+        """Hash of the weights, and the layers."""
+        from atlab.models import weights_hash
+
+        return f"{weights_hash(self.model)} {','.join(self.layers)}"
+
     def close(self) -> None:
         """Remove every hook."""
         self._taps.close()
