@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from atlab.data.build import BrokenInput
 from atlab.errors import AtlabError
-from data_recipes.audio import read_audio
+from data_recipes.audio import read_audio, resample
 
 SAMPLE_RATE = 16_000
 SILENCE = 0.05  # the anti-transfer papers drop clips whose largest absolute sample is not above this
@@ -21,6 +21,14 @@ def expect(path: str | Path, what: str) -> Path:
     path = Path(path)
     if not path.exists():
         raise AtlabError(f"{what} not found: expected {path}")
+    return path
+
+
+def expect_folder(path: str | Path, what: str) -> Path:
+    """`path` if it is a folder; AtlabError naming it otherwise."""
+    path = expect(path, what)
+    if not path.is_dir():
+        raise AtlabError(f"{what} is not a folder: {path}")
     return path
 
 
@@ -39,6 +47,17 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
     if number < least or isinstance(value, float) and value != number:
         raise AtlabError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
     return number
+
+
+def number(name: str, value: object, least: float, most: float) -> float:
+    """An option as a float within bounds; AtlabError otherwise."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = float("nan")
+    if not least <= found <= most:
+        raise AtlabError(f"{name} is {value!r}; allowed: {least:g} to {most:g}")
+    return found
 
 
 def compare(name: str, found: Mapping[str, int], published: Mapping[str, int]) -> dict[str, dict[str, int]]:
@@ -82,36 +101,44 @@ def noise_type(path: str | Path) -> str:
 def noise_files(folder: Path) -> dict[str, list[Path]]:
     """Sound files of a noise folder by type; AtlabError where there is none."""
     kinds: dict[str, list[Path]] = {}
-    for path in sounds(expect(folder, "noise folder")):
+    for path in sounds(expect_folder(folder, "noise folder")):
         kinds.setdefault(noise_type(path), []).append(path)
     if not kinds:
         raise AtlabError(f"no noise recording (.wav, .flac) in {folder}")
     return kinds
 
 
-@functools.lru_cache(maxsize=64)
-def _noise(path: Path) -> np.ndarray:
-    return read_audio(path, SAMPLE_RATE)
-
-
 def noise_excerpt(path: Path, samples: int, rng: np.random.Generator) -> np.ndarray | None:
-    """A random stretch of a noise recording (repeated where it is shorter), float32 [samples].
+    """A random stretch of a noise recording (repeated where it is shorter), float32 [samples] at 16 kHz.
 
-    Doors and chairs are silent most of the time and an SNR to silence is undefined: of ten random stretches the
-    first above -60 dBFS RMS is taken, else the one around the loudest sample; None for a recording of zeros.
+    Only the stretch is read: recordings last minutes. Doors and chairs are silent most of the time and an SNR to
+    silence is undefined: of ten random stretches the first above -60 dBFS RMS is taken, else the one around the
+    loudest sample; None for a recording of zeros. Raises BrokenInput for a file that cannot be decoded.
     """
-    noise = _noise(path)
-    noise = np.tile(noise, -(-samples // len(noise)))
-    room = len(noise) - samples
-    for _ in range(10):
-        start = int(rng.integers(room + 1))
-        stretch = noise[start:start + samples]
-        if np.sqrt(np.mean(np.square(stretch, dtype=np.float64))) > 1e-3:
-            return stretch
-    loudest = int(np.abs(noise).argmax())
-    start = min(max(loudest - samples // 2, 0), room)
-    stretch = noise[start:start + samples]
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            needed = -(-samples * file.samplerate // SAMPLE_RATE)
+            for _ in range(10 if file.frames > needed else 0):
+                file.seek(int(rng.integers(file.frames - needed + 1)))
+                stretch = file.read(needed, dtype="float32", always_2d=True).mean(axis=1)
+                if len(stretch) == needed and rms(stretch) > 1e-3:
+                    return resample(stretch, file.samplerate, SAMPLE_RATE)[:samples]
+    except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
+        raise BrokenInput(f"{path}: {error}") from None
+    whole = read_audio(path, SAMPLE_RATE)
+    if len(whole) < samples:
+        stretch = np.resize(np.roll(whole, -int(rng.integers(len(whole)))), samples)
+    else:
+        start = min(max(int(np.abs(whole).argmax()) - samples // 2, 0), len(whole) - samples)
+        stretch = whole[start:start + samples]
     return stretch if np.any(stretch) else None
+
+
+def rms(wave: np.ndarray) -> float:
+    """Root mean square of a wave, computed in float64."""
+    return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
 
 
 def at_level(wave: np.ndarray, dbfs: float = -25.0) -> np.ndarray:
@@ -120,15 +147,10 @@ def at_level(wave: np.ndarray, dbfs: float = -25.0) -> np.ndarray:
     >>> round(float(np.sqrt(np.mean(at_level(np.ones(8), -20.0) ** 2))), 6)
     0.1
     """
-    return wave * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+    return wave * (10 ** (dbfs / 20) / rms(wave))
 
 
 def within_full_scale(wave: np.ndarray) -> np.ndarray:
     """The wave, scaled down as a whole (which keeps the SNR) where a sample would clip."""
     peak = float(np.abs(wave).max(initial=0.0))
     return wave / peak if peak > 1.0 else wave
-
-
-def known(allowed: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Names of `found` that are not allowed, sorted."""
-    return sorted(set(found) - set(allowed))

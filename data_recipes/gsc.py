@@ -75,11 +75,12 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, wor
     NOISE_LEVELS; noise_raw: folder with MS-SNSD's noise files; silence: clips not louder than this fraction of full
     scale are dropped (0 keeps them). Raises AtlabError for a missing folder or list, an unknown word or noise level.
     """
-    raw = corpus.expect(raw, "Speech Commands folder")
+    raw = corpus.expect_folder(raw, "Speech Commands folder")
     if noise not in NOISE_LEVELS:
         raise unknown("noise level", noise, NOISE_LEVELS)
     if noise_raw is not None and noise == "none":
         raise AtlabError('noise_raw is given but noise="none": choose low, high, published_low or published_high')
+    silence = corpus.number("silence", silence, 0, 1)
     if per_word != "all":
         per_word = corpus.whole_number("per_word", per_word)
     listed = _official_lists(raw)

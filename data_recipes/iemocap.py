@@ -62,14 +62,13 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, sec
     (into hap); silence: segments not louder than this fraction of full scale are dropped (0 keeps them). Raises
     AtlabError for a missing session or label file and for unknown options.
     """
-    raw = corpus.expect(raw, "IEMOCAP folder")
+    raw = corpus.expect_folder(raw, "IEMOCAP folder")
     if excitement not in ("drop", "merge"):
         raise unknown("treatment of excitement", excitement, ("drop", "merge"))
-    if not 0.1 <= float(seconds) <= 60:
-        raise AtlabError(f"seconds is {seconds!r}; allowed: 0.1 to 60")
+    seconds, silence = corpus.number("seconds", seconds, 0.1, 60), corpus.number("silence", silence, 0, 1)
     found, dropped, items = Counter(), Counter(), []
     for number in range(1, 6):
-        for path, label in _utterances(corpus.expect(raw / f"Session{number}", "IEMOCAP session"), dropped):
+        for path, label in _utterances(corpus.expect_folder(raw / f"Session{number}", "IEMOCAP session"), dropped):
             found[label] += 1
             emotion = "hap" if label == "exc" and excitement == "merge" else label
             if emotion in EMOTIONS:
@@ -80,8 +79,8 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, sec
     card = {"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION, "recipe": NAME,
             "recipe_version": 1, "seed": 0, "sample_rate": corpus.SAMPLE_RATE, "published_clips": counts,
             "dropped": {reason: count for reason, count in dropped.items() if count}, "parameters": {
-                "seconds": float(seconds), "overlap": 0.5, "excitement": excitement, "silence": silence}}
-    convert = functools.partial(_convert, raw=raw, length=round(float(seconds) * corpus.SAMPLE_RATE), silence=silence)
+                "seconds": seconds, "overlap": 0.5, "excitement": excitement, "silence": silence}}
+    convert = functools.partial(_convert, raw=raw, length=round(seconds * corpus.SAMPLE_RATE), silence=silence)
     return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="IEMOCAP")
 
 
@@ -113,7 +112,7 @@ def leave_one_speaker_out(fs: FactorSet, speaker: str, validation: Sequence[str]
 
 def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
     """(sound file, emotion) of every labelled utterance; sound files without a label line are counted."""
-    waves = corpus.expect(session / "sentences" / "wav", "folder of utterances")
+    waves = corpus.expect_folder(session / "sentences" / "wav", "folder of utterances")
     labelled = []
     for dialog in sorted(p for p in waves.iterdir() if p.is_dir() and not p.name.startswith(".")):
         labels = _labels(corpus.expect(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file"))

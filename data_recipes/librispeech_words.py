@@ -56,10 +56,11 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, par
     this fraction of full scale are dropped (0 keeps them). Raises AtlabError for a missing folder, no alignment at
     all, or an alignment that cannot be read (file and line named).
     """
-    raw = corpus.expect(raw, "LibriSpeech folder")
+    raw = corpus.expect_folder(raw, "LibriSpeech folder")
     words, speakers = corpus.whole_number("words", words), corpus.whole_number("speakers", speakers)
-    folder = corpus.expect(raw / part, f"LibriSpeech part {part!r}")
-    aligned_root = corpus.expect(Path(alignments or raw) / part, "folder of word alignments")
+    silence = corpus.number("silence", silence, 0, 1)
+    folder = corpus.expect_folder(raw / part, f"LibriSpeech part {part!r}")
+    aligned_root = corpus.expect_folder(Path(alignments or raw) / part, "folder of word alignments")
     utterances, found, dropped = _utterances(folder, aligned_root)
     counts = corpus.compare(NAME, found, PUBLISHED.get(part, {}))
     chosen = _most_common(Counter({name: sum(len(u[3]) for u in group) for name, group in utterances.items()}),

@@ -56,29 +56,29 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, hou
     part: "train" or "test" folders; silence: fragments not louder than this fraction of full scale are dropped
     (0 keeps them). Raises AtlabError for a missing or empty folder, a missing noise type, or unusable options.
     """
-    raw = corpus.expect(raw, "MS-SNSD folder")
+    raw = corpus.expect_folder(raw, "MS-SNSD folder")
     if part not in ("train", "test"):
         raise unknown("part", part, ("train", "test"))
-    levels = sorted({float(level) for level in snr_db})
-    if not levels or not np.isfinite(levels).all():
-        raise AtlabError(f"snr_db is {snr_db!r}; allowed: one or more finite numbers in dB")
-    if not 0 < float(hours) < float("inf"):
-        raise AtlabError(f"hours is {hours!r}; allowed: a number above 0")
+    levels = sorted({corpus.number("snr_db", level, -60, 60) for level in snr_db})
+    if not levels:
+        raise AtlabError("snr_db is empty; allowed: one or more levels in dB")
+    hours = corpus.number("hours", hours, 1 / 3600, 10_000)
+    silence = corpus.number("silence", silence, 0, 1)
     kinds = corpus.noise_files(raw / f"noise_{part}")
-    foreign = {kind: kinds.pop(kind) for kind in corpus.known(NOISE_TYPES, kinds)}
+    foreign = {kind: kinds.pop(kind) for kind in sorted(kinds.keys() - set(NOISE_TYPES))}
     missing = [kind for kind in NOISE_TYPES if kind not in kinds]
     if missing:
         raise AtlabError(f"no recording of {', '.join(missing)} in {raw / f'noise_{part}'}; expected files such as "
                          f"{missing[0]}_1.wav")
-    clean = corpus.sounds(corpus.expect(raw / f"clean_{part}", "folder of clean speech"))
+    clean = corpus.sounds(corpus.expect_folder(raw / f"clean_{part}", "folder of clean speech"))
     if not clean:
         raise AtlabError(f"no speech recording (.wav, .flac) in {raw / f'clean_{part}'}")
-    items = _pairs(clean, kinds, float(hours) * 3600, len(levels), seed)
+    items = _pairs(clean, kinds, hours * 3600, len(levels), seed)
     counts = corpus.compare(NAME, {"noise types": len(kinds)}, {"noise types": len(NOISE_TYPES)})
     card = {"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION, "recipe": NAME,
             "recipe_version": 1, "seed": seed, "sample_rate": corpus.SAMPLE_RATE, "published_clips": counts,
             "dropped": {"noise files of other types": sum(map(len, foreign.values()))},
-            "parameters": {"hours": float(hours), "snr_db": levels, "part": part, "silence": silence}}
+            "parameters": {"hours": hours, "snr_db": levels, "part": part, "silence": silence}}
     convert = functools.partial(_convert, raw=raw, part=part, levels=levels, silence=silence, seed=seed)
     return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="noisy speech")
 

@@ -83,12 +83,14 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> 
 
     Raises AtlabError for a missing folder or .PHN file.
     """
-    root = _root(corpus.expect(raw, "TIMIT folder"))
+    root = _root(corpus.expect_folder(raw, "TIMIT folder"))
     items, dropped, found = [], Counter(), Counter()
     speakers: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
     for region, speaker, sentence, sound, labels in _utterances(root):
         part = _part(sound.relative_to(root).parts[0], speaker)
-        if sentence.startswith("SA"):
+        if "." in sentence:  # some copies of the corpus hold SA1.WAV.wav beside SA1.WAV
+            dropped["converted copy of an utterance"] += 1
+        elif sentence.startswith("SA"):
             dropped["SA sentence"] += 1
         elif part is None:
             dropped["test speaker outside the development and core sets"] += 1
@@ -287,8 +289,9 @@ def _utterances(root: Path) -> list[tuple[str, str, str, Path, Path]]:
     found = []
     for sound in sorted(p for p in root.glob("*/*/*/*") if p.suffix.upper() == ".WAV" and p.name[0] != "."):
         _, region, speaker, _ = (part.upper() for part in sound.relative_to(root).parts)
-        suffix = ".phn" if sound.suffix.islower() else ".PHN"
-        labels = corpus.expect(sound.with_suffix(suffix), "phone labels")
+        labels = sound.with_suffix(".phn" if sound.suffix.islower() else ".PHN")
+        if "." not in sound.stem:
+            corpus.expect(labels, "phone labels")
         found.append((region, speaker, sound.stem.upper(), sound, labels))
     return found
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from atlab.data import splits
+from atlab.data.build import BrokenInput
 from atlab.errors import AtlabError
 from data_recipes import corpus, ms_snsd
 from data_recipes.audio import read_audio
@@ -124,8 +125,12 @@ def test_noise_of_zeros_is_counted(tmp_path):
     for number in (1, 2):
         corpora.write(raw / f"noise_train/Babble_{number}.wav", np.zeros(32_000))
     assert corpus.noise_excerpt(raw / "noise_train/Babble_1.wav", 8000, np.random.default_rng(0)) is None
-    fs = ms_snsd.prepare(raw, tmp_path / "out", hours=HOURS, workers=0)
-    assert "Babble" not in set(fs.factors.noise) and fs.card["dropped"]["noise recording without sound"] == 15
+    fs = ms_snsd.prepare(raw, tmp_path / "out", hours=2 * HOURS, workers=0)
+    assert "Babble" not in set(fs.factors.noise)
+    assert fs.card["dropped"]["noise recording without sound"] in (15, 30)  # the silent speech may meet one
+    corpora.damage(raw / "noise_train/Babble_1.wav", "text")
+    with pytest.raises(BrokenInput, match="Babble_1.wav"):
+        corpus.noise_excerpt(raw / "noise_train/Babble_1.wav", 8000, np.random.default_rng(0))
 
 
 def test_errors_name_what_is_missing(raw, tmp_path):
@@ -135,10 +140,16 @@ def test_errors_name_what_is_missing(raw, tmp_path):
         ms_snsd.prepare(raw, tmp_path / "out", part="test")
     with pytest.raises(AtlabError, match="unknown part 'tests'; nearest: 'test'"):
         ms_snsd.prepare(raw, tmp_path / "out", part="tests")
-    with pytest.raises(AtlabError, match="hours is -1"):
+    with pytest.raises(AtlabError, match="hours is -1; allowed"):
         ms_snsd.prepare(raw, tmp_path / "out", hours=-1)
-    with pytest.raises(AtlabError, match="snr_db is"):
+    with pytest.raises(AtlabError, match="snr_db is empty"):
         ms_snsd.prepare(raw, tmp_path / "out", snr_db=[])
+    with pytest.raises(AtlabError, match="snr_db is nan; allowed: -60 to 60"):
+        ms_snsd.prepare(raw, tmp_path / "out", snr_db=[float("nan")])
+    with pytest.raises(AtlabError, match="silence is 'loud'; allowed: 0 to 1"):
+        ms_snsd.prepare(raw, tmp_path / "out", silence="loud")
+    with pytest.raises(AtlabError, match="MS-SNSD folder is not a folder: .*Babble_1.wav"):
+        ms_snsd.prepare(raw / "noise_train/Babble_1.wav", tmp_path / "out")
     other = corpora.ms_snsd(tmp_path / "raw")
     for path in (other / "noise_train").glob("WasherDryer_*"):
         path.unlink()

@@ -53,6 +53,14 @@ def test_lower_case_copy_is_the_same(fs, tmp_path):
     np.testing.assert_array_equal(again.read(np.arange(len(fs))), fs.read(np.arange(len(fs))))
 
 
+def test_converted_copies_are_left_out(fs, tmp_path):
+    raw = corpora.timit(tmp_path / "raw")
+    corpora.write(raw / "TRAIN/DR1/FCJF0/SX10.WAV.wav", corpora.sound(1.0))
+    again = timit.prepare(raw, tmp_path / "out", workers=0)
+    assert again.content_hash == fs.content_hash
+    assert again.card["dropped"]["converted copy of an utterance"] == 1
+
+
 def test_official_split_by_speaker(fs):
     split = timit.official_split(fs)
     speaker = fs.labels("speaker")
