@@ -119,8 +119,17 @@ def make_split(fs, settings: Settings):
     return split
 
 
-def train(settings: Settings, root: str | Path = "runs", study: str = "trial", progress: bool = True, device: str | None = None):
-    """Train as the settings say into runs/<study>/<id>/, or open the run if it is done: -> `runs.Run`.
+def train(
+    settings: Settings,
+    root: str | Path = "runs",
+    study: str = "train",
+    progress: bool = True,
+    device: str | None = None,
+    run_dir: str | Path = "",
+):
+    """Train as the settings say into root/study/<id>/, or open the run if it is done: -> `runs.Run`.
+
+    A notebook that was handed a run folder passes it as `run_dir`: the run is written there, its teacher beside it.
 
     The network of the orthogonal factor is trained first if the strategy needs it and no run has it. The run's
     result holds accuracy and loss on all parts, unweighted average recall on the test part, and clip counts;
@@ -130,12 +139,14 @@ def train(settings: Settings, root: str | Path = "runs", study: str = "trial", p
 
     if settings.strategy not in strategies.STRATEGIES:
         raise unknown("strategy", settings.strategy, strategies.STRATEGIES)
+    if run_dir:
+        root, study = Path(run_dir).parent.parent, Path(run_dir).parent.name
     fs = load_data(settings.data)
     orthogonal = []
     if settings.strategy != "baseline":
         teacher = train(settings.teacher(), root, study, progress, device)
         orthogonal.append(teacher)
-    run = runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
+    run = runs.Run(run_dir) if run_dir else runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
     if run.done:
         return run
     with run:
@@ -207,7 +218,7 @@ def _at_settings(s: Settings, run, batches: list, teachers: list, channels_last:
 
 
 def train_many(
-    settings: Iterable[Settings], root: str | Path = "runs", study: str = "trial", workers: int = 2, device: str | None = None
+    settings: Iterable[Settings], root: str | Path = "runs", study: str = "train", workers: int = 2, device: str | None = None
 ) -> pd.DataFrame:
     """Train all settings in parallel processes, one thread each; done ones are only read: -> table of their runs.
 
