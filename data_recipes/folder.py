@@ -67,15 +67,14 @@ def prepare(raw: str | Path, out: str | Path, *, labels: str | Path | None = Non
     with raw_folder(raw, out) as root:
         present = _files(root)
         if pattern is not None and labels is None:
-            names, found, dropped = _by_pattern(present, pattern)
+            names, found, dropped = _by_pattern(present, pattern, factors)
         elif pattern is None:
-            names, found, dropped = _by_table(root, present, labels)
+            names, found, dropped = _by_table(root, present, labels, factors)
         else:
             raise AtlabError("labels and pattern are both given: allowed is one of them")
-        names, found = _keep(names, found, factors)
         sounding = _one_kind(found)
         card = {"name": name, "licence": LICENCE, "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": 0,
-                "dropped": dict(dropped), "parameters": {"labels": labels and str(labels), "pattern": pattern}}
+                "dropped": {reason: number for reason, number in dropped.items() if number}, "parameters": {"labels": labels and str(labels), "pattern": pattern}}
         if sounding:
             sample_rate = whole_number("sample_rate", sample_rate)
             samples = _samples(root, found, seconds, sample_rate)
@@ -125,9 +124,10 @@ def _files(root: Path) -> dict[str, str]:
     return found
 
 
-def _by_pattern(present: dict[str, str], pattern: str) -> tuple[list[str], list[Labelled], Counter]:
+def _by_pattern(present: dict[str, str], pattern: str,
+                factors: Sequence[str] | str | None) -> tuple[list[str], list[Labelled], Counter]:
     expression = compile_pattern(pattern)
-    names = [name for name in expression.groupindex if name != "source"]
+    names = _wanted([name for name in expression.groupindex if name != "source"], factors)
     found = []
     for shown, path in present.items():
         if match := expression.fullmatch(shown):
@@ -137,11 +137,13 @@ def _by_pattern(present: dict[str, str], pattern: str) -> tuple[list[str], list[
     return names, found, Counter({"pattern does not match": len(present) - len(found)})
 
 
-def _by_table(root: Path, present: dict[str, str], labels: str | Path | None) -> tuple[list[str], list, Counter]:
+def _by_table(root: Path, present: dict[str, str], labels: str | Path | None,
+              factors: Sequence[str] | str | None) -> tuple[list[str], list[Labelled], Counter]:
     path, table = _read_table(root, labels)
     names = [column for column in table.columns if column not in ("file", "source", *RESERVED)]
     if not names:
         raise AtlabError(f"{path} has no column of factors beside {', '.join(table.columns)}")
+    names = _wanted(names, factors)
     found, dropped, seen = [], Counter(), {}
     for number, row in enumerate(table.to_dict("records"), 2):
         shown = unicodedata.normalize("NFC", row["file"].strip().replace("\\", "/"))
@@ -182,15 +184,15 @@ def _read_table(root: Path, labels: str | Path | None) -> tuple[Path, pd.DataFra
     return path, table
 
 
-def _keep(names: list[str], found: list[Labelled], factors: Sequence[str] | str | None) -> tuple[list[str], list]:
+def _wanted(names: list[str], factors: Sequence[str] | str | None) -> list[str]:
+    """The factors asked for, all by default; AtlabError for one that is not there."""
     if factors is None:
-        return names, found
-    wanted = [f.strip() for f in factors.split(",")] if isinstance(factors, str) else list(factors)
+        return names
+    wanted = [name.strip() for name in factors.split(",")] if isinstance(factors, str) else list(factors)
     for name in wanted:
         if name not in names:
             raise unknown("factor", name, names)
-    places = [names.index(name) for name in wanted]
-    return wanted, [item._replace(labels=tuple(item.labels[n] for n in places)) for item in found]
+    return wanted
 
 
 def _one_kind(found: list[Labelled]) -> bool:

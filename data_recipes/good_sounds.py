@@ -86,7 +86,7 @@ def prepare(raw: str | Path, out: str | Path, *, balanced: bool = True, micropho
     print(f"{NAME}: {len(tables['sounds']):,} sounds, {len(tables['takes']):,} takes, {len(found)} of 12 instruments"
           + (f"; missing: {', '.join(absent)}" if absent else ""), flush=True)
     card = {"name": NAME, "kind": "audio", "sample_rate": corpus.SAMPLE_RATE, "licence": LICENCE,
-            "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": seed, "dropped": dict(dropped),
+            "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": seed, "dropped": {k: n for k, n in dropped.items() if n},
             "published_clips": {"found": {"instruments": len(found)}, "published": {"instruments": 12}},
             "parameters": {"balanced": balanced, "microphone": microphone, "silence": silence}}
     return build(out, takes, partial(_convert, raw=str(raw), silence=silence), card=card, factors=list(FACTORS),

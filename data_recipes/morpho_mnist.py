@@ -56,7 +56,8 @@ def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int 
             table[f"{name}_class"], edges[name] = quantile_classes(table[name].to_numpy(), training, classes)
         card = image_card(NAME, LICENCE, CITATION, classes=classes, quantile_edges=edges)
         card |= count(NAME, ((part.split, len(part.classes)) for part in parts), PUBLISHED)
-        card["dropped"] = {"no row of measures": sum(len(part.classes) for part in parts) - len(table)}
+        missing = sum(len(part.classes) for part in parts) - len(table)
+        card["dropped"] = {"no row of measures": missing} if missing else {}
         return build(out, [item for part in parts for item in _items(part, table)], _convert, card=card,
                      factors=list(FACTORS), workers=workers, chunk=8, title="Morpho-MNIST")
 

@@ -62,7 +62,7 @@ def prepare(raw: str | Path, out: str | Path, *, per_family: int | str = "smalle
     items = _choose(notes, per_family, seed)
     card = {"name": NAME, "kind": "audio", "sample_rate": corpus.SAMPLE_RATE, "licence": LICENCE,
             "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": seed, "published_clips": counts,
-            "dropped": {"not drawn": len(notes) - len(items)},
+            "dropped": {"not drawn": len(notes) - len(items)} if len(notes) > len(items) else {},
             "parameters": {"per_family": per_family, "silence": silence}}
     return build(out, items, partial(_convert, raw=str(raw), silence=silence), card=card, factors=list(FACTORS),
                  workers=workers, title="NSynth")
@@ -86,7 +86,7 @@ def _examples(path: Path) -> list[tuple]:
             raise AtlabError(f"{path} is broken: {error}") from error
         except KeyError as error:
             raise AtlabError(f"{path} has a note without {error}; needed: {', '.join(KEYS)}") from error
-    if not isinstance(notes, dict) or not all(isinstance(note, tuple) for note in notes.values()):
+    if not isinstance(notes, dict) or not notes or not all(isinstance(note, tuple) for note in notes.values()):
         raise AtlabError(f"{path} is no list of NSynth notes: expected {{name: {{note_str: ..., pitch: ...}}}}")
     return sorted(notes.values())
 
@@ -97,10 +97,10 @@ def _choose(notes: list[tuple], per_family: int | str, seed: int) -> list[tuple]
         return notes
     families = np.array([note[2] for note in notes])
     names, sizes = np.unique(families, return_counts=True)
-    cap = int(sizes.min(initial=0)) if per_family == "smallest" and len(sizes) else per_family
+    cap = int(sizes.min()) if per_family == "smallest" else per_family
     rng = np.random.default_rng(seed)
     kept = [rng.permutation(np.flatnonzero(families == name))[:cap] for name in names]
-    return [notes[n] for n in np.sort(np.concatenate(kept))] if kept else []
+    return [notes[n] for n in np.sort(np.concatenate(kept))]
 
 
 def _convert(item: tuple, raw: str, silence: float) -> tuple[list[Clip], dict[str, int]]:

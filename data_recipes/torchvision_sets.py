@@ -68,7 +68,7 @@ def assign_halves(classes: Iterable[str], seed: int = 0) -> dict[str, str]:
     """Class -> "A" or "B", at random by the seed whatever the order of the classes.
 
     >>> assign_halves(["cat", "dog", "ship", "truck"], seed=0)
-    {'cat': 'B', 'dog': 'B', 'ship': 'A', 'truck': 'A'}
+    {'cat': 'A', 'dog': 'B', 'ship': 'A', 'truck': 'B'}
     """
     names = sorted(set(classes))
     order = np.random.default_rng(seed).permutation(len(names))

@@ -25,6 +25,7 @@ DELAY, ATTACK, HOLD, DECAY, SUSTAIN, RELEASE, INSTRUMENT, KEYS, VELOCITIES = 33,
 LOOP_START_COARSE, ATTENUATE, LOOP_END_COARSE, COARSE_TUNE, FINE_TUNE = 45, 48, 50, 51, 52
 SAMPLE, MODE, SCALE, ROOT = 53, 54, 56, 58
 EVERY_VALUE = 0x7F00
+OPEN = 13500  # cut-off in cents above 8.176 Hz from which there is no filter
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class SoundFont:
             loop=(loop_start - start, loop_end - start) if looped else None, sample_rate=rate,
             root=next((r for r in (zone.get(ROOT, -1), root) if 0 <= r <= 127), 60),
             cents=100 * total(COARSE_TUNE) + total(FINE_TUNE) + correction, cents_per_key=zone.get(SCALE, 100),
-            attenuation=ATTENUATION * max(total(ATTENUATE), 0) / 10, cutoff_cents=total(CUTOFF, 13500),
+            attenuation=ATTENUATION * max(total(ATTENUATE), 0) / 10, cutoff_cents=total(CUTOFF, OPEN),
             delay=seconds(DELAY), attack=seconds(ATTACK), hold=seconds(HOLD), decay=seconds(DECAY),
             sustain=min(max(total(SUSTAIN), 0), 1440) / 10, release=seconds(RELEASE))
 
@@ -233,7 +234,8 @@ def _low_pass(tone: np.ndarray, cutoff_cents: float, rate: int) -> np.ndarray:
     from scipy.signal import butter, sosfilt
 
     cutoff = 8.176 * 2.0 ** (cutoff_cents / 1200)
-    return sosfilt(butter(2, cutoff, fs=rate, output="sos"), tone) if cutoff < 0.45 * rate else tone
+    open_wide = cutoff_cents >= OPEN or cutoff >= 0.45 * rate
+    return tone if open_wide else sosfilt(butter(2, cutoff, fs=rate, output="sos"), tone)
 
 
 def _envelope(region: Region, time: np.ndarray, held: float) -> np.ndarray:

@@ -71,8 +71,9 @@ def test_coarse_and_fine_tuning_root_key_and_scale(tmp_path, zone, cents):
 
 def test_detuning_within_the_note_integrates_to_the_phase(tmp_path):
     font = SoundFont(write_sound_font(tmp_path / "a.sf2", [(54, 1)]))
-    cents = np.linspace(0, 1200, 16_000)
-    phase = np.concatenate([[0], np.cumsum(100 * 2 ** (cents / 1200) / 16_000)[:-1]])
+    octaves = np.arange(16_000) / 16_000
+    cents = 1200 * octaves
+    phase = 100 * (2 ** octaves - 1) / np.log(2)  # the integral of 100 Hz * 2**t over one second
     np.testing.assert_allclose(font.note(5, 60, 127, cents=cents)[MIDDLE],
                                0.5 * np.sin(2 * np.pi * phase)[MIDDLE], atol=5e-3)
 
@@ -81,7 +82,7 @@ def test_velocity_attenuation_and_release_follow_their_formulas(tmp_path):
     font = SoundFont(write_sound_font(tmp_path / "a.sf2", [(54, 1), (48, 100), (38, 0)], preset=[(48, 50)]))
     loud, soft = font.note(5, 60, 127, held=0.5), font.note(5, 60, 64, held=0.5)
     assert np.abs(loud[2000:7000]).max() == pytest.approx(0.5 * 10 ** (-0.4 * 15 / 20), rel=1e-3)
-    np.testing.assert_allclose(soft[2000:7000], loud[2000:7000] * (64 / 127) ** 2, atol=1e-4)
+    assert np.abs(soft[2000:7000]).max() == pytest.approx(np.abs(loud[2000:7000]).max() * (64 / 127) ** 2, rel=2e-3)
     level = [20 * np.log10(np.abs(loud[a:a + 800]).max()) for a in (8800, 12_000)]
     assert level[0] - level[1] == pytest.approx(100 * 3200 / 16_000, abs=0.1)  # 100 dB in a release of 1 s
 
@@ -249,7 +250,7 @@ def test_numbers_out_of_range(tmp_path, option, value, allowed):
 def test_instruments_can_be_held_out(tmp_path):
     from atlab.data import splits
 
-    fs = notes.synthetic_notes(tmp_path / "a", instruments=4, goodness=2, repetitions=2, workers=0)
+    fs = notes.synthetic_notes(tmp_path / "a", instruments=6, goodness=2, repetitions=2, workers=0)
     split = splits.disjoint(fs, "instrument", test=["trumpet"], seed=0)
     sides = [set(fs.labels("instrument", rows)) for rows in (split.train, split.validation, split.test)]
     assert sides[2] == {"trumpet"} and not sides[0] & sides[1] and "trumpet" not in sides[0] | sides[1]
