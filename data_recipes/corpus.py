@@ -67,11 +67,18 @@ def compare(name: str, found: Mapping[str, int], published: Mapping[str, int]) -
     gsc: differs from the published corpus: zero 2 instead of 3
     {'zero': 2, 'files': 9}
     """
-    wrong = [f"{key} {found.get(key, 0):,} instead of {number:,}"
-             for key, number in published.items() if found.get(key, 0) != number]
+    wrong = [
+        f"{key} {found.get(key, 0):,} instead of {number:,}"
+        for key, number in published.items()
+        if found.get(key, 0) != number
+    ]
     shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-    print(f"{name}: differs from the published corpus: {shown}" if wrong
-          else f"{name}: all published counts found", flush=True)
+    print(
+        f"{name}: differs from the published corpus: {shown}"
+        if wrong
+        else f"{name}: all published counts found",
+        flush=True,
+    )
     return {"found": {key: int(found.get(key, 0)) for key in published}, "published": dict(published)}
 
 
@@ -111,9 +118,10 @@ def noise_files(folder: Path) -> dict[str, list[Path]]:
 def noise_excerpt(path: Path, samples: int, rng: np.random.Generator) -> np.ndarray | None:
     """A random stretch of a noise recording (repeated where it is shorter), float32 [samples] at 16 kHz.
 
-    Only the stretch is read: recordings last minutes. Doors and chairs are silent most of the time and an SNR to
-    silence is undefined: of ten random stretches the first above -60 dBFS RMS is taken, else the one around the
-    loudest sample; None for a recording of zeros. Raises BrokenInput for a file that cannot be decoded.
+    Only the stretch is read: recordings last minutes. Doors and chairs are silent most of the time and an SNR
+    to silence is undefined: of ten random stretches the first above -60 dBFS RMS is taken, else the one
+    around the loudest sample; None for a recording of zeros. Raises BrokenInput for a file that cannot be
+    decoded.
     """
     import soundfile
 
@@ -132,7 +140,7 @@ def noise_excerpt(path: Path, samples: int, rng: np.random.Generator) -> np.ndar
         stretch = np.resize(np.roll(whole, -int(rng.integers(len(whole)))), samples)
     else:
         start = min(max(int(np.abs(whole).argmax()) - samples // 2, 0), len(whole) - samples)
-        stretch = whole[start:start + samples]
+        stretch = whole[start : start + samples]
     return stretch if np.any(stretch) else None
 
 

@@ -1,20 +1,21 @@
 """IEMOCAP: emotional speech of ten actors in five dyadic sessions, improvised and scripted.
 
-Licence: for research after an agreement with USC SAIL. Access: request form on the site of SAIL, University of
-Southern California; give the unpacked `IEMOCAP_full_release` folder with `Session1/` to `Session5/`.
+Licence: for research after an agreement with USC SAIL. Access: request form on the site of SAIL, University
+of Southern California; give the unpacked `IEMOCAP_full_release` folder with `Session1/` to `Session5/`.
 Citation: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", LREC 42(4), 2008.
 
-Layout: `SessionN/sentences/wav/<dialog>/<utterance>.wav`, labels in `SessionN/dialog/EmoEvaluation/<dialog>.txt`.
-The speaker of an utterance is its session plus the letter of its own turn (`_F012`, `_M012`), not the dialog's
-prefix (`Ses01F_...` says who wore the markers): ten speakers, where the anti-transfer paper's five are the sessions.
+Layout: `SessionN/sentences/wav/<dialog>/<utterance>.wav`, labels in
+`SessionN/dialog/EmoEvaluation/<dialog>.txt`. The speaker of an utterance is its session plus the letter of
+its own turn (`_F012`, `_M012`), not the dialog's prefix (`Ses01F_...` says who wore the markers): ten
+speakers, where the anti-transfer paper's five are the sessions.
 
-Protocols: neutral, angry, happy, sad. Guizzo et al. 2021 drop `exc` (excitement="drop"); Fayek et al. 2018 count it as
-happiness (excitement="merge"; 5,531 utterances). Segments of 4 s (target) or 1 s (orthogonal task) with 50 % overlap
-cover each utterance; the last one, or an utterance that is shorter, is zero-padded. Segments of one utterance share
-their source.
+Protocols: neutral, angry, happy, sad. Guizzo et al. 2021 drop `exc` (excitement="drop"); Fayek et al. 2018
+count it as happiness (excitement="merge"; 5,531 utterances). Segments of 4 s (target) or 1 s (orthogonal
+task) with 50 % overlap cover each utterance; the last one, or an utterance that is shorter, is zero-padded.
+Segments of one utterance share their source.
 
-Splits: `atlab.data.splits.random` (by utterance); `session_split` (sessions 1-3 / 4 / 5, the published class split);
-`leave_one_speaker_out` (one fold of Fayek's eight: one speaker tests, two validate).
+Splits: `atlab.data.splits.random` (by utterance); `session_split` (sessions 1-3 / 4 / 5, the published class
+split); `leave_one_speaker_out` (one fold of Fayek's eight: one speaker tests, two validate).
 """
 
 from __future__ import annotations
@@ -46,21 +47,39 @@ FACTORS = {
     "gender": "F or M",
     "scripted": "script or impro",
 }
-PUBLISHED = {"neu": 1708, "ang": 1103, "hap": 595, "sad": 1084, "exc": 1041, "fru": 1849, "sur": 107, "fea": 40,
-             "dis": 2, "oth": 3, "xxx": 2507}  # 10,039 utterances
+PUBLISHED = {
+    "neu": 1708,
+    "ang": 1103,
+    "hap": 595,
+    "sad": 1084,
+    "exc": 1041,
+    "fru": 1849,
+    "sur": 107,
+    "fea": 40,
+    "dis": 2,
+    "oth": 3,
+    "xxx": 2507,
+}  # 10,039 utterances
 EMOTIONS = ("neu", "ang", "hap", "sad")
 SPEAKERS = tuple(f"Ses{n:02d}{letter}" for n in range(1, 6) for letter in "FM")
 _UTTERANCE = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w*_([FM])\w{3}")
 _LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t")
 
 
-def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, seconds: float = 4.0,
-            excitement: str = "drop", silence: float = corpus.SILENCE) -> FactorSet:
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    seconds: float = 4.0,
+    excitement: str = "drop",
+    silence: float = corpus.SILENCE,
+) -> FactorSet:
     """FactorSet of IEMOCAP segments, int16 [N, 16000 * seconds] at 16 kHz.
 
-    seconds: length of a segment (the papers use 4 and 1), half of it overlaps the next; excitement: "drop" or "merge"
-    (into hap); silence: segments not louder than this fraction of full scale are dropped (0 keeps them). Raises
-    AtlabError for a missing session or label file and for unknown options.
+    seconds: length of a segment (the papers use 4 and 1), half of it overlaps the next; excitement: "drop" or
+    "merge" (into hap); silence: segments not louder than this fraction of full scale are dropped (0 keeps
+    them). Raises AtlabError for a missing session or label file and for unknown options.
     """
     raw = corpus.expect_folder(raw, "IEMOCAP folder")
     if excitement not in ("drop", "merge"):
@@ -68,7 +87,9 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, sec
     seconds, silence = corpus.number("seconds", seconds, 0.1, 60), corpus.number("silence", silence, 0, 1)
     found, dropped, items = Counter(), Counter(), []
     for number in range(1, 6):
-        for path, label in _utterances(corpus.expect_folder(raw / f"Session{number}", "IEMOCAP session"), dropped):
+        for path, label in _utterances(
+            corpus.expect_folder(raw / f"Session{number}", "IEMOCAP session"), dropped
+        ):
             found[label] += 1
             emotion = "hap" if label == "exc" and excitement == "merge" else label
             if emotion in EMOTIONS:
@@ -76,28 +97,47 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, sec
             else:
                 dropped[f"emotion {label}"] += 1
     counts = corpus.compare(NAME, found, PUBLISHED)
-    card = {"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION, "recipe": NAME,
-            "recipe_version": 1, "seed": 0, "sample_rate": corpus.SAMPLE_RATE, "published_clips": counts,
-            "dropped": {reason: count for reason, count in dropped.items() if count}, "parameters": {
-                "seconds": seconds, "overlap": 0.5, "excitement": excitement, "silence": silence}}
-    convert = functools.partial(_convert, raw=raw, length=round(seconds * corpus.SAMPLE_RATE), silence=silence)
+    card = {
+        "name": NAME,
+        "kind": "audio",
+        "licence": LICENCE,
+        "citation": CITATION,
+        "recipe": NAME,
+        "recipe_version": 1,
+        "seed": 0,
+        "sample_rate": corpus.SAMPLE_RATE,
+        "published_clips": counts,
+        "dropped": {reason: count for reason, count in dropped.items() if count},
+        "parameters": {"seconds": seconds, "overlap": 0.5, "excitement": excitement, "silence": silence},
+    }
+    convert = functools.partial(
+        _convert, raw=raw, length=round(seconds * corpus.SAMPLE_RATE), silence=silence
+    )
     return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="IEMOCAP")
 
 
-def session_split(fs: FactorSet, train: Sequence[int] = (1, 2, 3), validation: Sequence[int] = (4,),
-                  test: Sequence[int] = (5,)) -> Split:
-    """Split by session number (1-3 / 4 / 5 is the published speaker split); sessions and speakers are disjoint."""
+def session_split(
+    fs: FactorSet,
+    train: Sequence[int] = (1, 2, 3),
+    validation: Sequence[int] = (4,),
+    test: Sequence[int] = (5,),
+) -> Split:
+    """Split by session number (published: 1-3 / 4 / 5); sessions and speakers are disjoint."""
     parts = {"train": train, "validation": validation, "test": test}
     given = [number for numbers in parts.values() for number in numbers]
     if len(set(given)) < len(given) or not set(given) <= set(range(1, 6)):
         raise AtlabError(f"sessions {parts}; allowed: each of 1 to 5 in at most one part")
     session = fs.labels("session")
     rows = [np.flatnonzero(np.isin(session, [f"Ses{n:02d}" for n in numbers])) for numbers in parts.values()]
-    return Split(*rows, {"split": "iemocap.session", **{part: list(numbers) for part, numbers in parts.items()}})
+    return Split(
+        *rows, {"split": "iemocap.session", **{part: list(numbers) for part, numbers in parts.items()}}
+    )
 
 
-def leave_one_speaker_out(fs: FactorSet, speaker: str, validation: Sequence[str] = ("Ses05F", "Ses05M")) -> Split:
-    """One speaker tests, two validate, the others train (Fayek et al. 2018, section 3: eight folds of this kind)."""
+def leave_one_speaker_out(
+    fs: FactorSet, speaker: str, validation: Sequence[str] = ("Ses05F", "Ses05M")
+) -> Split:
+    """One speaker tests, two validate, the others train (Fayek et al. 2018, section 3: eight such folds)."""
     speakers = fs.labels("speaker")
     names = sorted(set(speakers))
     for name in (speaker, *validation):
@@ -106,8 +146,12 @@ def leave_one_speaker_out(fs: FactorSet, speaker: str, validation: Sequence[str]
     if speaker in validation:
         raise AtlabError(f"speaker {speaker!r} cannot both test and validate; name other validation speakers")
     test, middle = speakers == speaker, np.isin(speakers, list(validation))
-    return Split(np.flatnonzero(~test & ~middle), np.flatnonzero(middle), np.flatnonzero(test),
-                 {"split": "iemocap.leave_one_speaker_out", "speaker": speaker, "validation": list(validation)})
+    return Split(
+        np.flatnonzero(~test & ~middle),
+        np.flatnonzero(middle),
+        np.flatnonzero(test),
+        {"split": "iemocap.leave_one_speaker_out", "speaker": speaker, "validation": list(validation)},
+    )
 
 
 def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
@@ -115,7 +159,9 @@ def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
     waves = corpus.expect_folder(session / "sentences" / "wav", "folder of utterances")
     labelled = []
     for dialog in sorted(p for p in waves.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        labels = _labels(corpus.expect(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file"))
+        labels = _labels(
+            corpus.expect(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file")
+        )
         paths = {path.stem: path for path in corpus.sounds(dialog, ".wav")}
         dropped["no emotion label"] += len(paths.keys() - labels.keys())
         dropped["label without sound file"] += len(labels.keys() - paths.keys())
@@ -128,27 +174,42 @@ def _labels(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     labels = {match[1]: match[2] for match in map(_LABEL.match, lines) if match}
     if not labels:
-        raise AtlabError(f"no label line in {path}; expected lines such as "
-                         "'[6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5, 2.5, 2.5]'")
+        raise AtlabError(
+            f"no label line in {path}; expected lines such as "
+            "'[6.2901 - 8.2357]<tab>Ses01F_impro01_F000<tab>neu<tab>[2.5, 2.5, 2.5]'"
+        )
     wrong = [name for name in labels if not _UTTERANCE.fullmatch(name)]
     if wrong:
         raise AtlabError(f"utterance name {wrong[0]!r} in {path}; expected names such as Ses01F_impro01_F000")
     return labels
 
 
-def _convert(item: tuple[str, str], raw: Path, length: int, silence: float) -> tuple[list[Clip], dict[str, int]]:
+def _convert(
+    item: tuple[str, str], raw: Path, length: int, silence: float
+) -> tuple[list[Clip], dict[str, int]]:
     name, emotion = item
     wave = read_audio(raw / name, corpus.SAMPLE_RATE)
     utterance = Path(name).stem
     session, scripted, letter = _UTTERANCE.fullmatch(utterance).groups()
     clips, dropped = [], Counter()
     for k, start in enumerate(corpus.segment_starts(len(wave), length, length // 2)):
-        part = wave[start:start + length]
+        part = wave[start : start + length]
         if corpus.is_silent(part, silence):
             dropped["silent"] += 1
             continue
-        clips.append(Clip(to_int16(fit_length(part, length)), {
-            "id": f"{utterance}-{k:02d}", "source": name, "duration": len(part) / corpus.SAMPLE_RATE,
-            "emotion": emotion, "speaker": session + letter, "session": session, "gender": letter,
-            "scripted": scripted}))
+        clips.append(
+            Clip(
+                to_int16(fit_length(part, length)),
+                {
+                    "id": f"{utterance}-{k:02d}",
+                    "source": name,
+                    "duration": len(part) / corpus.SAMPLE_RATE,
+                    "emotion": emotion,
+                    "speaker": session + letter,
+                    "session": session,
+                    "gender": letter,
+                    "scripted": scripted,
+                },
+            )
+        )
     return clips, dict(dropped)

@@ -1,18 +1,19 @@
 """LibriSpeech words: one-word excerpts of read audio books, cut by word alignments.
 
-Licence: CC BY 4.0. Access: LibriSpeech is a free download from OpenSLR (resource 12); the alignments are the release
-of CorentinJ/librispeech-alignments, made with the Montreal Forced Aligner. Give the folder that holds
-`train-clean-100/` (or another part); the alignments lie beside the sound files or in a folder of the same layout
-(`alignments`).
-Citation: Panayotov et al., "LibriSpeech: an ASR corpus based on public domain audio books", ICASSP 2015.
+Licence: CC BY 4.0. Access: LibriSpeech is a free download from OpenSLR (resource 12); the alignments are the
+release of CorentinJ/librispeech-alignments, made with the Montreal Forced Aligner. Give the folder that holds
+`train-clean-100/` (or another part); the alignments lie beside the sound files or in a folder of the same
+layout (`alignments`). Citation: Panayotov et al., "LibriSpeech: an ASR corpus based on public domain audio
+books", ICASSP 2015.
 
-Layout: `<part>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` and, in the same folder of the alignments,
-`<speaker>-<chapter>.alignment.txt`; each line holds an utterance, a quoted comma list of words (empty = silence) and a
-quoted comma list of their end times in seconds. A word begins where the entry before it ends.
+Layout: `<part>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` and, in the same folder of the
+alignments, `<speaker>-<chapter>.alignment.txt`; each line holds an utterance, a quoted comma list of words
+(empty = silence) and a quoted comma list of their end times in seconds. A word begins where the entry before
+it ends.
 
-Protocol (Guizzo et al. 2021, section 4.1-4.2): the 1,000 most frequent words of 40 speakers, zero-padded to 4 s. The
-paper does not name its speakers: here they are those with the most aligned words. Words of the same utterance share
-their source. Ties in frequency are broken alphabetically.
+Protocol (Guizzo et al. 2021, section 4.1-4.2): the 1,000 most frequent words of 40 speakers, zero-padded to 4
+s. The paper does not name its speakers: here they are those with the most aligned words. Words of the same
+utterance share their source. Ties in frequency are broken alphabetically.
 """
 
 from __future__ import annotations
@@ -36,25 +37,36 @@ ACCESS = "free download: OpenSLR resource 12; word alignments: GitHub CorentinJ/
 SIZE = "about 100 hours of zero-padded 4 s clips (11 GB) from train-clean-100"
 FACTORS = {"word": "the spoken word, lower case", "speaker": "reader number", "chapter": "chapter number"}
 PUBLISHED = {  # utterances and speakers of the parts (Panayotov et al. 2015, table 1; corpus README)
-    "dev-clean": {"utterances": 2703, "speakers": 40}, "test-clean": {"utterances": 2620, "speakers": 40},
-    "dev-other": {"utterances": 2864, "speakers": 33}, "test-other": {"utterances": 2939, "speakers": 33},
+    "dev-clean": {"utterances": 2703, "speakers": 40},
+    "test-clean": {"utterances": 2620, "speakers": 40},
+    "dev-other": {"utterances": 2864, "speakers": 33},
+    "test-other": {"utterances": 2939, "speakers": 33},
     "train-clean-100": {"utterances": 28539, "speakers": 251},
     "train-clean-360": {"utterances": 104014, "speakers": 921},
-    "train-other-500": {"utterances": 148688, "speakers": 1166}}
+    "train-other-500": {"utterances": 148688, "speakers": 1166},
+}
 SAMPLES = 4 * corpus.SAMPLE_RATE
 SHORTEST = 0.05  # seconds: shorter ones are errors of the alignment
 Word = tuple[str, float, float]  # word, start and end in seconds
 
 
-def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, part: str = "train-clean-100",
-            words: int = 1000, speakers: int = 40, alignments: str | Path | None = None,
-            silence: float = corpus.SILENCE) -> FactorSet:
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    part: str = "train-clean-100",
+    words: int = 1000,
+    speakers: int = 40,
+    alignments: str | Path | None = None,
+    silence: float = corpus.SILENCE,
+) -> FactorSet:
     """FactorSet of single words, int16 [N, 64000] at 16 kHz.
 
     part: folder of the corpus; words: number of most frequent words kept; speakers: number of speakers kept;
-    alignments: root of the alignment files where they are not beside the sound files; silence: words not louder than
-    this fraction of full scale are dropped (0 keeps them). Raises AtlabError for a missing folder, no alignment at
-    all, or an alignment that cannot be read (file and line named).
+    alignments: root of the alignment files where they are not beside the sound files; silence: words not
+    louder than this fraction of full scale are dropped (0 keeps them). Raises AtlabError for a missing
+    folder, no alignment at all, or an alignment that cannot be read (file and line named).
     """
     raw = corpus.expect_folder(raw, "LibriSpeech folder")
     words, speakers = corpus.whole_number("words", words), corpus.whole_number("speakers", speakers)
@@ -63,8 +75,9 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, par
     aligned_root = corpus.expect_folder(Path(alignments or raw) / part, "folder of word alignments")
     utterances, found, dropped = _utterances(folder, aligned_root)
     counts = corpus.compare(NAME, found, PUBLISHED.get(part, {}))
-    chosen = _most_common(Counter({name: sum(len(u[3]) for u in group) for name, group in utterances.items()}),
-                          speakers)
+    chosen = _most_common(
+        Counter({name: sum(len(u[3]) for u in group) for name, group in utterances.items()}), speakers
+    )
     spoken = Counter(word for name in chosen for u in utterances[name] for word, _, _ in u[3])
     vocabulary = set(_most_common(spoken, words))
     items = []
@@ -75,16 +88,28 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None, par
                 items.append((speaker, chapter, utterance, kept))
     dropped["rare word"] = sum(spoken.values()) - sum(len(item[3]) for item in items)
     dropped["speaker not drawn"] = sum(len(u[3]) for n, g in utterances.items() if n not in chosen for u in g)
-    card = {"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION, "recipe": NAME,
-            "recipe_version": 1, "seed": 0, "sample_rate": corpus.SAMPLE_RATE, "published_clips": counts,
-            "dropped": {reason: count for reason, count in dropped.items() if count}, "parameters": {
-                "part": part, "words": words, "speakers": speakers, "silence": silence}}
+    card = {
+        "name": NAME,
+        "kind": "audio",
+        "licence": LICENCE,
+        "citation": CITATION,
+        "recipe": NAME,
+        "recipe_version": 1,
+        "seed": 0,
+        "sample_rate": corpus.SAMPLE_RATE,
+        "published_clips": counts,
+        "dropped": {reason: count for reason, count in dropped.items() if count},
+        "parameters": {"part": part, "words": words, "speakers": speakers, "silence": silence},
+    }
     convert = functools.partial(_convert, folder=folder, silence=silence)
-    return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="LibriSpeech words")
+    return build(
+        out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="LibriSpeech words"
+    )
 
 
 def parse_alignment(line: str) -> tuple[str, list[Word]]:
-    """Utterance and (word, start, end) of one alignment line, silences left out; ValueError if it is malformed.
+    """Utterance and (word, start, end) of one alignment line, silences left out; ValueError if it is
+    malformed.
 
     >>> parse_alignment('84-121123-0000 ",GO,,ON" "0.5,0.75,1.0,1.5"')
     ('84-121123-0000', [('go', 0.5, 0.75), ('on', 1.0, 1.5)])
@@ -96,9 +121,11 @@ def parse_alignment(line: str) -> tuple[str, list[Word]]:
     if len(names) != len(times):
         raise ValueError(f"{len(names)} words but {len(times)} end times")
     starts = [0.0, *times[:-1]]
-    if any(start > end for start, end in zip(starts, times)):
+    if any(start > end for start, end in zip(starts, times, strict=True)):
         raise ValueError("end times go backwards")
-    return utterance, [(name.lower(), start, end) for name, start, end in zip(names, starts, times) if name]
+    return utterance, [
+        (name.lower(), start, end) for name, start, end in zip(names, starts, times, strict=True) if name
+    ]
 
 
 def _utterances(folder: Path, aligned_root: Path) -> tuple[dict[str, list], dict[str, int], Counter]:
@@ -118,8 +145,10 @@ def _utterances(folder: Path, aligned_root: Path) -> tuple[dict[str, list], dict
             else:
                 dropped["utterance without alignment"] += 1
     if not by_speaker:
-        raise AtlabError(f"no word alignment found: expected {aligned_root}/<speaker>/<chapter>/"
-                         "<speaker>-<chapter>.alignment.txt with a line for each sound file")
+        raise AtlabError(
+            f"no word alignment found: expected {aligned_root}/<speaker>/<chapter>/"
+            "<speaker>-<chapter>.alignment.txt with a line for each sound file"
+        )
     return by_speaker, dict(found), dropped
 
 
@@ -132,7 +161,9 @@ def _read_alignments(path: Path) -> dict[str, list[Word]]:
             try:
                 utterance, words = parse_alignment(line)
             except ValueError as error:
-                raise AtlabError(f"{path}, line {number}: {error}; expected: utterance \"word,word\" \"end,end\"")
+                raise AtlabError(
+                    f'{path}, line {number}: {error}; expected: utterance "word,word" "end,end"'
+                ) from None
             aligned[utterance] = words
     return aligned
 
@@ -141,7 +172,9 @@ def _most_common(counter: Counter, number: int) -> list[str]:
     return sorted(counter, key=lambda name: (-counter[name], name))[:number]
 
 
-def _convert(item: tuple[str, str, str, list], folder: Path, silence: float) -> tuple[list[Clip], dict[str, int]]:
+def _convert(
+    item: tuple[str, str, str, list], folder: Path, silence: float
+) -> tuple[list[Clip], dict[str, int]]:
     speaker, chapter, utterance, words = item
     wave = read_audio(folder / speaker / chapter / f"{utterance}.flac", corpus.SAMPLE_RATE)
     last = max(start for _, _, start, _ in words)
@@ -149,7 +182,7 @@ def _convert(item: tuple[str, str, str, list], folder: Path, silence: float) -> 
         raise BrokenInput(f"{utterance}.flac ends before its word at {last:.2f} s")
     clips, dropped = [], Counter()
     for k, word, start, end in words:
-        part = wave[round(start * corpus.SAMPLE_RATE):round(end * corpus.SAMPLE_RATE)]
+        part = wave[round(start * corpus.SAMPLE_RATE) : round(end * corpus.SAMPLE_RATE)]
         if len(part) < SHORTEST * corpus.SAMPLE_RATE:
             dropped["word under 0.05 s"] += 1
         elif len(part) > SAMPLES:
@@ -157,7 +190,17 @@ def _convert(item: tuple[str, str, str, list], folder: Path, silence: float) -> 
         elif corpus.is_silent(part, silence):
             dropped["silent"] += 1
         else:
-            clips.append(Clip(to_int16(fit_length(part, SAMPLES)), {
-                "id": f"{utterance}-{k:03d}-{word}", "source": f"{speaker}/{chapter}/{utterance}.flac",
-                "duration": len(part) / corpus.SAMPLE_RATE, "word": word, "speaker": speaker, "chapter": chapter}))
+            clips.append(
+                Clip(
+                    to_int16(fit_length(part, SAMPLES)),
+                    {
+                        "id": f"{utterance}-{k:03d}-{word}",
+                        "source": f"{speaker}/{chapter}/{utterance}.flac",
+                        "duration": len(part) / corpus.SAMPLE_RATE,
+                        "word": word,
+                        "speaker": speaker,
+                        "chapter": chapter,
+                    },
+                )
+            )
     return clips, dict(dropped)

@@ -1,21 +1,22 @@
 """TIMIT: 630 speakers of American English read ten sentences each, with hand-labelled phones.
 
-Licence: LDC user agreement. Access: Linguistic Data Consortium, LDC93S1; give the folder that holds `TRAIN/` and
-`TEST/` (upper or lower case).
-Citation: Garofolo et al., "DARPA TIMIT Acoustic-Phonetic Continuous Speech Corpus", NIST 1993.
+Licence: LDC user agreement. Access: Linguistic Data Consortium, LDC93S1; give the folder that holds `TRAIN/`
+and `TEST/` (upper or lower case). Citation: Garofolo et al., "DARPA TIMIT Acoustic-Phonetic Continuous Speech
+Corpus", NIST 1993.
 
-Layout: `{TRAIN,TEST}/DR1..8/<speaker>/{SA,SI,SX}n.WAV` (NIST SPHERE, 16 kHz) with `.PHN` beside it: lines of first
-sample, end sample and phone.
+Layout: `{TRAIN,TEST}/DR1..8/<speaker>/{SA,SI,SX}n.WAV` (NIST SPHERE, 16 kHz) with `.PHN` beside it: lines of
+first sample, end sample and phone.
 
-Protocol (Fayek et al. 2018, section 3): all 462 training speakers, the 50-speaker development set and the 24-speaker
-core test set, SA sentences excluded; 61 phones mapped to 48 for training and 39 for scoring (Lee and Hon 1989, table
-I); frames of 25 ms every 10 ms under a Hamming window, 40 log mel filter-bank coefficients.
+Protocol (Fayek et al. 2018, section 3): all 462 training speakers, the 50-speaker development set and the
+24-speaker core test set, SA sentences excluded; 61 phones mapped to 48 for training and 39 for scoring (Lee
+and Hon 1989, table I); frames of 25 ms every 10 ms under a Hamming window, 40 log mel filter-bank
+coefficients.
 
-One clip is one utterance, zero-padded to 8 s (the longest lasts 7.8 s). Its phones are kept as text in the column
-`phones` ("0 2000 h#;2000 3600 sh"), from which `frame_labels` computes the label of every frame for 61, 48 or 39
-phones and any number of HMM-like states: labels and sound cannot fall apart, no second file is needed. For frame
-classification `Frames(fs)` is a view in which every row is a frame with its neighbours, and `filterbank` turns its
-waveforms into [frames, 40].
+One clip is one utterance, zero-padded to 8 s (the longest lasts 7.8 s). Its phones are kept as text in the
+column `phones` ("0 2000 h#;2000 3600 sh"), from which `frame_labels` computes the label of every frame for
+61, 48 or 39 phones and any number of HMM-like states: labels and sound cannot fall apart, no second file is
+needed. For frame classification `Frames(fs)` is a view in which every row is a frame with its neighbours, and
+`filterbank` turns its waveforms into [frames, 40].
 """
 
 from __future__ import annotations
@@ -51,22 +52,38 @@ FACTORS = {
     "sentence": "SI (diverse) or SX (compact)",
     "official": "train (462 speakers), validation (50), test (24, core)",
 }
-PUBLISHED = {"train speakers": 462, "validation speakers": 50, "test speakers": 24,
-             "train utterances": 3696, "validation utterances": 400, "test utterances": 192}
+PUBLISHED = {
+    "train speakers": 462,
+    "validation speakers": 50,
+    "test speakers": 24,
+    "train utterances": 3696,
+    "validation utterances": 400,
+    "test utterances": 192,
+}
 CORE_TEST = tuple(  # the corpus's own documentation, testset.doc
-    "MDAB0 MWBT0 FELC0 MTAS1 MWEW0 FPAS0 MJMP0 MLNT0 FPKT0 MLLL0 MTLS0 FJLM0 MBPM0 MKLT0 FNLP0 MCMJ0 MJDH0 FMGD0 "
-    "MGRT0 MNJM0 FDHC0 MJLN0 MPAM0 FMLD0".split())
+    """
+    MDAB0 MWBT0 FELC0 MTAS1 MWEW0 FPAS0 MJMP0 MLNT0 FPKT0 MLLL0 MTLS0 FJLM0 MBPM0 MKLT0 FNLP0 MCMJ0 MJDH0
+    FMGD0 MGRT0 MNJM0 FDHC0 MJLN0 MPAM0 FMLD0
+    """.split()
+)
 DEVELOPMENT = tuple(  # Halberstadt 1998 (MIT thesis); the list the Kaldi recipe uses
-    "FAKS0 FDAC1 FJEM0 MGWT0 MJAR0 MMDB1 MMDM2 MPDF0 FCMH0 FKMS0 MBDG0 MBWM0 MCSH0 FADG0 FDMS0 FEDW0 MGJF0 MGLB0 "
-    "MRTK0 MTAA0 MTDT0 MTHC0 MWJG0 FNMR0 FREW0 FSEM0 MBNS0 MMJR0 MDLS0 MDLF0 MDVC0 MERS0 FMAH0 FDRW0 MRCS0 MRJM4 "
-    "FCAL1 MMWH0 FJSJ0 MAJC0 MJSW0 MREB0 FGJD0 FJMG0 MROA0 MTEB0 MJFC0 MRJR0 FMML0 MRWS1".split())
+    """
+    FAKS0 FDAC1 FJEM0 MGWT0 MJAR0 MMDB1 MMDM2 MPDF0 FCMH0 FKMS0 MBDG0 MBWM0 MCSH0 FADG0 FDMS0 FEDW0 MGJF0
+    MGLB0 MRTK0 MTAA0 MTDT0 MTHC0 MWJG0 FNMR0 FREW0 FSEM0 MBNS0 MMJR0 MDLS0 MDLF0 MDVC0 MERS0 FMAH0 FDRW0
+    MRCS0 MRJM4 FCAL1 MMWH0 FJSJ0 MAJC0 MJSW0 MREB0 FGJD0 FJMG0 MROA0 MTEB0 MJFC0 MRJR0 FMML0 MRWS1
+    """.split()
+)
 
-_61 = ("aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh k "
-       "kcl l m n ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh").split()
-_TO_48 = {"ax-h": "ax", "axr": "er", "bcl": "vcl", "dcl": "vcl", "gcl": "vcl", "pcl": "cl", "tcl": "cl", "kcl": "cl",
-          "em": "m", "eng": "ng", "h#": "sil", "pau": "sil", "hv": "hh", "nx": "n", "ux": "uw"}
-_TO_39 = {"ao": "aa", "ax": "ah", "el": "l", "en": "n", "ix": "ih", "zh": "sh", "cl": "sil", "vcl": "sil",
-          "epi": "sil"}
+_61 = """
+    aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh
+    k kcl l m n ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh
+    """.split()
+_TO_48 = dict(
+    fold.split(">")
+    for fold in "ax-h>ax axr>er bcl>vcl dcl>vcl gcl>vcl pcl>cl tcl>cl kcl>cl em>m eng>ng h#>sil pau>sil "
+    "hv>hh nx>n ux>uw".split()
+)
+_TO_39 = dict(fold.split(">") for fold in "ao>aa ax>ah el>l en>n ix>ih zh>sh cl>sil vcl>sil epi>sil".split())
 FOLDING = {  # 61 phones -> 48 -> 39 (Lee and Hon 1989, table I); the glottal stop q is left out
     61: {phone: phone for phone in _61},
     48: {phone: _TO_48.get(phone, phone) for phone in _61 if phone != "q"},
@@ -100,9 +117,19 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> 
             speakers[part].add(speaker)
     found.update({f"{part} speakers": len(names) for part, names in speakers.items()})
     counts = corpus.compare(NAME, found, PUBLISHED)
-    card = {"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION, "recipe": NAME,
-            "recipe_version": 1, "seed": 0, "sample_rate": corpus.SAMPLE_RATE, "published_clips": counts,
-            "dropped": {reason: count for reason, count in dropped.items() if count}, "parameters": {}}
+    card = {
+        "name": NAME,
+        "kind": "audio",
+        "licence": LICENCE,
+        "citation": CITATION,
+        "recipe": NAME,
+        "recipe_version": 1,
+        "seed": 0,
+        "sample_rate": corpus.SAMPLE_RATE,
+        "published_clips": counts,
+        "dropped": {reason: count for reason, count in dropped.items() if count},
+        "parameters": {},
+    }
     convert = functools.partial(_convert, root=root)
     return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="TIMIT")
 
@@ -132,13 +159,14 @@ def parse_phones(text: str) -> list[tuple[int, int, str]]:
     return segments
 
 
-def frame_labels(fs: FactorSet, rows: Sequence[int] | None = None, *, phones: int = 48,
-                 states: int = 1) -> np.ndarray:
+def frame_labels(
+    fs: FactorSet, rows: Sequence[int] | None = None, *, phones: int = 48, states: int = 1
+) -> np.ndarray:
     """Class of every frame, int16 [rows, 798]: the phone at the frame's centre sample; -1 for padding and q.
 
     phones: 61, 48 or 39; with states > 1 every phone segment is cut in that many equal parts and the class is
-    phone * states + part (48 phones x 3 states are the 144 classes of Fayek et al. 2018, with uniform instead of
-    aligned states). The names are PHONES[phones]. Raises AtlabError for another number of phones.
+    phone * states + part (48 phones x 3 states are the 144 classes of Fayek et al. 2018, with uniform instead
+    of aligned states). The names are PHONES[phones]. Raises AtlabError for another number of phones.
     """
     if phones not in FOLDING:
         raise unknown("number of phones", phones, FOLDING)
@@ -147,7 +175,7 @@ def frame_labels(fs: FactorSet, rows: Sequence[int] | None = None, *, phones: in
     texts = fs.factors["phones"] if rows is None else fs.factors["phones"].iloc[np.asarray(rows)]
     centres = np.arange(1 + (SAMPLES - FRAME) // STRIDE) * STRIDE + FRAME // 2
     labels = np.full((len(texts), len(centres)), -1, dtype=np.int16)
-    for row, text in zip(labels, texts):
+    for row, text in zip(labels, texts, strict=True):
         for first, end, phone in parse_phones(text.replace(";", "\n")):
             inside = slice(*np.searchsorted(centres, (first, end)))
             if phone in FOLDING[phones]:
@@ -159,8 +187,8 @@ def frame_labels(fs: FactorSet, rows: Sequence[int] | None = None, *, phones: in
 def filterbank(wave: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Log mel filter-bank energies (log-MFSC), float32 [..., frames, 40], of waves [..., samples] at 16 kHz.
 
-    Frames of 400 samples every 160, Hamming window, power spectrum of 512 points, 40 triangular filters of the HTK mel
-    scale from 0 to 8 kHz, natural logarithm (floor 1e-10). Integer waves are divided by 32,768.
+    Frames of 400 samples every 160, Hamming window, power spectrum of 512 points, 40 triangular filters of
+    the HTK mel scale from 0 to 8 kHz, natural logarithm (floor 1e-10). Integer waves are divided by 32,768.
 
     >>> tuple(filterbank(np.zeros((2, 16000), np.int16)).shape)
     (2, 98, 40)
@@ -180,9 +208,10 @@ class Frames:
     """A view of a TIMIT FactorSet in which every row is one labelled frame in the middle of its neighbours.
 
     It has the interface of a FactorSet: `read(rows)` gives int16 [rows, (context - 1) * 160 + 400], which
-    `filterbank` turns into [rows, context, 40]; beyond the ends of an utterance there are zeros. The factor `phone`
-    (with states > 1: "sh/0") comes beside the utterance's own, id is "<utterance>@<frame>". Frames of padding and of
-    the glottal stop are left out. Raises AtlabError for an even context or an unknown number of phones.
+    `filterbank` turns into [rows, context, 40]; beyond the ends of an utterance there are zeros. The factor
+    `phone` (with states > 1: "sh/0") comes beside the utterance's own, id is "<utterance>@<frame>". Frames of
+    padding and of the glottal stop are left out. Raises AtlabError for an even context or an unknown number
+    of phones.
     """
 
     def __init__(self, fs: FactorSet, phones: int = 48, states: int = 1, context: int = 15) -> None:
@@ -204,9 +233,13 @@ class Frames:
     @functools.cached_property
     def card(self) -> dict:
         card = dict(self._fs.card)
-        return card | {"name": f"{card['name']}-{self._view}", "clips": len(self), "content_hash": self.content_hash,
-                       "shape": [(self._context - 1) * STRIDE + FRAME],
-                       "factors": {**card["factors"], "phone": len(self.classes("phone"))}}
+        return card | {
+            "name": f"{card['name']}-{self._view}",
+            "clips": len(self),
+            "content_hash": self.content_hash,
+            "shape": [(self._context - 1) * STRIDE + FRAME],
+            "factors": {**card["factors"], "phone": len(self.classes("phone"))},
+        }
 
     @functools.cached_property
     def content_hash(self) -> str:
@@ -249,7 +282,9 @@ class Frames:
         number = {name: k for k, name in enumerate(classes)}
         codes = np.array([number.get(name, -1) for name in self._names], dtype=np.int64)[self._codes]
         if not (codes >= 0).any():
-            raise AtlabError(f"factor 'phone' has none of the classes {classes[:8]}; it has {self.classes('phone')[:8]}")
+            raise AtlabError(
+                f"factor 'phone' has none of the classes {classes[:8]}; it has {self.classes('phone')[:8]}"
+            )
         return codes
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
@@ -259,12 +294,14 @@ class Frames:
         margin = self._context // 2 * STRIDE
         waves = np.zeros((len(rows), length), dtype=np.int16)
         utterances, where = np.unique(self._utterance[rows], return_inverse=True)
-        for start in range(0, len(utterances), 64):  # a shuffled batch touches many utterances: memory stays flat
-            block = self._fs.read(utterances[start:start + 64])
+        for start in range(
+            0, len(utterances), 64
+        ):  # a shuffled batch touches many utterances: memory stays flat
+            block = self._fs.read(utterances[start : start + 64])
             for k in np.flatnonzero((where >= start) & (where < start + 64)):
                 first = int(self._frame[rows[k]]) * STRIDE - margin
-                part = block[where[k] - start, max(first, 0):first + length]
-                waves[k, max(-first, 0):max(-first, 0) + len(part)] = part
+                part = block[where[k] - start, max(first, 0) : first + length]
+                waves[k, max(-first, 0) : max(-first, 0) + len(part)] = part
         return waves
 
 
@@ -272,8 +309,9 @@ class Frames:
 def _mel_filters() -> torch.Tensor:
     from torchaudio.functional import melscale_fbanks
 
-    return melscale_fbanks(FFT // 2 + 1, 0.0, corpus.SAMPLE_RATE / 2, MELS, corpus.SAMPLE_RATE, norm=None,
-                           mel_scale="htk")
+    return melscale_fbanks(
+        FFT // 2 + 1, 0.0, corpus.SAMPLE_RATE / 2, MELS, corpus.SAMPLE_RATE, norm=None, mel_scale="htk"
+    )
 
 
 def _root(raw: Path) -> Path:
@@ -312,8 +350,15 @@ def _convert(item: tuple[str, str, str, str, str, str], root: Path) -> tuple[lis
         raise BrokenInput(f"{path.with_name(labels)}: {error}") from None
     if len(wave) > SAMPLES:
         return [], {"utterance over 8 s": 1}
-    row = {"id": f"{speaker}-{sentence}", "source": Path(name).as_posix(),
-           "duration": len(wave) / corpus.SAMPLE_RATE, "speaker": speaker, "gender": speaker[0], "dialect": region,
-           "sentence": sentence[:2], "official": part,
-           "phones": ";".join(f"{first} {end} {phone}" for first, end, phone in segments)}
+    row = {
+        "id": f"{speaker}-{sentence}",
+        "source": Path(name).as_posix(),
+        "duration": len(wave) / corpus.SAMPLE_RATE,
+        "speaker": speaker,
+        "gender": speaker[0],
+        "dialect": region,
+        "sentence": sentence[:2],
+        "official": part,
+        "phones": ";".join(f"{first} {end} {phone}" for first, end, phone in segments),
+    }
     return [Clip(to_int16(fit_length(wave, SAMPLES)), row)], {}

@@ -14,8 +14,10 @@ def sound(seconds: float, seed: int = 0, peak: float = 0.5, rate: int = RATE) ->
     """float64 [samples]: a few random partials under a slow tremolo, scaled to `peak`."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * rate)) / rate
-    partials = [np.sin(2 * np.pi * f * time + p)
-                for f, p in zip(rng.uniform(100, 3000, 5), rng.uniform(0, 6.28, 5))]
+    partials = [
+        np.sin(2 * np.pi * f * time + p)
+        for f, p in zip(rng.uniform(100, 3000, 5), rng.uniform(0, 6.28, 5), strict=True)
+    ]
     wave = np.sum(partials, axis=0) * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))
     return wave * (peak / max(np.abs(wave).max(initial=0.0), 1e-9))
 
@@ -30,10 +32,12 @@ def write(path: Path, wave: np.ndarray, rate: int = RATE, subtype: str = "PCM_16
 def write_sphere(path: Path, wave: np.ndarray) -> Path:
     """A NIST SPHERE file as TIMIT has them: 1,024 bytes of header, then 16-bit little-endian samples."""
     samples = np.round(wave * 32767).astype("<i2")
-    header = ("NIST_1A\n   1024\n"
-              "database_id -s5 TIMIT\nchannel_count -i 1\n"
-              f"sample_count -i {len(samples)}\nsample_rate -i {RATE}\n"
-              "sample_n_bytes -i 2\nsample_byte_format -s2 01\nsample_sig_bits -i 16\nend_head\n")
+    header = (
+        "NIST_1A\n   1024\n"
+        "database_id -s5 TIMIT\nchannel_count -i 1\n"
+        f"sample_count -i {len(samples)}\nsample_rate -i {RATE}\n"
+        "sample_n_bytes -i 2\nsample_byte_format -s2 01\nsample_sig_bits -i 16\nend_head\n"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header.encode().ljust(1024) + samples.tobytes())
     return path
@@ -56,8 +60,10 @@ def damage(path: Path, how: str) -> None:
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file, to show that a recipe writes nothing into the raw folder."""
-    return {str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns)
-            for p in sorted(folder.rglob("*"))}
+    return {
+        str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns)
+        for p in sorted(folder.rglob("*"))
+    }
 
 
 GSC_SPEAKERS = ("004ae714", "0a2b400e", "1b4c9b89", "3a3ee7ed", "7ff4fc72", "c1d39ce8")
@@ -66,8 +72,8 @@ GSC_SPEAKERS = ("004ae714", "0a2b400e", "1b4c9b89", "3a3ee7ed", "7ff4fc72", "c1d
 def speech_commands(root: Path, words=("zero", "one", "two", "bed"), repeats: int = 2) -> Path:
     """Google Speech Commands v2: every speaker says every word `repeats` times; speaker 5 tests, 4 validates.
 
-    Odd cases: zero/c1d39ce8_nohash_7.wav is silent, one/c1d39ce8_nohash_7.wav lasts 0.4 s, two/readme_copy.wav
-    has no speaker hash.
+    Odd cases: zero/c1d39ce8_nohash_7.wav is silent, one/c1d39ce8_nohash_7.wav lasts 0.4 s,
+    two/readme_copy.wav has no speaker hash.
     """
     lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
     for w, word in enumerate(words):
@@ -89,8 +95,19 @@ def speech_commands(root: Path, words=("zero", "one", "two", "bed"), repeats: in
     return root
 
 
-NOISE_TYPES = ("AirConditioner", "AirportAnnouncements", "Babble", "CopyMachine", "Munching", "NeighborSpeaking",
-               "ShuttingDoor", "SqueakyChair", "Typing", "VacuumCleaner", "WasherDryer")
+NOISE_TYPES = (
+    "AirConditioner",
+    "AirportAnnouncements",
+    "Babble",
+    "CopyMachine",
+    "Munching",
+    "NeighborSpeaking",
+    "ShuttingDoor",
+    "SqueakyChair",
+    "Typing",
+    "VacuumCleaner",
+    "WasherDryer",
+)
 
 
 def ms_snsd(root: Path, speech: int = 12, seconds: float = 3.3) -> Path:
@@ -103,21 +120,34 @@ def ms_snsd(root: Path, speech: int = 12, seconds: float = 3.3) -> Path:
         for n in (1, 2):
             write(root / "noise_train" / f"{kind}_{n}.wav", sound(6.0, seed=50 + 2 * k + n))
     door = np.zeros(8 * RATE)
-    door[6 * RATE:6 * RATE + 4000] = sound(0.25, seed=3)
+    door[6 * RATE : 6 * RATE + 4000] = sound(0.25, seed=3)
     write(root / "noise_train" / "ShuttingDoor_1.wav", door)
     write(root / "noise_train" / "Typing_1.wav", sound(1.2, seed=4))
     write(root / "noise_train" / "Babble_1.wav", np.stack([sound(6, seed=5), sound(6, seed=6)], axis=1))
     write(root / "noise_train" / "Cafe_1.wav", sound(6.0, seed=7))
     for k in range(speech - 2):
         write(root / "clean_train" / f"clnsp{k + 1}.wav", sound(seconds, seed=200 + k))
-    write(root / "clean_train" / f"clnsp{speech - 1}.wav", sound(seconds, seed=300, rate=48_000), 48_000, "PCM_24")
+    write(
+        root / "clean_train" / f"clnsp{speech - 1}.wav",
+        sound(seconds, seed=300, rate=48_000),
+        48_000,
+        "PCM_24",
+    )
     write(root / "clean_train" / f"clnsp{speech}.wav", np.zeros(round(seconds * RATE)))
     return root
 
 
 LIBRI_LINES = {
     # speaker, chapter, utterance: words with their end times; an empty word is silence
-    ("84", "121123", 0): [("", 0.3), ("THE", 0.6), ("CAT", 1.0), ("SAT", 1.5), ("", 1.8), ("THE", 2.1), ("", 2.4)],
+    ("84", "121123", 0): [
+        ("", 0.3),
+        ("THE", 0.6),
+        ("CAT", 1.0),
+        ("SAT", 1.5),
+        ("", 1.8),
+        ("THE", 2.1),
+        ("", 2.4),
+    ],
     ("84", "121123", 1): [("THE", 0.4), ("CAT'S", 1.0), ("", 1.2), ("SUPERCALIFRAGILISTIC", 6.0), ("", 6.2)],
     ("84", "121550", 0): [("", 0.2), ("CAT", 0.7), ("AND", 0.72), ("DOG", 1.3), ("", 1.4)],
     ("174", "50561", 0): [("", 0.1), ("THE", 0.5), ("DOG", 1.0), ("THE", 1.4), ("CAT", 1.9), ("", 2.0)],
@@ -135,12 +165,14 @@ def librispeech(root: Path, split: str = "dev-clean") -> Path:
         folder, name = root / split / speaker / chapter, f"{speaker}-{chapter}-{number:04d}"
         wave = sound(words[-1][1], seed=int(chapter) + number)
         if number == 0 and chapter == "121123":
-            wave[RATE:round(1.5 * RATE)] *= 0.02
+            wave[RATE : round(1.5 * RATE)] *= 0.02
         write(folder / f"{name}.flac", wave)
         with open(folder / f"{speaker}-{chapter}.trans.txt", "a") as file:
             file.write(f"{name} {' '.join(word for word, _ in words if word)}\n")
         with open(folder / f"{speaker}-{chapter}.alignment.txt", "a") as file:
-            file.write(f'{name} "{",".join(w for w, _ in words)}" "{",".join(f"{t:.3f}" for _, t in words)}"\n')
+            file.write(
+                f'{name} "{",".join(w for w, _ in words)}" "{",".join(f"{t:.3f}" for _, t in words)}"\n'
+            )
     for name, folder in (("84-121123-0002", "84/121123"), ("174-84280-0000", "174/84280")):
         write(root / split / folder / f"{name}.flac", sound(1.0, seed=1))
         with open(root / split / folder / f"{name[:-5]}.trans.txt", "a") as file:
@@ -151,12 +183,20 @@ def librispeech(root: Path, split: str = "dev-clean") -> Path:
 def iemocap(root: Path, sessions=(1, 2, 3, 4, 5)) -> Path:
     """IEMOCAP: a dialog of improvisation and a scripted one a session, both actors speak in each.
 
-    Utterances (seconds, emotion) cycle through every label incl. exc, fru, xxx. Odd cases: a quiet utterance, one of
-    0.5 s, one that exists without a label line, `_M`/`_F` speakers that differ from the dialog's prefix, the
-    macOS `._` twin files of the release.
+    Utterances (seconds, emotion) cycle through every label incl. exc, fru, xxx. Odd cases: a quiet utterance,
+    one of 0.5 s, one that exists without a label line, `_M`/`_F` speakers that differ from the dialog's
+    prefix, the macOS `._` twin files of the release.
     """
-    plan = [("F000", 4.0, "neu"), ("M000", 5.0, "ang"), ("F001", 9.0, "hap"), ("M001", 2.0, "sad"),
-            ("F002", 3.0, "exc"), ("M002", 3.0, "fru"), ("F003", 1.0, "xxx"), ("M003", 0.5, "neu")]
+    plan = [
+        ("F000", 4.0, "neu"),
+        ("M000", 5.0, "ang"),
+        ("F001", 9.0, "hap"),
+        ("M001", 2.0, "sad"),
+        ("F002", 3.0, "exc"),
+        ("M002", 3.0, "fru"),
+        ("F003", 1.0, "xxx"),
+        ("M003", 0.5, "neu"),
+    ]
     for session in sessions:
         base = root / f"Session{session}"
         for dialog in (f"Ses{session:02d}F_impro01", f"Ses{session:02d}M_script01_1"):
@@ -164,10 +204,14 @@ def iemocap(root: Path, sessions=(1, 2, 3, 4, 5)) -> Path:
             for k, (turn, seconds, emotion) in enumerate(plan):
                 name = f"{dialog}_{turn}"
                 quiet = session == 1 and "impro" in dialog and turn == "M001"
-                write(base / "sentences/wav" / dialog / f"{name}.wav",
-                      sound(seconds, seed=1000 * session + k, peak=0.04 if quiet else 0.5))
-                lines += [f"[{k}.0000 - {k + seconds:.4f}]\t{name}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n",
-                          f"C-E2:\tNeutral;\t()\nC-F1:\tval 3; act 2; dom  2;\t()\n\n"]
+                write(
+                    base / "sentences/wav" / dialog / f"{name}.wav",
+                    sound(seconds, seed=1000 * session + k, peak=0.04 if quiet else 0.5),
+                )
+                lines += [
+                    f"[{k}.0000 - {k + seconds:.4f}]\t{name}\t{emotion}\t[2.5000, 2.5000, 2.5000]\n",
+                    "C-E2:\tNeutral;\t()\nC-F1:\tval 3; act 2; dom  2;\t()\n\n",
+                ]
             write(base / "sentences/wav" / dialog / f"{dialog}_MXX0.wav", sound(1.0))
             (base / "sentences/wav" / dialog / f"._{dialog}_F000.wav").write_bytes(b"\0\5\x16\7")
             labels = base / "dialog/EmoEvaluation" / f"{dialog}.txt"
@@ -178,15 +222,31 @@ def iemocap(root: Path, sessions=(1, 2, 3, 4, 5)) -> Path:
 
 
 TIMIT_SPEAKERS = (  # part, dialect region, speaker
-    ("TRAIN", "DR1", "FCJF0"), ("TRAIN", "DR1", "MCPM0"), ("TRAIN", "DR2", "FAEM0"),
-    ("TEST", "DR1", "FAKS0"), ("TEST", "DR1", "MDAB0"), ("TEST", "DR2", "FPAS0"), ("TEST", "DR1", "FJEM0"),
-    ("TEST", "DR1", "MSTK0"))  # MSTK0 is in neither the development nor the core test set
-TIMIT_PHONES = (("h#", 2000), ("sh", 3600), ("iy", 5200), ("bcl", 6000), ("b", 6200), ("q", 7000), ("ax-h", 8200),
-                ("zh", 9800), ("eng", 12000), ("h#", 16000))
+    ("TRAIN", "DR1", "FCJF0"),
+    ("TRAIN", "DR1", "MCPM0"),
+    ("TRAIN", "DR2", "FAEM0"),
+    ("TEST", "DR1", "FAKS0"),
+    ("TEST", "DR1", "MDAB0"),
+    ("TEST", "DR2", "FPAS0"),
+    ("TEST", "DR1", "FJEM0"),
+    ("TEST", "DR1", "MSTK0"),
+)  # MSTK0 is in neither the development nor the core test set
+TIMIT_PHONES = (
+    ("h#", 2000),
+    ("sh", 3600),
+    ("iy", 5200),
+    ("bcl", 6000),
+    ("b", 6200),
+    ("q", 7000),
+    ("ax-h", 8200),
+    ("zh", 9800),
+    ("eng", 12000),
+    ("h#", 16000),
+)
 
 
 def timit(root: Path, lower: bool = False) -> Path:
-    """TIMIT: two SA, one SI and two SX sentences a speaker, with .PHN, .WRD and .TXT beside the SPHERE audio."""
+    """TIMIT: two SA, one SI and two SX sentences a speaker, with .PHN, .WRD, .TXT beside the SPHERE file."""
     for s, (part, region, speaker) in enumerate(TIMIT_SPEAKERS):
         for k, sentence in enumerate(("SA1", "SA2", f"SI{600 + s}", f"SX{10 + s}", f"SX{100 + s}")):
             stem = "/".join((part, region, speaker, sentence))
@@ -196,8 +256,11 @@ def timit(root: Path, lower: bool = False) -> Path:
             write_sphere(root / f"{stem}{suffixes[0]}", sound(length / RATE, seed=10 * s + k))
             ends = [end for _, end in TIMIT_PHONES[:-1]] + [length]
             starts = [0] + ends[:-1]
-            (root / f"{stem}{suffixes[1]}").write_text("".join(
-                f"{a} {b} {phone}\n" for a, b, (phone, _) in zip(starts, ends, TIMIT_PHONES)))
+            (root / f"{stem}{suffixes[1]}").write_text(
+                "".join(
+                    f"{a} {b} {phone}\n" for a, b, (phone, _) in zip(starts, ends, TIMIT_PHONES, strict=True)
+                )
+            )
             (root / f"{stem}{suffixes[2]}").write_text(f"2000 {length} she\n")
             (root / f"{stem}{suffixes[3]}").write_text(f"0 {length} She had.\n")
     return root

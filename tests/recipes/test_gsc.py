@@ -7,7 +7,6 @@ import soundfile
 from atlab.data import splits
 from atlab.errors import AtlabError
 from data_recipes import corpus, gsc
-
 from tests.recipes import corpora
 
 WORDS = ("zero", "one", "two")
@@ -28,7 +27,9 @@ def fs(raw, tmp_path_factory):
 
 def test_every_clip_and_drop_is_accounted_for(fs):
     table = fs.factors
-    assert len(fs) == 3 * 12 + 1  # the short one of "one"; zero's silent clip and two's unnamed one are dropped
+    assert (
+        len(fs) == 3 * 12 + 1
+    )  # the short one of "one"; zero's silent clip and two's unnamed one are dropped
     assert fs.card["dropped"] == {"silent": 1, "no speaker hash in file name": 1}
     assert fs.card["published_clips"]["found"] == {"zero": 13, "one": 13, "two": 12}
     assert fs.card["published_clips"]["published"]["zero"] == 4052
@@ -37,7 +38,10 @@ def test_every_clip_and_drop_is_accounted_for(fs):
     assert fs.factor_names == ["word", "speaker", "official"]
     assert fs.sample_rate == 16_000 and fs.read([0]).shape == (1, 16_000) and fs.read([0]).dtype == np.int16
     expected = {"c1d39ce8": "test", "7ff4fc72": "validation"}
-    assert all(expected.get(speaker, "train") == part for speaker, part in zip(table.speaker, table.official))
+    assert all(
+        expected.get(speaker, "train") == part
+        for speaker, part in zip(table.speaker, table.official, strict=True)
+    )
     short = table.index[table.id == "one/c1d39ce8_nohash_7"][0]
     assert table.duration[short] == pytest.approx(0.4)
     assert (table.duration.drop(short) == 1.0).all()
@@ -48,7 +52,9 @@ def test_samples_are_those_of_the_files(fs, raw):
     for row in (0, 20, len(fs) - 1):
         wave, _ = soundfile.read(raw / fs.factors.source[row], dtype="int16")
         read = fs.read([row])[0]
-        difference = np.abs(np.sort(np.abs(read))[::-1][:len(wave)].astype(int) - np.sort(np.abs(wave))[::-1])
+        difference = np.abs(
+            np.sort(np.abs(read))[::-1][: len(wave)].astype(int) - np.sort(np.abs(wave))[::-1]
+        )
         assert difference.max() <= 1
 
 
@@ -60,8 +66,11 @@ def test_official_split_is_the_corpus_own(fs):
 
 
 def test_splits_do_not_leak(fs):
-    for split, by in ((gsc.official_split(fs), "speaker"), (splits.random(fs, seed=1), "source"),
-                      (splits.disjoint(fs, by="speaker", seed=1), "speaker")):
+    for split, by in (
+        (gsc.official_split(fs), "speaker"),
+        (splits.random(fs, seed=1), "source"),
+        (splits.disjoint(fs, by="speaker", seed=1), "speaker"),
+    ):
         values = fs.factors[by].to_numpy()
         parts = [set(values[rows]) for rows in (split.train, split.validation, split.test)]
         assert all(parts) and not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
@@ -94,11 +103,11 @@ def test_noise_has_the_stated_snr(raw, tmp_path, noise):
     assert set(fs.factors.snr_db) <= set(gsc.NOISE_LEVELS[noise]) and fs.factors.snr_db.nunique() > 1
     for row in range(len(fs)):
         speech = clean.read([row])[0].astype(np.float64)
-        speech *= 10 ** (-25 / 20) * 32768 / np.sqrt(np.mean(speech ** 2))
+        speech *= 10 ** (-25 / 20) * 32768 / np.sqrt(np.mean(speech**2))
         mixture = fs.read([row])[0].astype(np.float64)
         assert np.abs(mixture).max() < 32767  # not scaled down, or speech would differ by a factor
         added = mixture - speech
-        snr = 10 * np.log10(np.mean(speech ** 2) / np.mean(added ** 2))
+        snr = 10 * np.log10(np.mean(speech**2) / np.mean(added**2))
         assert snr == pytest.approx(fs.factors.snr_db[row], abs=0.1)
 
 
@@ -107,12 +116,16 @@ def test_noise_levels_are_those_of_the_paper_and_of_its_mixer():
     assert (level["low"][0], level["low"][-1], level["high"][0], level["high"][-1]) == (20, 40, 0, 10)
     for name in ("low", "high"):  # the mixer's noise amplitude is sqrt(10^(-snr/20)): half the dB
         amplitude = [np.sqrt(10 ** (-snr / 20)) for snr in level[name]]
-        np.testing.assert_allclose(level[f"published_{name}"], [-20 * np.log10(a) for a in amplitude], atol=1e-9)
+        np.testing.assert_allclose(
+            level[f"published_{name}"], [-20 * np.log10(a) for a in amplitude], atol=1e-9
+        )
 
 
 def test_noise_from_another_folder_or_synthesised(raw, tmp_path):
     noises = corpora.ms_snsd(tmp_path / "snsd", speech=2) / "noise_train"
-    fs = gsc.prepare(raw, tmp_path / "a", words=["two"], per_word="all", noise="high", noise_raw=noises, workers=0)
+    fs = gsc.prepare(
+        raw, tmp_path / "a", words=["two"], per_word="all", noise="high", noise_raw=noises, workers=0
+    )
     assert set(fs.factors.noise) <= {*corpora.NOISE_TYPES, "Cafe"} and fs.factors.noise.nunique() > 3
     assert fs.card["parameters"]["noise_source"] == "noise_raw"
     bare = corpora.speech_commands(tmp_path / "bare", words=("zero", "one", "two"), repeats=1)
@@ -121,6 +134,7 @@ def test_noise_from_another_folder_or_synthesised(raw, tmp_path):
     (bare / "_background_noise_").rmdir()
     fs = gsc.prepare(bare, tmp_path / "b", words=["two"], per_word="all", noise="high", workers=0)
     from atlab.data.noise import KINDS
+
     assert set(fs.factors.noise) <= set(KINDS)
     assert fs.card["parameters"]["noise_source"] == "synthesised"
 
@@ -141,7 +155,9 @@ def test_stereo_24_bit_and_other_rates_are_read(tmp_path):
     corpora.write(raw / "two/004ae714_nohash_0.wav", np.stack([wave, wave], axis=1), subtype="PCM_24")
     corpora.write(raw / "two/0a2b400e_nohash_0.wav", corpora.sound(1.0, seed=5, rate=48_000), 48_000)
     fs = gsc.prepare(raw, tmp_path / "out", words=["two"], per_word="all", workers=0)
-    stereo, resampled = (fs.read(np.flatnonzero(fs.factors.speaker == s))[0] for s in ("004ae714", "0a2b400e"))
+    stereo, resampled = (
+        fs.read(np.flatnonzero(fs.factors.speaker == s))[0] for s in ("004ae714", "0a2b400e")
+    )
     np.testing.assert_allclose(stereo / 32768, wave, atol=2e-4)
     np.testing.assert_allclose(resampled[200:-200] / 32768, wave[200:-200], atol=0.01)
 
@@ -180,6 +196,6 @@ def test_segments_cover_every_sample():
         starts = corpus.segment_starts(samples, 100, 50)
         covered = np.zeros(samples, bool)
         for start in starts:
-            covered[start:start + 100] = True
+            covered[start : start + 100] = True
         assert covered.all() and starts == sorted(set(starts))
         assert len(starts) == 1 or samples > starts[-2] + 100  # no segment without a sample of its own

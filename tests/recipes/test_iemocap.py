@@ -7,7 +7,6 @@ import soundfile
 from atlab.data import splits
 from atlab.errors import AtlabError
 from data_recipes import iemocap
-
 from tests.recipes import corpora
 
 
@@ -25,23 +24,39 @@ def fs(raw, tmp_path_factory):
 
 
 def test_every_segment_and_drop_is_accounted_for(fs):
-    # a dialog at 4 s: neu 1, ang (5 s) 2, hap (9 s) 4, sad 1, neu (0.5 s) 1; ten dialogs; one sad segment is silent
+    # a dialog at 4 s: neu 1, ang (5 s) 2, hap (9 s) 4, sad 1, neu (0.5 s) 1; ten dialogs; one sad is silent
     table = fs.factors
     assert table.emotion.value_counts().to_dict() == {"hap": 40, "ang": 20, "neu": 20, "sad": 9}
-    assert fs.card["dropped"] == {"emotion exc": 10, "emotion fru": 10, "emotion xxx": 10, "no emotion label": 10,
-                                  "silent": 1}
+    assert fs.card["dropped"] == {
+        "emotion exc": 10,
+        "emotion fru": 10,
+        "emotion xxx": 10,
+        "no emotion label": 10,
+        "silent": 1,
+    }
     assert fs.factor_names == ["emotion", "speaker", "session", "gender", "scripted"]
     assert fs.card["published_clips"]["found"] == {
-        "neu": 20, "ang": 10, "hap": 10, "sad": 10, "exc": 10, "fru": 10, "xxx": 10, "sur": 0, "fea": 0, "dis": 0,
-        "oth": 0}
+        "neu": 20,
+        "ang": 10,
+        "hap": 10,
+        "sad": 10,
+        "exc": 10,
+        "fru": 10,
+        "xxx": 10,
+        "sur": 0,
+        "fea": 0,
+        "dis": 0,
+        "oth": 0,
+    }
     assert fs.read([0]).shape == (1, 64_000)
 
 
 def test_the_speaker_is_the_turn_not_the_prefix(fs):
     table = fs.factors
     assert fs.classes("speaker") == sorted(iemocap.SPEAKERS) and len(fs.classes("session")) == 5
-    for name, speaker, session, gender, scripted in zip(table.id, table.speaker, table.session, table.gender,
-                                                        table.scripted):
+    for name, speaker, session, gender, scripted in zip(
+        table.id, table.speaker, table.session, table.gender, table.scripted, strict=True
+    ):
         turn = name.split("-")[0].rsplit("_", 1)[1]
         assert speaker == session + turn[0] and gender == turn[0] and session == name[:5]
         assert scripted == ("script" if "script" in name else "impro")
@@ -55,7 +70,7 @@ def test_segments_are_the_utterance_in_halves(fs, raw):
     wave, _ = soundfile.read(raw / table.source[rows[0]], dtype="int16")
     assert list(table.duration[rows]) == [4.0, 4.0, 4.0, 3.0]
     for k, clip in enumerate(fs.read(rows.to_numpy())):
-        expected = wave[32_000 * k:32_000 * k + 64_000]
+        expected = wave[32_000 * k : 32_000 * k + 64_000]
         sounding = clip[clip != 0]
         assert np.abs(sounding.astype(int) - expected[expected != 0]).max() <= 1
     short = table.index[table.id == "Ses02F_impro01_M003-00"][0]
@@ -99,8 +114,12 @@ def test_leave_one_speaker_out(fs):
 
 
 def test_segments_of_an_utterance_stay_on_one_side(fs):
-    for by, split in (("source", splits.random(fs, seed=0)), ("speaker", splits.disjoint(fs, by="speaker", seed=0)),
-                      ("speaker", iemocap.session_split(fs)), ("source", iemocap.session_split(fs))):
+    for by, split in (
+        ("source", splits.random(fs, seed=0)),
+        ("speaker", splits.disjoint(fs, by="speaker", seed=0)),
+        ("speaker", iemocap.session_split(fs)),
+        ("source", iemocap.session_split(fs)),
+    ):
         values = fs.factors[by].to_numpy()
         parts = [set(values[rows]) for rows in (split.train, split.validation, split.test)]
         assert all(parts) and not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])

@@ -8,7 +8,6 @@ from atlab.data.build import BrokenInput
 from atlab.errors import AtlabError
 from data_recipes import corpus, ms_snsd
 from data_recipes.audio import read_audio
-
 from tests.recipes import corpora
 
 HOURS = 11 * 3 * 5 / 3600  # eleven pairs of 3 fragments at five SNRs
@@ -37,7 +36,10 @@ def test_fragments_factors_and_drops(fs):
     assert (table.duration == 1.0).all() and table.id.is_unique
     assert fs.card["dropped"]["noise files of other types"] == 1
     assert fs.card["dropped"]["remainder under 1 s"] == 5 * pairs
-    assert all(source == f"{a}+{b}" for source, a, b in zip(table.source, table.speech, table.noise_file))
+    assert all(
+        source == f"{a}+{b}"
+        for source, a, b in zip(table.source, table.speech, table.noise_file, strict=True)
+    )
     assert (table.groupby("source").noise.nunique() == 1).all()
     assert fs.read([0]).shape == (1, 16_000) and fs.card["sample_rate"] == 16_000
     assert fs.card["published_clips"]["found"] == {"noise types": 11}
@@ -55,19 +57,19 @@ def test_mixtures_have_the_stated_level_and_snr(raw, fs):
     """Speech re-derived from its file at -25 dBFS; what is left of the mixture is the noise."""
     table = fs.factors
     checked = 0
-    for source, group in table.groupby("source"):
+    for _, group in table.groupby("source"):
         for level, clips in group.groupby("snr_db"):
             if len(clips) < 3:
                 continue
             order = clips.id.str.rsplit("-", n=1).str[1].astype(int).sort_values().index
             mixture = fs.read(order.to_numpy()).reshape(-1) / 32768
             wave = read_audio(raw / "clean_train" / clips.speech.iloc[0], 16_000).astype(np.float64)
-            wave *= 10 ** (-25 / 20) / np.sqrt(np.mean(wave ** 2))
+            wave *= 10 ** (-25 / 20) / np.sqrt(np.mean(wave**2))
             speech, added = wave[:48_000], mixture - wave[:48_000]
             if level == 40.0 and clips.noise.iloc[0] not in ("ShuttingDoor", "Typing"):
                 # noise outside the three seconds is cut off: exact only where it is stationary
-                assert 10 * np.log10(np.mean(speech ** 2) / np.mean(added ** 2)) == pytest.approx(level, abs=1.0)
-            assert np.sqrt(np.mean(mixture ** 2)) >= 10 ** (-25.5 / 20)
+                assert 10 * np.log10(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(level, abs=1.0)
+            assert np.sqrt(np.mean(mixture**2)) >= 10 ** (-25.5 / 20)
             checked += 1
     assert checked > 30
 
@@ -80,10 +82,10 @@ def test_snr_of_whole_mixtures_within_a_tenth(tmp_path):
     for (source, level), clips in fs.factors.groupby(["source", "snr_db"]):
         mixture = fs.read(clips.index.to_numpy()).reshape(-1) / 32768
         wave = read_audio(raw / "clean_train" / clips.speech.iloc[0], 16_000).astype(np.float64)
-        wave *= 10 ** (-25 / 20) / np.sqrt(np.mean(wave ** 2))
+        wave *= 10 ** (-25 / 20) / np.sqrt(np.mean(wave**2))
         if np.abs(mixture).max() < 0.999:
             added = mixture - wave
-            snr = 10 * np.log10(np.mean(wave ** 2) / np.mean(added ** 2))
+            snr = 10 * np.log10(np.mean(wave**2) / np.mean(added**2))
             assert snr == pytest.approx(level, abs=0.1), source
             checked += 1
     assert checked >= 45
@@ -91,8 +93,11 @@ def test_snr_of_whole_mixtures_within_a_tenth(tmp_path):
 
 def test_a_pair_never_crosses_a_split(raw, tmp_path):
     fs = ms_snsd.prepare(raw, tmp_path / "out", hours=3 * HOURS, workers=0)  # speech is used three times
-    for by, split in (("source", splits.random(fs, seed=0)), ("source", splits.random(fs, seed=5)),
-                      ("noise_file", splits.disjoint(fs, by="noise_file", seed=0))):
+    for by, split in (
+        ("source", splits.random(fs, seed=0)),
+        ("source", splits.random(fs, seed=5)),
+        ("noise_file", splits.disjoint(fs, by="noise_file", seed=0)),
+    ):
         values = fs.factors[by].to_numpy()
         parts = [set(values[rows]) for rows in (split.train, split.validation, split.test)]
         assert all(parts) and not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])

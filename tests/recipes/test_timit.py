@@ -5,7 +5,6 @@ import pytest
 
 from atlab.errors import AtlabError
 from data_recipes import timit
-
 from tests.recipes import corpora
 
 
@@ -29,8 +28,13 @@ def test_every_utterance_and_drop_is_accounted_for(fs):
     assert dropped == {"SA sentence": 16, "test speaker outside the development and core sets": 3}
     assert table.official.value_counts().to_dict() == {"train": 9, "validation": 6, "test": 6}
     assert fs.card["published_clips"]["found"] == {
-        "train speakers": 3, "validation speakers": 2, "test speakers": 2, "train utterances": 9,
-        "validation utterances": 6, "test utterances": 6}
+        "train speakers": 3,
+        "validation speakers": 2,
+        "test speakers": 2,
+        "train utterances": 9,
+        "validation utterances": 6,
+        "test utterances": 6,
+    }
     assert set(table.sentence) == {"SI", "SX"} and set(table.dialect) == {"DR1", "DR2"}
     assert (table.gender == table.speaker.str[0]).all()
     assert sorted(set(table.duration)) == pytest.approx([1.2, 1.3, 1.4])
@@ -42,7 +46,9 @@ def test_sphere_samples_are_exact(fs, raw):
         content = (raw / fs.factors.source[row]).read_bytes()
         samples = np.frombuffer(content[1024:], "<i2")
         clip = fs.read([row])[0]
-        assert np.abs(clip[:len(samples)].astype(int) - samples).max() <= 1 and not clip[len(samples):].any()
+        assert (
+            np.abs(clip[: len(samples)].astype(int) - samples).max() <= 1 and not clip[len(samples) :].any()
+        )
 
 
 def test_lower_case_copy_is_the_same(fs, tmp_path):
@@ -65,7 +71,10 @@ def test_official_split_by_speaker(fs):
     split = timit.official_split(fs)
     speaker = fs.labels("speaker")
     assert set(speaker[split.train]) == {"FCJF0", "MCPM0", "FAEM0"}
-    assert set(speaker[split.validation]) == {"FAKS0", "FJEM0"} and set(speaker[split.test]) == {"MDAB0", "FPAS0"}
+    assert set(speaker[split.validation]) == {"FAKS0", "FJEM0"} and set(speaker[split.test]) == {
+        "MDAB0",
+        "FPAS0",
+    }
 
 
 def test_speaker_lists():
@@ -77,9 +86,20 @@ def test_speaker_lists():
 def test_foldings_of_lee_and_hon():
     assert [len(timit.PHONES[n]) for n in (61, 48, 39)] == [61, 48, 39]
     assert "q" not in timit.FOLDING[48] and "q" not in timit.FOLDING[39]
-    groups = ({"aa", "ao"}, {"ah", "ax", "ax-h"}, {"er", "axr"}, {"hh", "hv"}, {"ih", "ix"}, {"l", "el"}, {"m", "em"},
-              {"n", "en", "nx"}, {"ng", "eng"}, {"sh", "zh"}, {"uw", "ux"},
-              {"pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi"})
+    groups = (
+        {"aa", "ao"},
+        {"ah", "ax", "ax-h"},
+        {"er", "axr"},
+        {"hh", "hv"},
+        {"ih", "ix"},
+        {"l", "el"},
+        {"m", "em"},
+        {"n", "en", "nx"},
+        {"ng", "eng"},
+        {"sh", "zh"},
+        {"uw", "ux"},
+        {"pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi"},
+    )
     for group in groups:
         assert len({timit.FOLDING[39][phone] for phone in group}) == 1
     folded = {phone for group in groups for phone in group}
@@ -102,7 +122,9 @@ def test_frame_labels_against_a_loop(fs, phones, states):
                     part = int((centre - first) / (end - first) * states)
                     expected = timit.PHONES[phones].index(timit.FOLDING[phones][phone]) * states + part
             assert labels[row, frame] == expected
-    np.testing.assert_array_equal(timit.frame_labels(fs, [5, 0], phones=phones, states=states), labels[[5, 0]])
+    np.testing.assert_array_equal(
+        timit.frame_labels(fs, [5, 0], phones=phones, states=states), labels[[5, 0]]
+    )
     assert labels.max() < len(timit.PHONES[phones]) * states
 
 
@@ -111,8 +133,20 @@ def test_filterbank_against_librosa(fs):
     wave = fs.read([3])[0][:19_000]
     # librosa centres the 400-sample window in its 512-sample frame: 56 zeros in front align the two
     mel = librosa.feature.melspectrogram(
-        y=np.pad(wave / 32768.0, (56, 56)), sr=16_000, n_fft=512, hop_length=160, win_length=400,
-        window=np.hamming(400), center=False, power=2.0, n_mels=40, fmin=0, fmax=8000, htk=True, norm=None)
+        y=np.pad(wave / 32768.0, (56, 56)),
+        sr=16_000,
+        n_fft=512,
+        hop_length=160,
+        win_length=400,
+        window=np.hamming(400),
+        center=False,
+        power=2.0,
+        n_mels=40,
+        fmin=0,
+        fmax=8000,
+        htk=True,
+        norm=None,
+    )
     expected = np.log(np.maximum(mel, 1e-10)).T
     found = timit.filterbank(wave)
     assert tuple(found.shape) == (1 + (19_000 - 400) // 160, 40) and str(found.dtype) == "torch.float32"
@@ -131,19 +165,25 @@ def test_frames_are_a_factorset_of_single_frames(fs):
     rows = np.random.default_rng(0).permutation(len(frames))[:200]
     waves = frames.read(rows)
     assert waves.shape == (200, 4 * 160 + 400) and waves.dtype == np.int16
-    for row, wave in zip(rows, waves):
+    for row, wave in zip(rows, waves, strict=True):
         name, frame = frames.factors.id[row].split("@")
         utterance = fs.read(np.flatnonzero(fs.factors.id == name))[0]
         padded = np.pad(utterance, 2 * 160 + 400)
         start = int(frame) * 160 + 400
-        np.testing.assert_array_equal(wave, padded[start:start + 1040])
-        assert timit.PHONES[48][labels[np.flatnonzero(fs.factors.id == name)[0], int(frame)]] == \
-            frames.labels("phone", [row])[0]
+        np.testing.assert_array_equal(wave, padded[start : start + 1040])
+        assert (
+            timit.PHONES[48][labels[np.flatnonzero(fs.factors.id == name)[0], int(frame)]]
+            == frames.labels("phone", [row])[0]
+        )
     codes, classes = frames.codes("phone"), frames.classes("phone")
     assert codes.dtype == np.int64 and [classes[c] for c in codes] == list(frames.labels("phone"))
     assert list(frames.codes("speaker")) == [fs.classes("speaker").index(s) for s in frames.labels("speaker")]
     assert frames.card["clips"] == len(frames) and frames.card["shape"] == [1040]
-    assert frames.content_hash != fs.content_hash == timit.prepare.__globals__["FactorSet"].open(fs.path).content_hash
+    assert (
+        frames.content_hash
+        != fs.content_hash
+        == timit.prepare.__globals__["FactorSet"].open(fs.path).content_hash
+    )
     assert tuple(timit.filterbank(waves).shape) == (200, 5, 40)
 
 
