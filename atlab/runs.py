@@ -28,7 +28,7 @@ _STUDY = re.compile(r"[\w.-]*\w[\w.-]*")
 
 
 def to_json(value: object, name: str, indent: int | None = None) -> str:
-    """Canonical JSON (sorted keys); NumPy scalars and arrays become numbers and lists, paths become strings.
+    """JSON, canonical (sorted keys, no spaces) unless indented; NumPy values become numbers and lists, paths strings.
 
     AtlabError names the entry that is NaN, infinite, or of a type that JSON cannot hold.
 
@@ -36,7 +36,7 @@ def to_json(value: object, name: str, indent: int | None = None) -> str:
     '{"a":[0.5,null],"b":1}'
     """
     separators = (",", ":") if indent is None else (",", ": ")
-    return json.dumps(_plain(value, name), sort_keys=True, ensure_ascii=False, indent=indent, separators=separators)
+    return json.dumps(_plain(value, name), sort_keys=indent is None, ensure_ascii=False, indent=indent, separators=separators)
 
 
 def _plain(value: Any, name: str) -> Any:
