@@ -70,13 +70,14 @@ class Checkpoint:
         """Replace the file by the present state; AtlabError if the disk does not take it, the old one is kept."""
         start = time.monotonic()
         metadata = {"configuration": json.dumps(self.configuration), "at": json.dumps(asdict(state.at))}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             # One fixed temporary name: what a kill leaves behind is overwritten by the next write.
             safetensors.torch.save_file(_separate(_tensors(state)), self._temporary, metadata)
             os.replace(self._temporary, self.path)
         except (OSError, safetensors.SafetensorError) as error:
-            self._temporary.unlink(missing_ok=True)
+            if self.path.parent.is_dir():
+                self._temporary.unlink(missing_ok=True)
             raise AtlabError(f"the checkpoint {self.path} could not be written: {error}") from None
         self._last = time.monotonic()
         self._cost = self._last - start
