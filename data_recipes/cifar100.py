@@ -1,12 +1,12 @@
 """CIFAR-100: 60,000 colour images of 32 x 32 in a hundred classes of twenty superclasses.
 
 Protocol: the official 50,000 training and 10,000 test images; `fay_split` holds 5,000 training images out for
-validation as Fayek et al. 2018 do. Columns: class, superclass, half (a random A/B division of the classes, as in
-Yosinski et al. 2014; `halves(fs, seed)` gives others) and official (train, test).
+validation as Fayek et al. 2018 do. Columns: class, superclass, half (a random A/B division of the classes, as
+in Yosinski et al. 2014; `halves(fs, seed)` gives others) and official (train, test).
 
-Access: free download, no registration. Take the *binary version* cifar-100-binary.tar.gz (train.bin and test.bin,
-records of 3,074 bytes) or a folder <split>/<class>/<picture>; `raw` is its folder or the archive. The "python
-version" is a set of pickles, which can run code when loaded, and is refused.
+Access: free download, no registration. Take the *binary version* cifar-100-binary.tar.gz (train.bin and
+test.bin, records of 3,074 bytes) or a folder <split>/<class>/<picture>; `raw` is its folder or the archive.
+The "python version" is a set of pickles, which can run code when loaded, and is refused.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ LICENCE = "no licence stated; free for research, cite the report"
 CITATION = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 ACCESS = "free download: cifar-100-binary.tar.gz (the binary version) from the CIFAR page, or an image folder"
 SIZE = "60,000 images of 32 x 32, 170 MB"
-FACTORS = {"class": "a hundred kinds of object", "superclass": "twenty groups of five classes",
-           "half": "random division of the classes into A and B"}
+FACTORS = {
+    "class": "a hundred kinds of object",
+    "superclass": "twenty groups of five classes",
+    "half": "random division of the classes into A and B",
+}
 SUPERCLASSES = {
     "aquatic_mammals": "beaver dolphin otter seal whale",
     "fish": "aquarium_fish flatfish ray shark trout",
@@ -63,15 +66,24 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> 
     """
     sides = assign_halves(CLASSES)
     return prepare_cifar(
-        raw, out, files=[("train.bin", "train"), ("test.bin", "test")], pickled="train",
-        folders=("cifar-100-binary", "cifar100"), archive="cifar-100-binary.tar.gz", classes=CLASSES, label_bytes=2,
-        card=image_card(NAME, LICENCE, CITATION), factors=list(FACTORS),
+        raw,
+        out,
+        files=[("train.bin", "train"), ("test.bin", "test")],
+        pickled="train",
+        folders=("cifar-100-binary", "cifar100"),
+        archive="cifar-100-binary.tar.gz",
+        classes=CLASSES,
+        label_bytes=2,
+        card=image_card(NAME, LICENCE, CITATION),
+        factors=list(FACTORS),
         further=lambda name: {"superclass": GROUP[name], "half": sides[name]},
-        published=PUBLISHED, workers=workers)
+        published=PUBLISHED,
+        workers=workers,
+    )
 
 
 def fay_split(fs: FactorSet, seed: int = 0) -> Split:
-    """45,000 training and 5,000 validation images at random, the official test set (Fayek et al. 2018, section 3).
+    """45,000 training and 5,000 validation images at random, the official test set (Fayek et al. 2018).
 
     Raises AtlabError if the data set has 5,000 training images or fewer.
     """

@@ -1,13 +1,14 @@
 """Bring your own: a folder of sound files or of pictures, with labels from a CSV or from the paths.
 
-- labels="factors.csv": a table with the column `file` (path below `raw`) and a column per factor. A column `source`
-  names the recording that several clips were cut from: splits keep them together.
-- pattern="{speaker}/{word}_*.wav": a placeholder takes as few characters as it can, never a slash; * any characters
-  but a slash, ? one of them. A placeholder {source} works like the column.
+- labels="factors.csv": a table with the column `file` (path below `raw`) and a column per factor. A column
+  `source` names the recording that several clips were cut from: splits keep them together.
+- pattern="{speaker}/{word}_*.wav": a placeholder takes as few characters as it can, never a slash; * any
+  characters but a slash, ? one of them. A placeholder {source} works like the column.
 
-Sound is mixed to one channel, resampled to `sample_rate` and zero-padded or cut to `seconds`; pictures are scaled
-and cropped to `size` x `size`. Files without labels, labels without a file or with an empty cell are left out and
-counted, a broken file is skipped with one line. Splits: atlab.data.splits.random, disjoint(fs, by="speaker") ...
+Sound is mixed to one channel, resampled to `sample_rate` and zero-padded or cut to `seconds`; pictures are
+scaled and cropped to `size` x `size`. Files without labels, labels without a file or with an empty cell are
+left out and counted, a broken file is skipped with one line. Splits: atlab.data.splits.random, disjoint(fs,
+by="speaker") ...
 
 Access: your own data. `raw` is a folder, or a .zip or .tar(.gz, .bz2, .xz) of one.
 """
@@ -52,17 +53,28 @@ class Labelled(NamedTuple):
     labels: tuple[str, ...]
 
 
-def prepare(raw: str | Path, out: str | Path, *, labels: str | Path | None = None, pattern: str | None = None,
-            factors: Sequence[str] | str | None = None, seconds: float | None = None, sample_rate: int = 16_000,
-            size: int | None = None, name: str = NAME, workers: int | None = None) -> FactorSet:
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    labels: str | Path | None = None,
+    pattern: str | None = None,
+    factors: Sequence[str] | str | None = None,
+    seconds: float | None = None,
+    sample_rate: int = 16_000,
+    size: int | None = None,
+    name: str = NAME,
+    workers: int | None = None,
+) -> FactorSet:
     """FactorSet of int16 [N, seconds * sample_rate] or uint8 [N, channels, size, size].
 
-    labels: CSV, by its path or its path below `raw` (default: factors.csv there, if no pattern is given); pattern:
-    see above; factors: columns to keep as factors (default: all); seconds: clip length (default: the longest file);
-    size: side of the pictures (default: that of the pictures, if they agree); three channels unless all are grey.
+    labels: CSV, by its path or its path below `raw` (default: factors.csv there, if no pattern is given);
+    pattern: see above; factors: columns to keep as factors (default: all); seconds: clip length (default: the
+    longest file); size: side of the pictures (default: that of the pictures, if they agree); three channels
+    unless all are grey.
 
-    Raises AtlabError if labels and pattern are both given or both missing, for a missing file, column or match, a
-    file listed twice, a path outside `raw`, or sounds and pictures at once.
+    Raises AtlabError if labels and pattern are both given or both missing, for a missing file, column or
+    match, a file listed twice, a path outside `raw`, or sounds and pictures at once.
     """
     with raw_folder(raw, out) as root:
         present = _files(root)
@@ -73,8 +85,16 @@ def prepare(raw: str | Path, out: str | Path, *, labels: str | Path | None = Non
         else:
             raise AtlabError("labels and pattern are both given: allowed is one of them")
         sounding = _one_kind(found)
-        card = {"name": name, "licence": LICENCE, "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": 0,
-                "dropped": {reason: number for reason, number in dropped.items() if number}, "parameters": {"labels": labels and str(labels), "pattern": pattern}}
+        card = {
+            "name": name,
+            "licence": LICENCE,
+            "citation": CITATION,
+            "recipe": NAME,
+            "recipe_version": 1,
+            "seed": 0,
+            "dropped": {reason: number for reason, number in dropped.items() if number},
+            "parameters": {"labels": labels and str(labels), "pattern": pattern},
+        }
         if sounding:
             sample_rate = whole_number("sample_rate", sample_rate)
             samples = _samples(root, found, seconds, sample_rate)
@@ -90,7 +110,7 @@ def prepare(raw: str | Path, out: str | Path, *, labels: str | Path | None = Non
 
 
 def compile_pattern(pattern: str) -> re.Pattern:
-    """The regular expression of a path pattern. Raises AtlabError if it has no placeholder or a misshapen one.
+    """The regular expression of a path pattern; AtlabError if it has no placeholder or a misshapen one.
 
     >>> compile_pattern("{speaker}/{word}_*.wav").fullmatch("ann/go_1.wav").groupdict()
     {'speaker': 'ann', 'word': 'go'}
@@ -100,14 +120,18 @@ def compile_pattern(pattern: str) -> re.Pattern:
         if piece.startswith("{") and piece.endswith("}"):
             name = piece[1:-1]
             if not name.isidentifier() or name in RESERVED:
-                raise AtlabError(f"pattern {pattern!r} has the placeholder {piece!r}; allowed: a name such as "
-                                 f"{{speaker}}, but not {', '.join(RESERVED)}")
+                raise AtlabError(
+                    f"pattern {pattern!r} has the placeholder {piece!r}; allowed: a name such as "
+                    f"{{speaker}}, but not {', '.join(RESERVED)}"
+                )
             expression += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)"
             seen.add(name)
         else:
             expression += {"*": "[^/]*", "?": "[^/]"}.get(piece) or re.escape(piece)
     if not seen - {"source"}:
-        raise AtlabError(f"pattern {pattern!r} names no factor; write one in braces, e.g. {{speaker}}/{{word}}_*.wav")
+        raise AtlabError(
+            f"pattern {pattern!r} names no factor; write one in braces, e.g. {{speaker}}/{{word}}_*.wav"
+        )
     return re.compile(expression)
 
 
@@ -120,25 +144,33 @@ def _files(root: Path) -> dict[str, str]:
         if not hidden and path.suffix.lower() in SOUNDS | SUFFIXES and path.is_file():
             found[unicodedata.normalize("NFC", relative.as_posix())] = relative.as_posix()
     if not found:
-        raise AtlabError(f"no sound file or picture in {root}; allowed: {', '.join(sorted(SOUNDS | SUFFIXES))}")
+        raise AtlabError(
+            f"no sound file or picture in {root}; allowed: {', '.join(sorted(SOUNDS | SUFFIXES))}"
+        )
     return found
 
 
-def _by_pattern(present: dict[str, str], pattern: str,
-                factors: Sequence[str] | str | None) -> tuple[list[str], list[Labelled], Counter]:
+def _by_pattern(
+    present: dict[str, str], pattern: str, factors: Sequence[str] | str | None
+) -> tuple[list[str], list[Labelled], Counter]:
     expression = compile_pattern(pattern)
     names = _wanted([name for name in expression.groupindex if name != "source"], factors)
     found = []
     for shown, path in present.items():
         if match := expression.fullmatch(shown):
-            found.append(Labelled(path, match.groupdict().get("source", path), tuple(match[name] for name in names)))
+            found.append(
+                Labelled(path, match.groupdict().get("source", path), tuple(match[name] for name in names))
+            )
     if not found:
-        raise AtlabError(f"pattern {pattern!r} matches none of {len(present)} files, e.g. {next(iter(present))!r}")
+        raise AtlabError(
+            f"pattern {pattern!r} matches none of {len(present)} files, e.g. {next(iter(present))!r}"
+        )
     return names, found, Counter({"pattern does not match": len(present) - len(found)})
 
 
-def _by_table(root: Path, present: dict[str, str], labels: str | Path | None,
-              factors: Sequence[str] | str | None) -> tuple[list[str], list[Labelled], Counter]:
+def _by_table(
+    root: Path, present: dict[str, str], labels: str | Path | None, factors: Sequence[str] | str | None
+) -> tuple[list[str], list[Labelled], Counter]:
     path, table = _read_table(root, labels)
     names = [column for column in table.columns if column not in ("file", "source", *RESERVED)]
     if not names:
@@ -169,8 +201,10 @@ def _by_table(root: Path, present: dict[str, str], labels: str | Path | None,
 
 def _read_table(root: Path, labels: str | Path | None) -> tuple[Path, pd.DataFrame]:
     if labels is None and not (root / "factors.csv").is_file():
-        raise AtlabError(f"no labels for {root}: give labels (a CSV with the column file) or a pattern such as "
-                         "{speaker}/{word}_*.wav, or put factors.csv there")
+        raise AtlabError(
+            f"no labels for {root}: give labels (a CSV with the column file) or a pattern such as "
+            "{speaker}/{word}_*.wav, or put factors.csv there"
+        )
     path = next((p for p in (root / (labels or "factors.csv"), Path(labels or "")) if p.is_file()), None)
     if path is None:
         raise AtlabError(f"no table of labels at {labels}, nor below {root}")
@@ -200,7 +234,9 @@ def _one_kind(found: list[Labelled]) -> bool:
     pictures = [item.path for item in found if is_image(Path(item.path))]
     if 0 < len(pictures) < len(found):
         sound = next(item.path for item in found if item.path not in pictures)
-        raise AtlabError(f"sounds and pictures at once, e.g. {sound!r} and {pictures[0]!r}: allowed is one kind")
+        raise AtlabError(
+            f"sounds and pictures at once, e.g. {sound!r} and {pictures[0]!r}: allowed is one kind"
+        )
     return not pictures
 
 
@@ -230,15 +266,23 @@ def _shape(root: Path, found: list[Labelled], size: int | None) -> tuple[int, in
         return channels, size, size
     sizes = {wide: path for path, (wide, _) in headers.items()}
     if len(sizes) != 1:
-        examples = ", ".join(f"{path!r} has {w} x {h}" for (w, h), path in list(sizes.items())[:2]) or "none readable"
+        examples = (
+            ", ".join(f"{path!r} has {w} x {h}" for (w, h), path in list(sizes.items())[:2])
+            or "none readable"
+        )
         raise AtlabError(f"the pictures differ in size ({examples}): give size, e.g. size=64")
-    (width, height), = sizes
+    ((width, height),) = sizes
     return channels, height, width
 
 
 def _sound(item: Labelled, root: str, names: list[str], samples: int, sample_rate: int) -> list[Clip]:
     wave = read_audio(Path(root) / item.path, sample_rate)
-    row = {"id": item.path, "source": item.source, "duration": len(wave) / sample_rate, **dict(zip(names, item.labels))}
+    row = {
+        "id": item.path,
+        "source": item.source,
+        "duration": len(wave) / sample_rate,
+        **dict(zip(names, item.labels)),
+    }
     return [Clip(to_int16(fit_length(wave, samples)), row)]
 
 

@@ -1,16 +1,17 @@
 """Good-Sounds: single notes of 12 instruments, well and badly played on purpose, 48 kHz.
 
-Protocol of the anti-transfer papers: sound goodness in five classes out of the free tags of `sounds.klass`, the
-classes balanced at random, one microphone of each sound, clips zero-padded (or cut) to 6 s at 16 kHz.
+Protocol of the anti-transfer papers: sound goodness in five classes out of the free tags of `sounds.klass`,
+the classes balanced at random, one microphone of each sound, clips zero-padded (or cut) to 6 s at 16 kHz.
 
-- good-sound; bad-dynamics; bad-pitch; bad-timbre (with bad-richness); bad-attack. "bad-dynamic-stability" (without s)
-  counts as bad-dynamics; the published code misses it.
-- A sound with several tags is left out, but for one that has bad-pitch among them, which is rare: it is bad-pitch.
+- good-sound; bad-dynamics; bad-pitch; bad-timbre (with bad-richness); bad-attack. "bad-dynamic-stability"
+  (without s) counts as bad-dynamics; the published code misses it.
+- A sound with several tags is left out, but for one that has bad-pitch among them, which is rare: it is
+  bad-pitch.
 - Scales, other tags and clips not louder than 0.05 are left out. Everything left out is counted in the card.
 
-Columns: goodness, instrument, player, pack (recording session), microphone, tag (klass as it stands), semitone (MIDI
-key, -1 where not given). Splits: `random_split`, and `instrument_split` with 8 instruments to train, 2 to validate
-and 2 to test.
+Columns: goodness, instrument, player, pack (recording session), microphone, tag (klass as it stands),
+semitone (MIDI key, -1 where not given). Splits: `random_split`, and `instrument_split` with 8 instruments to
+train, 2 to validate and 2 to test.
 
 Access: free download (Zenodo 820937): database.sqlite and sound_files/<pack>/<microphone>/*.wav or .flac. The
 database is opened read-only.
@@ -37,18 +38,42 @@ if TYPE_CHECKING:
 
 NAME = "good_sounds"
 LICENCE = "Creative Commons, see the Zenodo record"
-CITATION = "O. Romani Picas et al., A Real-Time System for Measuring Sound Goodness in Instrumental Sounds, AES 138, 2015"
+CITATION = "O. Romani Picas et al., A Real-Time System for Measuring Sound Goodness ..., AES 138, 2015"
 ACCESS = "free download (Zenodo 820937): good-sounds.zip"
 SIZE = "about 16,000 recordings, 14 GB"
-FACTORS = {"goodness": "well played, or bad dynamics, pitch, timbre or attack", "instrument": "12 instruments",
-           "player": "the musician"}
+FACTORS = {
+    "goodness": "well played, or bad dynamics, pitch, timbre or attack",
+    "instrument": "12 instruments",
+    "player": "the musician",
+}
 GOODNESS = ("good-sound", "bad-dynamics", "bad-pitch", "bad-timbre", "bad-attack")
-INSTRUMENTS = ("flute", "cello", "clarinet", "trumpet", "violin", "sax_alto", "sax_tenor", "sax_baritone",
-               "sax_soprano", "oboe", "piccolo", "bass")
-TAGS = {"good-sound": "good-sound", "bad-dynamic": "bad-dynamics", "bad-pitch": "bad-pitch",
-        "bad-timbre": "bad-timbre", "bad-richness": "bad-timbre", "bad-attack": "bad-attack"}  # by beginning
-COLUMNS = {"sounds": ("id", "instrument", "player", "klass", "pack_filename", "pack_id", "semitone"),
-           "takes": ("id", "microphone", "filename", "sound_id"), "packs": ("id", "name")}
+INSTRUMENTS = (
+    "flute",
+    "cello",
+    "clarinet",
+    "trumpet",
+    "violin",
+    "sax_alto",
+    "sax_tenor",
+    "sax_baritone",
+    "sax_soprano",
+    "oboe",
+    "piccolo",
+    "bass",
+)
+TAGS = {
+    "good-sound": "good-sound",
+    "bad-dynamic": "bad-dynamics",
+    "bad-pitch": "bad-pitch",
+    "bad-timbre": "bad-timbre",
+    "bad-richness": "bad-timbre",
+    "bad-attack": "bad-attack",
+}  # by beginning
+COLUMNS = {
+    "sounds": ("id", "instrument", "player", "klass", "pack_filename", "pack_id", "semitone"),
+    "takes": ("id", "microphone", "filename", "sound_id"),
+    "packs": ("id", "name"),
+}
 SECONDS = 6.0
 
 
@@ -66,13 +91,22 @@ class Take(NamedTuple):
     semitone: int
 
 
-def prepare(raw: str | Path, out: str | Path, *, balanced: bool = True, microphone: str = "one",
-            silence: float = corpus.SILENCE, seed: int = 0, workers: int | None = None) -> FactorSet:
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    balanced: bool = True,
+    microphone: str = "one",
+    silence: float = corpus.SILENCE,
+    seed: int = 0,
+    workers: int | None = None,
+) -> FactorSet:
     """FactorSet of Good-Sounds, int16 [N, 96000] at 16 kHz.
 
-    balanced: every goodness class is cut, at random, to the size of the smallest; microphone: "one" take of each
-    sound (the first microphone by name), "all" takes (those of one sound share their source, so no split parts
-    them) or the name of a microphone. Raises AtlabError if database, table, column or sound files are missing.
+    balanced: every goodness class is cut, at random, to the size of the smallest; microphone: "one" take of
+    each sound (the first microphone by name), "all" takes (those of one sound share their source, so no split
+    parts them) or the name of a microphone. Raises AtlabError if database, table, column or sound files are
+    missing.
     """
     raw = corpus.expect(raw, "Good-Sounds folder")
     raw = raw / "good-sounds" if (raw / "good-sounds").is_dir() else raw
@@ -83,20 +117,39 @@ def prepare(raw: str | Path, out: str | Path, *, balanced: bool = True, micropho
         takes = _balance(takes, seed, dropped)
     found = Counter(take.instrument for take in takes)
     absent = [name for name in INSTRUMENTS if name not in found]
-    print(f"{NAME}: {len(tables['sounds']):,} sounds, {len(tables['takes']):,} takes, {len(found)} of 12 instruments"
-          + (f"; missing: {', '.join(absent)}" if absent else ""), flush=True)
-    card = {"name": NAME, "kind": "audio", "sample_rate": corpus.SAMPLE_RATE, "licence": LICENCE,
-            "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": seed, "dropped": {k: n for k, n in dropped.items() if n},
-            "published_clips": {"found": {"instruments": len(found)}, "published": {"instruments": 12}},
-            "parameters": {"balanced": balanced, "microphone": microphone, "silence": silence}}
-    return build(out, takes, partial(_convert, raw=str(raw), silence=silence), card=card, factors=list(FACTORS),
-                 workers=workers, title="Good-Sounds")
+    print(
+        f"{NAME}: {len(tables['sounds']):,} sounds, {len(tables['takes']):,} takes, "
+        f"{len(found)} of 12 instruments" + (f"; missing: {', '.join(absent)}" if absent else ""),
+        flush=True,
+    )
+    card = {
+        "name": NAME,
+        "kind": "audio",
+        "sample_rate": corpus.SAMPLE_RATE,
+        "licence": LICENCE,
+        "citation": CITATION,
+        "recipe": NAME,
+        "recipe_version": 1,
+        "seed": seed,
+        "dropped": {k: n for k, n in dropped.items() if n},
+        "published_clips": {"found": {"instruments": len(found)}, "published": {"instruments": 12}},
+        "parameters": {"balanced": balanced, "microphone": microphone, "silence": silence},
+    }
+    return build(
+        out,
+        takes,
+        partial(_convert, raw=str(raw), silence=silence),
+        card=card,
+        factors=list(FACTORS),
+        workers=workers,
+        title="Good-Sounds",
+    )
 
 
 def goodness(klass: str | None) -> str | None:
     """The goodness class of a sound's tags; None if it has none of the five, more than one, or is a scale.
 
-    >>> goodness("bad-dynamic-stability"), goodness("bad-richness-pato"), goodness("bad-attack bad-pitch-stability")
+    >>> goodness("bad-dynamic-stability"), goodness("bad-richness-pato"), goodness("bad-attack bad-pitch")
     ('bad-dynamics', 'bad-timbre', 'bad-pitch')
     >>> goodness("scale-good-sound"), goodness("bad-attack bad-timbre"), goodness(None)
     (None, None, None)
@@ -123,7 +176,9 @@ def instrument_split(fs: FactorSet, seed: int = 0) -> splits.Split:
     """
     names = fs.classes("instrument")
     if len(names) < 12:
-        raise AtlabError(f"the split by instrument needs 12 instruments; found {len(names)}: {', '.join(names)}")
+        raise AtlabError(
+            f"the split by instrument needs 12 instruments; found {len(names)}: {', '.join(names)}"
+        )
     order = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
     parts = {"train": order[:-4], "validation": order[-4:-2], "test": order[-2:]}
     labels = fs.labels("instrument")
@@ -139,7 +194,10 @@ def _tables(path: Path) -> dict[str, list[dict]]:
         for table, needed in COLUMNS.items():
             present = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             if not present:
-                names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+                names = [
+                    row[0]
+                    for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+                ]
                 raise unknown(f"table of {path}", table, names)
             for column in needed:
                 if column not in present:
@@ -168,29 +226,45 @@ def _takes(raw: Path, tables: dict[str, list[dict]], microphone: str) -> tuple[l
         if grade is None:
             dropped["scale" if "scale" in (sound["klass"] or "") else "other or several tags"] += 1
             continue
-        recorded = [take for take in sorted(by_sound.get(sound["id"], []), key=lambda t: (str(t["microphone"]), t["id"]))
-                    if microphone in ("one", "all", str(take["microphone"]))]
+        recorded = [
+            take
+            for take in sorted(by_sound.get(sound["id"], []), key=lambda t: (str(t["microphone"]), t["id"]))
+            if microphone in ("one", "all", str(take["microphone"]))
+        ]
         if not recorded:
             dropped["sound without take"] += 1
         pack = packs.get(sound["pack_id"], "")
-        for take in recorded[:None if microphone == "all" else 1]:
+        for take in recorded[: None if microphone == "all" else 1]:
             path = _locate(raw, take, pack, sound["pack_filename"])
             if path is None:
                 dropped["no sound file"] += 1
                 continue
             semitone = sound["semitone"]
-            takes.append(Take(path, sound["id"], grade, str(sound["instrument"]), str(sound["player"] or "unknown"),
-                              pack, str(take["microphone"]), sound["klass"], -1 if semitone is None else int(semitone)))
+            takes.append(
+                Take(
+                    path,
+                    sound["id"],
+                    grade,
+                    str(sound["instrument"]),
+                    str(sound["player"] or "unknown"),
+                    pack,
+                    str(take["microphone"]),
+                    sound["klass"],
+                    -1 if semitone is None else int(semitone),
+                )
+            )
     if not takes:
         raise AtlabError(f"no usable recording in {raw}: left out {dict(dropped)}")
     return takes, dropped
 
 
 def _locate(raw: Path, take: dict, pack: str, pack_filename: str | None) -> str | None:
-    """The take's file below `raw`: as the database has it, else by pack and microphone, as .wav or as .flac."""
+    """The take's file below `raw`: as the database has it or by pack and microphone, .wav or .flac."""
     stated = str(take["filename"] or "").replace("\\", "/")
-    names = ["sound_files/" + stated.split("sound_files/")[-1].lstrip("/"),
-             f"sound_files/{pack}/{take['microphone']}/{pack_filename or Path(stated).name}"]
+    names = [
+        "sound_files/" + stated.split("sound_files/")[-1].lstrip("/"),
+        f"sound_files/{pack}/{take['microphone']}/{pack_filename or Path(stated).name}",
+    ]
     for name in names:
         for suffix in (Path(name).suffix, ".wav", ".flac"):
             path = raw / Path(name).with_suffix(suffix or ".wav")
@@ -218,7 +292,16 @@ def _convert(take: Take, raw: str, silence: float) -> tuple[list[Clip], dict[str
     wave = read_audio(Path(raw) / take.path, corpus.SAMPLE_RATE)
     if corpus.is_silent(wave, silence):
         return [], {"silent": 1}
-    row = {"id": take.path, "source": f"sound {take.sound}", "duration": len(wave) / corpus.SAMPLE_RATE,
-           "goodness": take.goodness, "instrument": take.instrument, "player": take.player, "pack": take.pack,
-           "microphone": take.microphone, "tag": take.tag, "semitone": take.semitone}
+    row = {
+        "id": take.path,
+        "source": f"sound {take.sound}",
+        "duration": len(wave) / corpus.SAMPLE_RATE,
+        "goodness": take.goodness,
+        "instrument": take.instrument,
+        "player": take.player,
+        "pack": take.pack,
+        "microphone": take.microphone,
+        "tag": take.tag,
+        "semitone": take.semitone,
+    }
     return [Clip(to_int16(fit_length(wave, round(SECONDS * corpus.SAMPLE_RATE))), row)], {}

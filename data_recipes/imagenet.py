@@ -1,13 +1,15 @@
 """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation photographs in 1,000 classes.
 
-Protocol of Yosinski et al. 2014: random halves A and B of 500 classes each (column half; `halves(fs, seed)` gives
-others), trained on the training images and measured on the official validation images, which `hold_out(fs, n)`
-therefore makes the test part. Columns: class (the WordNet id that names the folder), half, official (train,
-validation). Their man-made/natural division needs the class lists of their supplement and is not stored.
+Protocol of Yosinski et al. 2014: random halves A and B of 500 classes each (column half; `halves(fs, seed)`
+gives others), trained on the training images and measured on the official validation images, which
+`hold_out(fs, n)` therefore makes the test part. Columns: class (the WordNet id that names the folder), half,
+official (train, validation). Their man-made/natural division needs the class lists of their supplement and is
+not stored.
 
 Access: registration at image-net.org, research and education only. `raw` is a folder train/<wnid>/*.JPEG and
-val/<wnid>/*.JPEG, as torchvision.datasets.ImageNet leaves it or any image folder <split>/<class>/*. Its meta.bin is a
-pickle and is not read. Pictures are decoded one at a time, scaled to `size` on the shorter side and cropped.
+val/<wnid>/*.JPEG, as torchvision.datasets.ImageNet leaves it or any image folder <split>/<class>/*. Its
+meta.bin is a pickle and is not read. Pictures are decoded one at a time, scaled to `size` on the shorter side
+and cropped.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ LICENCE = "research and education only; photographs under their own licences"
 CITATION = "O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115, 2015"
 ACCESS = "registration at image-net.org; folders train/<wnid> and val/<wnid>"
 SIZE = "1,331,167 photographs, 150 GB (16 GB as 64 x 64)"
-FACTORS = {"class": "WordNet id of 1,000 kinds of object", "half": "random division of the classes into A and B"}
+FACTORS = {
+    "class": "WordNet id of 1,000 kinds of object",
+    "half": "random division of the classes into A and B",
+}
 PUBLISHED = {"train": 1_281_167, "validation": 50_000}
 
 __all__ = ["prepare", "halves", "hold_out"]
@@ -40,5 +45,13 @@ def prepare(raw: str | Path, out: str | Path, *, size: int = 64, workers: int | 
     """
     size = whole_number("size", size, least=8)
     with raw_folder(raw, out) as root:
-        return build_folder(out, root, size=size, channels=3, card=image_card(NAME, LICENCE, CITATION, size=size),
-                            factors=list(FACTORS), published=PUBLISHED, workers=workers)
+        return build_folder(
+            out,
+            root,
+            size=size,
+            channels=3,
+            card=image_card(NAME, LICENCE, CITATION, size=size),
+            factors=list(FACTORS),
+            published=PUBLISHED,
+            workers=workers,
+        )

@@ -19,13 +19,22 @@ from atlab.errors import AtlabError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-               "validation": "validation", "test": "test", "testing": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def read_image(path: str | Path, size: int | None = None, channels: int = 3) -> np.ndarray:
-    """A picture as uint8 [channels, height, width] (3: RGB, 1: grey); with `size`, scaled so that its shorter side
-    fits and cropped about the centre to [channels, size, size]. Raises BrokenInput if it cannot be decoded.
+    """A picture as uint8 [channels, height, width]; 3 channels are RGB, 1 is grey.
+
+    With `size` it is scaled so that its shorter side fits and cropped about the centre to [channels, size,
+    size]. Raises BrokenInput if it cannot be decoded.
 
     >>> import tempfile; from PIL import Image
     >>> path = Path(tempfile.mkdtemp()) / "a.png"
@@ -41,10 +50,18 @@ def read_image(path: str | Path, size: int | None = None, channels: int = 3) -> 
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if size:
-                    image.draft(mode, (2 * size, 2 * size))  # JPEGs decode at a fraction of their size: 3 times faster
+                    image.draft(
+                        mode, (2 * size, 2 * size)
+                    )  # JPEGs decode at a fraction of their size: 3 times faster
                 image = image.convert(mode)
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError,
-            Image.DecompressionBombWarning) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        struct.error,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise BrokenInput(f"{path}: {error}") from error
     if size and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
@@ -74,18 +91,27 @@ def image_folder(root: Path) -> list[tuple[str, str, str]]:
     Raises AtlabError where there are no pictures, or split folders beside others.
     """
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES} or {root: "train"}
+    splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES} or {
+        root: "train"
+    }
     if root not in splits and (strange := [f.name for f in folders if f not in splits]):
-        raise AtlabError(f"{root} has the folder {strange[0]!r} beside its splits; "
-                         f"allowed: {', '.join(sorted(SPLIT_NAMES))}")
+        raise AtlabError(
+            f"{root} has the folder {strange[0]!r} beside its splits; "
+            f"allowed: {', '.join(sorted(SPLIT_NAMES))}"
+        )
     found = []
     for folder, split in splits.items():
         for group in sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")):
-            found += [(path.relative_to(root).as_posix(), split, group.name)
-                      for path in sorted(group.rglob("*")) if is_image(path)]
+            found += [
+                (path.relative_to(root).as_posix(), split, group.name)
+                for path in sorted(group.rglob("*"))
+                if is_image(path)
+            ]
     if not found:
-        raise AtlabError(f"no pictures in {root}: expected <split>/<class>/<picture> with split "
-                         f"{', '.join(sorted(SPLIT_NAMES))} and picture {', '.join(sorted(SUFFIXES))}")
+        raise AtlabError(
+            f"no pictures in {root}: expected <split>/<class>/<picture> with split "
+            f"{', '.join(sorted(SPLIT_NAMES))} and picture {', '.join(sorted(SUFFIXES))}"
+        )
     return found
 
 
@@ -105,12 +131,16 @@ def read_idx(path: str | Path) -> np.ndarray:
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
     data = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
     if data.size != int(np.prod(shape)):
-        raise AtlabError(f"{path} is truncated or padded: its header says {shape}, it holds {data.size} bytes")
+        raise AtlabError(
+            f"{path} is truncated or padded: its header says {shape}, it holds {data.size} bytes"
+        )
     return data.reshape(shape)
 
 
-def quantile_classes(values: np.ndarray, reference: np.ndarray, classes: int) -> tuple[np.ndarray, list[float]]:
-    """Class names q1 (lowest) .. qK by the quantiles of `reference` (the training values), and the K - 1 edges.
+def quantile_classes(
+    values: np.ndarray, reference: np.ndarray, classes: int
+) -> tuple[np.ndarray, list[float]]:
+    """Class names q1 (lowest) .. qK by the quantiles of `reference` (training values), and the K - 1 edges.
 
     Raises AtlabError if the values take too few levels for that many classes.
 
@@ -119,7 +149,9 @@ def quantile_classes(values: np.ndarray, reference: np.ndarray, classes: int) ->
     """
     edges = np.quantile(np.asarray(reference, np.float64), np.arange(1, classes) / classes)
     if len(np.unique(edges)) < len(edges):
-        raise AtlabError(f"{classes} quantile classes need {classes - 1} different edges; found {edges.tolist()}")
+        raise AtlabError(
+            f"{classes} quantile classes need {classes - 1} different edges; found {edges.tolist()}"
+        )
     numbers = np.searchsorted(edges, values, side="right")
     return np.array([f"q{n + 1}" for n in numbers], dtype=object), edges.tolist()
 
@@ -130,7 +162,7 @@ def is_archive(path: str | Path) -> bool:
 
 @contextmanager
 def scratch_folder(out: str | Path) -> Iterator[Path]:
-    """An empty folder beside `out`, removed at the end: for what must be unpacked, never inside the raw folder."""
+    """An empty folder beside `out`, removed at the end: nothing is ever unpacked into the raw folder."""
     out = Path(out)
     scratch = out.parent / f".{out.name}.unpacked"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -166,12 +198,16 @@ def unpack(archive: Path, folder: Path) -> None:
             with zipfile.ZipFile(archive) as file:
                 for name in file.namelist():
                     if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                        raise AtlabError(f"{archive} holds {name!r}, which points outside its folder: refused")
+                        raise AtlabError(
+                            f"{archive} holds {name!r}, which points outside its folder: refused"
+                        )
                 file.extractall(folder)
         else:
             with tarfile.open(archive) as file:
                 file.extractall(folder, filter="data")
     except tarfile.FilterError as error:
-        raise AtlabError(f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused") from error
+        raise AtlabError(
+            f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused"
+        ) from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise AtlabError(f"{archive} cannot be unpacked: {error}") from error

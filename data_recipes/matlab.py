@@ -18,10 +18,10 @@ COMPRESSED, MATRIX, UINT8_CLASS = 15, 14, 9
 
 
 def stream_mat_array(file: BinaryIO, variable: str, target: BinaryIO) -> tuple[int, ...]:
-    """Write the bytes of a uint8 array of an open MATLAB 5 file to `target`, 1 MiB at a time; returns its shape.
+    """Write a uint8 array of an open MATLAB 5 file to `target`, 1 MiB at a time; returns its shape.
 
-    The first dimension runs fastest. Raises AtlabError if the variable is not there or is not uint8, EOFError if
-    the file ends early.
+    The first dimension runs fastest. Raises AtlabError if the variable is not there or is not uint8, EOFError
+    if the file ends early.
     """
     head = file.read(128)
     if head[126:128] != b"IM":
@@ -54,7 +54,7 @@ def _element(source: BinaryIO) -> bytes:
     tag = exactly(source, 8)
     kind, size = struct.unpack("<II", tag)
     if kind >> 16:
-        return tag[4:4 + (kind >> 16)]
+        return tag[4 : 4 + (kind >> 16)]
     return exactly(source, size + -size % 8)[:size]
 
 
@@ -84,5 +84,5 @@ class _Inflated(io.RawIOBase):
                 if not pending:
                     break
             data = self.inflate.decompress(pending, len(buffer))
-        buffer[:len(data)] = data
+        buffer[: len(data)] = data
         return len(data)

@@ -1,10 +1,11 @@
 """MNIST: 70,000 grey images of 28 x 28, ten handwritten digits.
 
-Protocol: the official 60,000 training and 10,000 test images; `hold_out(fs, n)` draws a validation part. Columns:
-class (the digit), half (a random A/B division of the classes; `halves(fs, seed)` gives others), official (train, test).
+Protocol: the official 60,000 training and 10,000 test images; `hold_out(fs, n)` draws a validation part.
+Columns: class (the digit), half (a random A/B division of the classes; `halves(fs, seed)` gives others),
+official (train, test).
 
-Access: free download: the four idx files, plain or .gz, in `raw`, in MNIST/raw or in raw (where torchvision.datasets
-puts them); or a folder <split>/<class>/<picture>.
+Access: free download: the four idx files, plain or .gz, in `raw`, in MNIST/raw or in raw (where
+torchvision.datasets puts them); or a folder <split>/<class>/<picture>.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "mnist"
 LICENCE = "CC BY-SA 3.0"
-CITATION = "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998"
+CITATION = "Y. LeCun et al., Gradient-based learning applied to document recognition, Proc. IEEE 86, 1998"
 ACCESS = "free download: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the t10k- files"
 SIZE = "70,000 images of 28 x 28, 12 MB"
 FACTORS = {"class": "ten digits", "half": "random division of the classes into A and B"}
@@ -33,5 +34,12 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> 
 
     Raises AtlabError for a file that is missing, truncated or of another format.
     """
-    return prepare_idx(raw, out, folders=("MNIST/raw", "raw"), classes=DIGITS, published=PUBLISHED, workers=workers,
-                       card=image_card(NAME, LICENCE, CITATION))
+    return prepare_idx(
+        raw,
+        out,
+        folders=("MNIST/raw", "raw"),
+        classes=DIGITS,
+        published=PUBLISHED,
+        workers=workers,
+        card=image_card(NAME, LICENCE, CITATION),
+    )

@@ -1,12 +1,13 @@
 """Morpho-MNIST: MNIST's digits with six measured properties of their shape.
 
-Protocol: the digit is the target, the shape the orthogonal task: area, length, thickness, slant, width and height as
-measured (float columns, for regression) and as quantile classes (area_class ... with q1 the lowest), whose edges
-come from the training images. 28 x 28 is resized to 32 x 32 (bilinear). Column official: train or test.
+Protocol: the digit is the target, the shape the orthogonal task: area, length, thickness, slant, width and
+height as measured (float columns, for regression) and as quantile classes (area_class ... with q1 the
+lowest), whose edges come from the training images. 28 x 28 is resized to 32 x 32 (bilinear). Column official:
+train or test.
 
-Access: free download: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, train-morpho.csv and the t10k- files of
-one of its sets (original, plain, thin, thic ...); `raw` is that folder, or the one that holds `original`. The csv
-files have the columns index, area, length, thickness, slant, width, height.
+Access: free download: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, train-morpho.csv and the t10k-
+files of one of its sets (original, plain, thin, thic ...); `raw` is that folder, or the one that holds
+`original`. The csv files have the columns index, area, length, thickness, slant, width, height.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import whole_number
 from data_recipes.images import quantile_classes, raw_folder, scratch_folder
 from data_recipes.matlab import exactly
-from data_recipes.torchvision_sets import DIGITS, Records, count, hold_out, idx_records, image_card, need
+from data_recipes.records import Records, idx_records, need
+from data_recipes.torchvision_sets import DIGITS, count, hold_out, image_card
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -43,12 +45,15 @@ PER_ITEM = 256
 def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int | None = None) -> FactorSet:
     """FactorSet of uint8 [N, 1, 32, 32] with `classes` quantile classes of every measure.
 
-    Raises AtlabError for a missing, truncated or foreign file, a missing column, an unknown index or a measure that
-    is not a number. Images without a row of measures are left out and counted.
+    Raises AtlabError for a missing, truncated or foreign file, a missing column, an unknown index or a
+    measure that is not a number. Images without a row of measures are left out and counted.
     """
     classes = whole_number("classes", classes, least=2)
     with raw_folder(raw, out) as root, scratch_folder(f"{out}.idx") as scratch:
-        parts = [idx_records(root, scratch, ("original",), prefix, split, DIGITS) for split, prefix in PARTS.items()]
+        parts = [
+            idx_records(root, scratch, ("original",), prefix, split, DIGITS)
+            for split, prefix in PARTS.items()
+        ]
         table = pd.concat([_measures(root, part, PARTS[part.split]) for part in parts], ignore_index=True)
         edges = {}
         for name in MEASURES:
@@ -58,8 +63,16 @@ def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int 
         card |= count(NAME, ((part.split, len(part.classes)) for part in parts), PUBLISHED)
         missing = sum(len(part.classes) for part in parts) - len(table)
         card["dropped"] = {"no row of measures": missing} if missing else {}
-        return build(out, [item for part in parts for item in _items(part, table)], _convert, card=card,
-                     factors=list(FACTORS), workers=workers, chunk=8, title="Morpho-MNIST")
+        return build(
+            out,
+            [item for part in parts for item in _items(part, table)],
+            _convert,
+            card=card,
+            factors=list(FACTORS),
+            workers=workers,
+            chunk=8,
+            title="Morpho-MNIST",
+        )
 
 
 def split(fs: FactorSet, validation: int = 5_000, seed: int = 0) -> Split:
@@ -84,7 +97,7 @@ def _measures(root: Path, part: Records, prefix: str) -> pd.DataFrame:
 
 def _items(part: Records, table: pd.DataFrame) -> list[tuple[str, int, list[dict]]]:
     rows = table[table["official"] == part.split].to_dict("records")
-    return [(str(part.path), part.offset, rows[n:n + PER_ITEM]) for n in range(0, len(rows), PER_ITEM)]
+    return [(str(part.path), part.offset, rows[n : n + PER_ITEM]) for n in range(0, len(rows), PER_ITEM)]
 
 
 def _convert(item: tuple[str, int, list[dict]]) -> list[Clip]:
@@ -95,8 +108,14 @@ def _convert(item: tuple[str, int, list[dict]]) -> list[Clip]:
     with open(path, "rb") as file:
         for row in rows:
             file.seek(offset + 784 * row["index"])
-            picture = Image.frombytes("L", (28, 28), exactly(file, 784)).resize((32, 32), Image.Resampling.BILINEAR)
+            picture = Image.frombytes("L", (28, 28), exactly(file, 784)).resize(
+                (32, 32), Image.Resampling.BILINEAR
+            )
             identity = f"{row['official']}_{row['index']:06d}"
             labels = {name: value for name, value in row.items() if name != "index"}
-            clips.append(Clip(np.asarray(picture)[None], {"id": identity, "source": identity, "duration": 0.0, **labels}))
+            clips.append(
+                Clip(
+                    np.asarray(picture)[None], {"id": identity, "source": identity, "duration": 0.0, **labels}
+                )
+            )
     return clips

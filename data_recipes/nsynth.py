@@ -1,13 +1,15 @@
 """NSynth: 305,979 single notes of 1,006 instruments, 4 s at 16 kHz.
 
-Protocol of the anti-transfer papers: instrument family (11 classes), clips zero-padded to 6 s. The papers train on 66
-hours, which is every family cut to the smallest one (5,501 notes of synth_lead): per_family="smallest", the default.
-Clips whose largest absolute sample is not above 0.05 are dropped and counted. Columns: instrument_family,
-instrument, pitch (MIDI key), velocity (25, 50, 75, 100, 127), instrument_source (acoustic, electronic, synthetic),
-official (train, validation, test; no training instrument is in the other two).
+Protocol of the anti-transfer papers: instrument family (11 classes), clips zero-padded to 6 s. The papers
+train on 66 hours, which is every family cut to the smallest one (5,501 notes of synth_lead):
+per_family="smallest", the default. Clips whose largest absolute sample is not above 0.05 are dropped and
+counted. Columns: instrument_family, instrument, pitch (MIDI key), velocity (25, 50, 75, 100, 127),
+instrument_source (acoustic, electronic, synthetic), official (train, validation, test; no training instrument
+is in the other two).
 
-Access: free download: nsynth-train, nsynth-valid and nsynth-test, each with examples.json and audio/; any of the
-three may be missing. The JSON of the training part (200 MB) is held in memory as text, about 0.5 GB in all.
+Access: free download: nsynth-train, nsynth-valid and nsynth-test, each with examples.json and audio/; any of
+the three may be missing. The JSON of the training part (200 MB) is held in memory as text, about 0.5 GB in
+all.
 """
 
 from __future__ import annotations
@@ -34,22 +36,33 @@ LICENCE = "CC BY 4.0"
 CITATION = "J. Engel et al., Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders, ICML 2017"
 ACCESS = "free download: nsynth-train, nsynth-valid, nsynth-test (json/wav archives)"
 SIZE = "305,979 notes of 4 s, 30 GB"
-FACTORS = {"instrument_family": "11 families of instruments", "instrument": "1,006 instruments",
-           "pitch": "MIDI key 0 to 127", "velocity": "five MIDI velocities",
-           "instrument_source": "acoustic, electronic or synthetic"}
+FACTORS = {
+    "instrument_family": "11 families of instruments",
+    "instrument": "1,006 instruments",
+    "pitch": "MIDI key 0 to 127",
+    "velocity": "five MIDI velocities",
+    "instrument_source": "acoustic, electronic or synthetic",
+}
 PUBLISHED = {"train": 289_205, "validation": 12_678, "test": 4_096}
 FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
 SECONDS = 6.0
 KEYS = ("note_str", "instrument_family_str", "instrument_str", "pitch", "velocity", "instrument_source_str")
 
 
-def prepare(raw: str | Path, out: str | Path, *, per_family: int | str = "smallest",
-            silence: float = corpus.SILENCE, seed: int = 0, workers: int | None = None) -> FactorSet:
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    per_family: int | str = "smallest",
+    silence: float = corpus.SILENCE,
+    seed: int = 0,
+    workers: int | None = None,
+) -> FactorSet:
     """FactorSet of NSynth, int16 [N, 96000] at 16 kHz.
 
-    per_family: notes drawn at random of each family: a number, "smallest" (as many as the smallest family has) or
-    "all"; silence: clips not louder than this fraction of full scale are dropped (0 keeps all but zeros). Raises
-    AtlabError if no part is there, for broken JSON and for a note without one of its labels.
+    per_family: notes drawn at random of each family: a number, "smallest" (as many as the smallest family
+    has) or "all"; silence: clips not louder than this fraction of full scale are dropped (0 keeps all but
+    zeros). Raises AtlabError if no part is there, for broken JSON and for a note without one of its labels.
     """
     raw = corpus.expect(raw, "NSynth folder")
     if per_family not in ("smallest", "all"):
@@ -60,12 +73,28 @@ def prepare(raw: str | Path, out: str | Path, *, per_family: int | str = "smalle
     notes = [(part, *note) for part in parts for note in _examples(raw / FOLDERS[part] / "examples.json")]
     counts = corpus.compare(NAME, Counter(note[0] for note in notes), PUBLISHED)
     items = _choose(notes, per_family, seed)
-    card = {"name": NAME, "kind": "audio", "sample_rate": corpus.SAMPLE_RATE, "licence": LICENCE,
-            "citation": CITATION, "recipe": NAME, "recipe_version": 1, "seed": seed, "published_clips": counts,
-            "dropped": {"not drawn": len(notes) - len(items)} if len(notes) > len(items) else {},
-            "parameters": {"per_family": per_family, "silence": silence}}
-    return build(out, items, partial(_convert, raw=str(raw), silence=silence), card=card, factors=list(FACTORS),
-                 workers=workers, title="NSynth")
+    card = {
+        "name": NAME,
+        "kind": "audio",
+        "sample_rate": corpus.SAMPLE_RATE,
+        "licence": LICENCE,
+        "citation": CITATION,
+        "recipe": NAME,
+        "recipe_version": 1,
+        "seed": seed,
+        "published_clips": counts,
+        "dropped": {"not drawn": len(notes) - len(items)} if len(notes) > len(items) else {},
+        "parameters": {"per_family": per_family, "silence": silence},
+    }
+    return build(
+        out,
+        items,
+        partial(_convert, raw=str(raw), silence=silence),
+        card=card,
+        factors=list(FACTORS),
+        workers=workers,
+        title="NSynth",
+    )
 
 
 def official_split(fs: FactorSet) -> Split:
@@ -76,18 +105,27 @@ def official_split(fs: FactorSet) -> Split:
 
 def _examples(path: Path) -> list[tuple]:
     """The labels of every note, in the order of KEYS, sorted by name."""
+
     def labels(entry: dict) -> dict | tuple:
         return tuple(entry[key] for key in KEYS) if "note_str" in entry else entry
 
     with open(corpus.expect(path, "list of notes"), encoding="utf-8") as file:
         try:
-            notes = json.load(file, object_hook=labels)  # a hook keeps six labels of each note, not its whole dict
+            notes = json.load(
+                file, object_hook=labels
+            )  # a hook keeps six labels of each note, not its whole dict
         except json.JSONDecodeError as error:
             raise AtlabError(f"{path} is broken: {error}") from error
         except KeyError as error:
             raise AtlabError(f"{path} has a note without {error}; needed: {', '.join(KEYS)}") from error
-    if not isinstance(notes, dict) or not notes or not all(isinstance(note, tuple) for note in notes.values()):
-        raise AtlabError(f"{path} is no list of NSynth notes: expected {{name: {{note_str: ..., pitch: ...}}}}")
+    if (
+        not isinstance(notes, dict)
+        or not notes
+        or not all(isinstance(note, tuple) for note in notes.values())
+    ):
+        raise AtlabError(
+            f"{path} is no list of NSynth notes: expected {{name: {{note_str: ..., pitch: ...}}}}"
+        )
     return sorted(notes.values())
 
 
@@ -109,7 +147,15 @@ def _convert(item: tuple, raw: str, silence: float) -> tuple[list[Clip], dict[st
     wave = read_audio(Path(raw) / path, corpus.SAMPLE_RATE)
     if corpus.is_silent(wave, silence):
         return [], {"silent": 1}
-    row = {"id": name, "source": path, "duration": len(wave) / corpus.SAMPLE_RATE, "instrument_family": family,
-           "instrument": instrument, "pitch": int(pitch), "velocity": int(velocity), "instrument_source": source,
-           "official": part}
+    row = {
+        "id": name,
+        "source": path,
+        "duration": len(wave) / corpus.SAMPLE_RATE,
+        "instrument_family": family,
+        "instrument": instrument,
+        "pitch": int(pitch),
+        "velocity": int(velocity),
+        "instrument_source": source,
+        "official": part,
+    }
     return [Clip(to_int16(fit_length(wave, round(SECONDS * corpus.SAMPLE_RATE))), row)], {}

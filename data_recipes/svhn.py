@@ -1,12 +1,13 @@
 """SVHN: street view house numbers, 630,420 colour images of 32 x 32 in ten digits (the cropped format).
 
-Protocol of Fayek et al. 2018 (section 3): train (73,257) and extra (531,131) together, of which `fay_split` keeps
-598,388 for training and 6,000 for validation; the official 26,032 test images. Columns: class (the digit), half (a
-random A/B division of the classes; `halves(fs, seed)` gives others) and official (train, extra, test).
+Protocol of Fayek et al. 2018 (section 3): train (73,257) and extra (531,131) together, of which `fay_split`
+keeps 598,388 for training and 6,000 for validation; the official 26,032 test images. Columns: class (the
+digit), half (a random A/B division of the classes; `halves(fs, seed)` gives others) and official (train,
+extra, test).
 
 Access: free download, non-commercial use: train_32x32.mat, extra_32x32.mat, test_32x32.mat in one folder, as
-torchvision.datasets.SVHN reads them. The arrays are streamed to a scratch folder beside the output, not held in
-memory. Without extra_32x32.mat pass extra=False. The label 10 of the files is the digit 0.
+torchvision.datasets.SVHN reads them. The arrays are streamed to a scratch folder beside the output, not held
+in memory. Without extra_32x32.mat pass extra=False. The label 10 of the files is the digit 0.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_recipes.images import raw_folder, scratch_folder
-from data_recipes.torchvision_sets import (DIGITS, assign_halves, build_records, halves, hold_out, image_card,
-                                           mat_records, need)
+from data_recipes.records import mat_records, need
+from data_recipes.torchvision_sets import DIGITS, assign_halves, build_records, halves, hold_out, image_card
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "svhn"
 LICENCE = "non-commercial use only"
-CITATION = "Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop 2011"
+CITATION = "Y. Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011"
 ACCESS = "free download: train_32x32.mat, test_32x32.mat, extra_32x32.mat"
 SIZE = "630,420 images of 32 x 32, 1.5 GB"
 FACTORS = {"class": "ten digits", "half": "random division of the classes into A and B"}
@@ -44,9 +45,16 @@ def prepare(raw: str | Path, out: str | Path, *, extra: bool = True, workers: in
         files = [need(root, [f"{split}_32x32.mat"], ("svhn", "SVHN")) for split in splits]
         with scratch_folder(f"{out}.mat") as scratch:
             parts = [mat_records(path, scratch, split) for path, split in zip(files, splits)]
-            return build_records(out, scratch, parts, card=image_card(NAME, LICENCE, CITATION, extra=extra),
-                                 further=lambda name: {"half": sides[name]}, factors=list(FACTORS),
-                                 published={split: PUBLISHED[split] for split in splits}, workers=workers)
+            return build_records(
+                out,
+                scratch,
+                parts,
+                card=image_card(NAME, LICENCE, CITATION, extra=extra),
+                further=lambda name: {"half": sides[name]},
+                factors=list(FACTORS),
+                published={split: PUBLISHED[split] for split in splits},
+                workers=workers,
+            )
 
 
 def fay_split(fs: FactorSet, seed: int = 0) -> Split:

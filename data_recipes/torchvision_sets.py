@@ -1,13 +1,12 @@
-"""What the recipes of torchvision's image sets share: readers of their files, class halves, official splits.
+"""What the recipes of torchvision's image sets share: class halves, official splits, from files to a set.
 
-The folders are those of torchvision.datasets, but read here: torchvision unpickles CIFAR and ImageNet's meta.bin,
-and no pickle is ever loaded. CIFAR therefore comes from its binary version, and any set from an image folder.
+The folders are those of torchvision.datasets, but read here: torchvision unpickles CIFAR and ImageNet's
+meta.bin, and no pickle is ever loaded. CIFAR therefore comes from its binary version, and any set from an
+image folder.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,9 @@ from atlab.data.build import Clip, build
 from atlab.data.splits import Split
 from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import compare
-from data_recipes.images import image_folder, raw_folder, read_idx, read_image, scratch_folder
-from data_recipes.matlab import exactly, stream_mat_array
+from data_recipes.images import image_folder, raw_folder, read_image, scratch_folder
+from data_recipes.matlab import exactly
+from data_recipes.records import Records, cifar_records, find, idx_records, need
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 PER_ITEM = 256  # images that one work item reads from a file of records
 DIGITS = tuple("0123456789")
 Labels = Callable[[str], dict[str, str]]  # class -> further columns
-
-
-class Records(NamedTuple):
-    """A file of images of one size, one after another, and the class of each."""
-
-    path: Path
-    split: str
-    classes: Sequence[str]
-    shape: tuple[int, int, int]  # channels, height, width
-    offset: int = 0  # bytes before the first record
-    labels: int = 0  # bytes before the pixels of each record
-    columns_first: bool = False  # pixels run down the columns, as MATLAB stores them
 
 
 class Block(NamedTuple):
@@ -72,12 +60,12 @@ def assign_halves(classes: Iterable[str], seed: int = 0) -> dict[str, str]:
     """
     names = sorted(set(classes))
     order = np.random.default_rng(seed).permutation(len(names))
-    in_a = {names[n] for n in order[:len(names) // 2]}
+    in_a = {names[n] for n in order[: len(names) // 2]}
     return {name: "A" if name in in_a else "B" for name in names}
 
 
 def hold_out(fs: FactorSet, validation: int, seed: int = 0) -> Split:
-    """The official test images for testing; of all others `validation` drawn at random, the rest for training.
+    """The official test images to test; of the others `validation` drawn at random, the rest to train.
 
     Where a set has no test images (ImageNet), its official validation images are the test part.
     Raises AtlabError if that leaves no training image.
@@ -86,125 +74,142 @@ def hold_out(fs: FactorSet, validation: int, seed: int = 0) -> Split:
     tested = "test" if (official == "test").any() else "validation"
     pool = np.flatnonzero(official != tested)
     if not 0 < validation < len(pool):
-        raise AtlabError(f"{validation:,} validation images cannot be held out of {len(pool):,} training images")
+        raise AtlabError(
+            f"{validation:,} validation images cannot be held out of {len(pool):,} training images"
+        )
     drawn = np.random.default_rng(seed).permutation(len(pool))
-    return Split(train=np.sort(pool[drawn[validation:]]), validation=np.sort(pool[drawn[:validation]]),
-                 test=np.flatnonzero(official == tested),
-                 how={"split": "hold_out", "validation": validation, "seed": seed})
-
-
-def find(raw: Path, names: Sequence[str], folders: Sequence[str] = ()) -> Path | None:
-    """The first of the files `names` in `raw` or in one of its folders."""
-    places = [raw / folder for folder in ("", *folders)]
-    return next((place / name for place in places for name in names if (place / name).is_file()), None)
-
-
-def need(raw: Path, names: Sequence[str], folders: Sequence[str] = ()) -> Path:
-    """`find`, or AtlabError naming what was looked for and where."""
-    path = find(raw, names, folders)
-    if path is None:
-        places = ", ".join(str(raw / folder) for folder in ("", *folders))
-        raise AtlabError(f"{' or '.join(names)} not found; looked in {places}")
-    return path
-
-
-def idx_records(raw: Path, scratch: Path, folders: Sequence[str], part: str, split: str,
-                classes: Sequence[str]) -> Records:
-    """Records of `<part>-images-idx3-ubyte` and its labels, plain or .gz (the latter unpacked to `scratch`)."""
-    images, labels = (need(raw, (f"{part}-{kind}-ubyte", f"{part}-{kind}-ubyte.gz"), folders)
-                      for kind in ("images-idx3", "labels-idx1"))
-    pixels, numbers = read_idx(images), read_idx(labels)
-    if pixels.ndim != 3 or numbers.shape != pixels.shape[:1]:
-        raise AtlabError(f"{labels} has labels of shape {numbers.shape} for images of shape {pixels.shape} in {images}")
-    if numbers.max(initial=0) >= len(classes):
-        raise AtlabError(f"{labels} has class number {numbers.max()}; allowed: 0 to {len(classes) - 1}")
-    if images.suffix == ".gz":
-        images = scratch / f"{part}-images-idx3-ubyte"
-        images.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *pixels.shape) + pixels.tobytes())
-    return Records(images, split, [classes[n] for n in numbers], (1, *pixels.shape[1:]), offset=16)
-
-
-def cifar_records(path: Path, split: str, names: Sequence[str], labels: int = 1) -> Records:
-    """Records of a CIFAR binary file: `labels` bytes, of which the last is the class, then 3 x 32 x 32 pixels."""
-    stride = labels + 3072
-    size = path.stat().st_size
-    if size == 0 or size % stride:
-        raise AtlabError(f"{path} is truncated: its {size:,} bytes are not a multiple of {stride:,}")
-    numbers = np.memmap(path, np.uint8, "r").reshape(-1, stride)[:, labels - 1]
-    if numbers.max() >= len(names):
-        raise AtlabError(f"{path} has class number {numbers.max()}; allowed: 0 to {len(names) - 1}")
-    return Records(path, split, [names[n] for n in numbers], (3, 32, 32), labels=labels)
-
-
-def mat_records(path: Path, scratch: Path, split: str) -> Records:
-    """Records of an SVHN file: `X` uint8 [32, 32, 3, N] streamed to `scratch`, `y` [N, 1] with 10 for the digit 0."""
-    from scipy.io import loadmat
-
-    pixels = scratch / f"{path.stem}.u8"
-    with open(path, "rb") as file, open(pixels, "wb") as target:
-        try:
-            shape = stream_mat_array(file, "X", target)
-            numbers = loadmat(path, variable_names=["y"])["y"].ravel()
-        except (AtlabError, KeyError, ValueError, TypeError, OSError, EOFError, zlib.error, struct.error) as error:
-            raise AtlabError(f"{path} is no complete SVHN file: {error}") from error
-    if len(shape) != 4 or shape[2] != 3 or shape[3] != len(numbers):
-        raise AtlabError(f"{path} has images X of shape {shape} for {len(numbers)} labels y; "
-                         "expected (height, width, 3, labels)")
-    return Records(pixels, split, [str(int(n) % 10) for n in numbers], (3, shape[0], shape[1]), columns_first=True)
+    return Split(
+        train=np.sort(pool[drawn[validation:]]),
+        validation=np.sort(pool[drawn[:validation]]),
+        test=np.flatnonzero(official == tested),
+        how={"split": "hold_out", "validation": validation, "seed": seed},
+    )
 
 
 def image_card(name: str, licence: str, citation: str, **parameters: object) -> dict:
     """The part of a card that all image recipes fill in alike; seed is that of the stored halves."""
-    return {"name": name, "kind": "image", "sample_rate": None, "licence": licence, "citation": citation,
-            "recipe": name, "recipe_version": 1, "parameters": parameters, "seed": 0}
+    return {
+        "name": name,
+        "kind": "image",
+        "sample_rate": None,
+        "licence": licence,
+        "citation": citation,
+        "recipe": name,
+        "recipe_version": 1,
+        "parameters": parameters,
+        "seed": 0,
+    }
 
 
-def build_records(out: str | Path, root: Path, parts: Sequence[Records], *, card: dict, further: Labels,
-                  factors: list[str], published: dict[str, int], workers: int | None) -> FactorSet:
+def build_records(
+    out: str | Path,
+    root: Path,
+    parts: Sequence[Records],
+    *,
+    card: dict,
+    further: Labels,
+    factors: list[str],
+    published: dict[str, int],
+    workers: int | None,
+) -> FactorSet:
     """Build a FactorSet from files of records; `further` gives the columns that follow from a class."""
-    items = [Block(part.path.relative_to(root).as_posix() if part.path.is_relative_to(root) else str(part.path),
-                   part.split, first, tuple(part.classes[first:first + PER_ITEM]), part.shape, part.offset,
-                   part.labels, part.columns_first)
-             for part in parts for first in range(0, len(part.classes), PER_ITEM)]
+    items = [
+        Block(
+            part.path.relative_to(root).as_posix() if part.path.is_relative_to(root) else str(part.path),
+            part.split,
+            first,
+            tuple(part.classes[first : first + PER_ITEM]),
+            part.shape,
+            part.offset,
+            part.labels,
+            part.columns_first,
+        )
+        for part in parts
+        for first in range(0, len(part.classes), PER_ITEM)
+    ]
     counts = count(card["name"], ((part.split, len(part.classes)) for part in parts), published)
     columns = {name: further(name) for name in sorted({c for part in parts for c in part.classes})}
-    return build(out, items, partial(_read_block, root=str(root), columns=columns), card=card | counts,
-                 factors=factors, workers=workers, chunk=8, title=card["name"])
+    return build(
+        out,
+        items,
+        partial(_read_block, root=str(root), columns=columns),
+        card=card | counts,
+        factors=factors,
+        workers=workers,
+        chunk=8,
+        title=card["name"],
+    )
 
 
-def prepare_cifar(raw: str | Path, out: str | Path, *, files: Sequence[tuple[str, str]], pickled: str,
-                  folders: Sequence[str], archive: str, classes: Sequence[str], label_bytes: int, **options: object) -> FactorSet:
-    """The recipe of both CIFAR sets: the binary version or an image folder; the pickled version is refused."""
+def prepare_cifar(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    files: Sequence[tuple[str, str]],
+    pickled: str,
+    folders: Sequence[str],
+    archive: str,
+    classes: Sequence[str],
+    label_bytes: int,
+    **options: object,
+) -> FactorSet:
+    """The recipe of both CIFAR sets: binary version or image folder; the pickled version is refused."""
     with raw_folder(raw, out) as root:
         if find(root, [name for name, _ in files], folders):
-            parts = [cifar_records(need(root, [name], folders), split, classes, label_bytes) for name, split in files]
+            parts = [
+                cifar_records(need(root, [name], folders), split, classes, label_bytes)
+                for name, split in files
+            ]
             return build_records(out, root, parts, **options)
-        if find(root, [pickled], [folder.replace("binary", "python").replace("-bin", "-py") for folder in folders]):
-            raise AtlabError(f"{root} holds the python version of CIFAR, pickles that atlab never loads: "
-                             f"get the binary version, {archive}")
-        pictures = next((f for f in (root, *(root / folder for folder in folders)) if (f / "train").is_dir()), None)
+        if find(
+            root, [pickled], [folder.replace("binary", "python").replace("-bin", "-py") for folder in folders]
+        ):
+            raise AtlabError(
+                f"{root} holds the python version of CIFAR, pickles that atlab never loads: "
+                f"get the binary version, {archive}"
+            )
+        pictures = next(
+            (f for f in (root, *(root / folder for folder in folders)) if (f / "train").is_dir()), None
+        )
         if pictures is None:
-            raise AtlabError(f"no CIFAR in {root}: expected {files[0][0]} ... {files[-1][0]} (of {archive}) "
-                             "or train/<class>/<picture>")
+            raise AtlabError(
+                f"no CIFAR in {root}: expected {files[0][0]} ... {files[-1][0]} (of {archive}) "
+                "or train/<class>/<picture>"
+            )
         return build_folder(out, pictures, size=32, channels=3, allowed=classes, **options)
 
 
-def prepare_idx(raw: str | Path, out: str | Path, *, folders: Sequence[str], classes: Sequence[str], card: dict,
-                published: dict[str, int], workers: int | None) -> FactorSet:
+def prepare_idx(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    folders: Sequence[str],
+    classes: Sequence[str],
+    card: dict,
+    published: dict[str, int],
+    workers: int | None,
+) -> FactorSet:
     """The recipe of MNIST and Fashion-MNIST: four idx files or an image folder."""
     sides = assign_halves(classes)
-    options = {"card": card, "further": lambda name: {"half": sides[name]}, "factors": ["class", "half"],
-               "published": published, "workers": workers}
+    options = {
+        "card": card,
+        "further": lambda name: {"half": sides[name]},
+        "factors": ["class", "half"],
+        "published": published,
+        "workers": workers,
+    }
     with raw_folder(raw, out) as root, scratch_folder(f"{out}.idx") as scratch:
         if (root / "train").is_dir():
             return build_folder(out, root, size=28, channels=1, allowed=classes, **options)
-        parts = [idx_records(root, scratch, folders, part, split, classes)
-                 for part, split in (("train", "train"), ("t10k", "test"))]
+        parts = [
+            idx_records(root, scratch, folders, part, split, classes)
+            for part, split in (("train", "train"), ("t10k", "test"))
+        ]
         return build_records(out, root, parts, **options)
 
 
 def count(name: str, sizes: Iterable[tuple[str, int]], published: dict[str, int]) -> dict:
-    """Card entries that compare the images found per split with the published numbers; one line says what differs."""
+    """The card's comparison of images found per split with published numbers; one line says what differs."""
     found: dict[str, int] = {}
     for split, size in sizes:
         found[split] = found.get(split, 0) + size
@@ -217,21 +222,44 @@ def _read_block(block: Block, root: str, columns: dict[str, dict[str, str]]) -> 
     with open(Path(root) / block.path, "rb") as file:
         file.seek(block.offset + block.first * stride)
         data = np.frombuffer(exactly(file, len(block.classes) * stride), np.uint8).reshape(-1, stride)
-    pixels = data[:, block.labels:]
-    images = (pixels.reshape(-1, channels, width, height).swapaxes(2, 3) if block.columns_first
-              else pixels.reshape(-1, channels, height, width))
+    pixels = data[:, block.labels :]
+    images = (
+        pixels.reshape(-1, channels, width, height).swapaxes(2, 3)
+        if block.columns_first
+        else pixels.reshape(-1, channels, height, width)
+    )
     clips = []
     for number, (image, name) in enumerate(zip(images, block.classes), block.first):
         identity = f"{Path(block.path).stem}_{number:06d}"
-        clips.append(Clip(np.ascontiguousarray(image), {
-            "id": identity, "source": identity, "duration": 0.0, "class": name, **columns[name],
-            "official": block.split}))
+        clips.append(
+            Clip(
+                np.ascontiguousarray(image),
+                {
+                    "id": identity,
+                    "source": identity,
+                    "duration": 0.0,
+                    "class": name,
+                    **columns[name],
+                    "official": block.split,
+                },
+            )
+        )
     return clips
 
 
-def build_folder(out: str | Path, root: Path, *, size: int, channels: int, card: dict, factors: list[str],
-                 published: dict[str, int], workers: int | None, further: Labels | None = None,
-                 allowed: Sequence[str] | None = None) -> FactorSet:
+def build_folder(
+    out: str | Path,
+    root: Path,
+    *,
+    size: int,
+    channels: int,
+    card: dict,
+    factors: list[str],
+    published: dict[str, int],
+    workers: int | None,
+    further: Labels | None = None,
+    allowed: Sequence[str] | None = None,
+) -> FactorSet:
     """Build a FactorSet from an image folder <split>/<class>/*; class folders outside `allowed` are refused.
 
     `further` gives the columns that follow from a class; by default its random half.
@@ -244,12 +272,24 @@ def build_folder(out: str | Path, root: Path, *, size: int, channels: int, card:
     sides = assign_halves(names)
     columns = {name: further(name) if further else {"half": sides[name]} for name in names}
     counts = count(card["name"], ((split, 1) for _, split, _ in found), published)
-    return build(out, found, partial(_read_picture, root=str(root), size=size, channels=channels, columns=columns),
-                 card=card | counts, factors=factors, workers=workers, title=card["name"])
+    return build(
+        out,
+        found,
+        partial(_read_picture, root=str(root), size=size, channels=channels, columns=columns),
+        card=card | counts,
+        factors=factors,
+        workers=workers,
+        title=card["name"],
+    )
 
 
-def _read_picture(item: tuple[str, str, str], root: str, size: int, channels: int,
-                  columns: dict[str, dict[str, str]]) -> list[Clip]:
+def _read_picture(
+    item: tuple[str, str, str], root: str, size: int, channels: int, columns: dict[str, dict[str, str]]
+) -> list[Clip]:
     path, split, name = item
-    return [Clip(read_image(Path(root) / path, size, channels), {
-        "id": path, "source": path, "duration": 0.0, "class": name, **columns[name], "official": split})]
+    return [
+        Clip(
+            read_image(Path(root) / path, size, channels),
+            {"id": path, "source": path, "duration": 0.0, "class": name, **columns[name], "official": split},
+        )
+    ]

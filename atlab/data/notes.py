@@ -1,7 +1,7 @@
-"""Single notes of sampled instruments with controlled faults of playing: a stand-in for Good-Sounds and NSynth.
+"""Single notes of sampled instruments with controlled faults of playing, in place of Good-Sounds and NSynth.
 
-Instrument x pitch x velocity x goodness. The faults are made where a player makes them (pitch, loudness and onset
-vary while the sample is read) and come in the kinds that Good-Sounds (Romani Picas et al. 2015) tags.
+Instrument x pitch x velocity x goodness. The faults are made where a player makes them (pitch, loudness and
+onset vary while the sample is read) and come in the kinds that Good-Sounds (Romani Picas et al. 2015) tags.
 """
 
 from __future__ import annotations
@@ -21,44 +21,83 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16000
 SAMPLES = 16000
-# Name as in Good-Sounds: (General MIDI program counted from 0, lowest and highest MIDI key in its playing range).
+# Name as in Good-Sounds: (General MIDI program counted from 0, lowest and highest MIDI key of its range).
 INSTRUMENTS = {
-    "flute": (73, 60, 84), "cello": (42, 36, 67), "clarinet": (71, 50, 82), "trumpet": (56, 54, 82),
-    "violin": (40, 55, 88), "sax_alto": (65, 49, 77), "sax_tenor": (66, 44, 72), "sax_baritone": (67, 38, 65),
-    "sax_soprano": (64, 56, 84), "oboe": (68, 58, 86), "piccolo": (72, 74, 98), "bass": (43, 28, 55),
+    "flute": (73, 60, 84),
+    "cello": (42, 36, 67),
+    "clarinet": (71, 50, 82),
+    "trumpet": (56, 54, 82),
+    "violin": (40, 55, 88),
+    "sax_alto": (65, 49, 77),
+    "sax_tenor": (66, 44, 72),
+    "sax_baritone": (67, 38, 65),
+    "sax_soprano": (64, 56, 84),
+    "oboe": (68, 58, 86),
+    "piccolo": (72, 74, 98),
+    "bass": (43, 28, 55),
 }
 GOODNESS = ("good-sound", "bad-dynamics", "bad-pitch", "bad-timbre", "bad-attack")
 VELOCITIES = (25, 50, 75, 100, 127)  # NSynth's five
 
 
-def synthetic_notes(out: str | Path, *, instruments: int = 12, goodness: int = 5, repetitions: int = 60,
-                    seed: int = 0, workers: int | None = None) -> FactorSet:
+def synthetic_notes(
+    out: str | Path,
+    *,
+    instruments: int = 12,
+    goodness: int = 5,
+    repetitions: int = 60,
+    seed: int = 0,
+    workers: int | None = None,
+) -> FactorSet:
     """Render a FactorSet of notes: int16 [instruments * goodness * repetitions, 16000] at 16 kHz.
 
-    Factors: instrument, goodness, pitch (MIDI key), velocity (one of 25, 50, 75, 100, 127); further columns: tag
-    (the fault's kind) and repetition. Pitch and velocity are drawn once per instrument and repetition, so the
-    goodness classes are matched note by note and no pitch gives a class away. The first `instruments` of
+    Factors: instrument, goodness, pitch (MIDI key), velocity (one of 25, 50, 75, 100, 127); further columns:
+    tag (the fault's kind) and repetition. Pitch and velocity are drawn once per instrument and repetition, so
+    the goodness classes are matched note by note and no pitch gives a class away. The first `instruments` of
     INSTRUMENTS and the first `goodness` of GOODNESS are taken. Deterministic whatever the number of workers.
 
     Raises AtlabError for a number out of range, or if the sound font is not installed.
     """
     from atlab.data.build import build
 
-    for name, value, top in (("instruments", instruments, len(INSTRUMENTS)), ("goodness", goodness, len(GOODNESS)),
-                             ("repetitions", repetitions, 100_000)):
+    for name, value, top in (
+        ("instruments", instruments, len(INSTRUMENTS)),
+        ("goodness", goodness, len(GOODNESS)),
+        ("repetitions", repetitions, 100_000),
+    ):
         if not 1 <= value <= top:
             raise AtlabError(f"{name}={value}: allowed are 1 to {top}")
     font = general_midi_path()
-    items = [(name, grade, repetition) for name in list(INSTRUMENTS)[:instruments]
-             for grade in GOODNESS[:goodness] for repetition in range(repetitions)]
-    card = {"name": "synthetic_notes", "kind": "audio", "sample_rate": SAMPLE_RATE, "seed": seed,
-            "licence": "rendered from TimGM6mb.sf2 (GPL-2), which is used at run time and not part of this set",
-            "citation": "TimGM6mb sound font by Tim Brechbill; tags after Romani Picas et al., AES 138, 2015",
-            "recipe": "synthetic_notes", "recipe_version": 1,
-            "parameters": {"instruments": instruments, "goodness": goodness, "repetitions": repetitions,
-                           "sound_font": font.name}}
-    return build(out, items, partial(_render, seed=seed), card=card, workers=workers,
-                 factors=["instrument", "goodness", "pitch", "velocity"])
+    items = [
+        (name, grade, repetition)
+        for name in list(INSTRUMENTS)[:instruments]
+        for grade in GOODNESS[:goodness]
+        for repetition in range(repetitions)
+    ]
+    card = {
+        "name": "synthetic_notes",
+        "kind": "audio",
+        "sample_rate": SAMPLE_RATE,
+        "seed": seed,
+        "licence": "rendered from TimGM6mb.sf2 (GPL-2), which is used at run time and not part of this set",
+        "citation": "TimGM6mb sound font by Tim Brechbill; tags after Romani Picas et al., AES 138, 2015",
+        "recipe": "synthetic_notes",
+        "recipe_version": 1,
+        "parameters": {
+            "instruments": instruments,
+            "goodness": goodness,
+            "repetitions": repetitions,
+            "sound_font": font.name,
+        },
+    }
+    return build(
+        out,
+        items,
+        partial(_render, seed=seed),
+        card=card,
+        workers=workers,
+        factors=["instrument", "goodness", "pitch", "velocity"],
+    )
 
 
 def _render(item: tuple[str, str, int], seed: int) -> list[Clip]:
@@ -71,9 +110,22 @@ def _render(item: tuple[str, str, int], seed: int) -> list[Clip]:
     rng = np.random.default_rng([seed, number, repetition, 1 + GOODNESS.index(goodness)])
     sound, tag = play(general_midi(), instrument, pitch, velocity, goodness, rng)
     name = f"{instrument}_{goodness}_{repetition:05d}"
-    return [Clip(np.round(sound * 32767).astype(np.int16), {
-        "id": name, "source": name, "duration": SAMPLES / SAMPLE_RATE, "instrument": instrument, "goodness": goodness,
-        "pitch": pitch, "velocity": velocity, "tag": tag, "repetition": repetition})]
+    return [
+        Clip(
+            np.round(sound * 32767).astype(np.int16),
+            {
+                "id": name,
+                "source": name,
+                "duration": SAMPLES / SAMPLE_RATE,
+                "instrument": instrument,
+                "goodness": goodness,
+                "pitch": pitch,
+                "velocity": velocity,
+                "tag": tag,
+                "repetition": repetition,
+            },
+        )
+    ]
 
 
 def draw_note(font: SoundFont, instrument: str, rng: np.random.Generator) -> tuple[int, int]:
@@ -84,8 +136,9 @@ def draw_note(font: SoundFont, instrument: str, rng: np.random.Generator) -> tup
     return int(rng.choice(keys)), velocity
 
 
-def play(font: SoundFont, instrument: str, pitch: int, velocity: int, goodness: str,
-         rng: np.random.Generator) -> tuple[np.ndarray, str]:
+def play(
+    font: SoundFont, instrument: str, pitch: int, velocity: int, goodness: str, rng: np.random.Generator
+) -> tuple[np.ndarray, str]:
     """One note: float32 [16000] with a peak below 1, and the tag of its fault.
 
     Good notes waver a little too, so a fault is a matter of degree; its strength is drawn from 0.7 to 1.5.
@@ -148,7 +201,12 @@ def _attack(since: np.ndarray, strength: float, rng: np.random.Generator) -> tup
         scoop = -strength * rng.uniform(80, 200) * np.exp(-np.maximum(since, 0) / rng.uniform(0.04, 0.1))
         return scoop, np.ones(SAMPLES), hiss, "bad-attack-scoop"
     if kind == 1:
-        return 0.0, np.clip(since / (strength * rng.uniform(0.15, 0.3)), 0, 1) ** 1.5, hiss, "bad-attack-smear"
+        return (
+            0.0,
+            np.clip(since / (strength * rng.uniform(0.15, 0.3)), 0, 1) ** 1.5,
+            hiss,
+            "bad-attack-smear",
+        )
     gap = (since > 0.02) & (since < 0.02 + strength * rng.uniform(0.03, 0.08))
     return 0.0, np.where(gap, 0.1, 1.0), hiss, "bad-attack-crack"
 

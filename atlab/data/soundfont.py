@@ -1,8 +1,9 @@
 """Notes of sampled instruments from a SoundFont 2 file, in numpy.
 
 What is read: regions (key and velocity ranges), tuning, loops, volume envelope, attenuation and the low-pass
-cut-off with its velocity modulator. Left out, as single dry notes do not need them: LFOs, modulation envelope,
-resonance, pan, chorus, reverb. Pitch may vary within a note, so that unsteady playing is made at its source.
+cut-off with its velocity modulator. Left out, as single dry notes do not need them: LFOs, modulation
+envelope, resonance, pan, chorus, reverb. Pitch may vary within a note, so that unsteady playing is made at
+its source.
 """
 
 from __future__ import annotations
@@ -17,11 +18,23 @@ import numpy as np
 
 from atlab.errors import AtlabError
 
-OVERSAMPLING = 3  # a 44.1 kHz sample read at 48 kHz does not alias; a polyphase filter then goes down to 16 kHz
+OVERSAMPLING = (
+    3  # a 44.1 kHz sample read at 48 kHz does not alias; a polyphase filter then goes down to 16 kHz
+)
 ATTENUATION = 0.4  # the factor of the EMU hardware that sound fonts are tuned for
 # Generator numbers of the SoundFont 2.04 specification, section 8.1.2.
 START, END, LOOP_START, LOOP_END, START_COARSE, CUTOFF, END_COARSE = 0, 1, 2, 3, 4, 8, 12
-DELAY, ATTACK, HOLD, DECAY, SUSTAIN, RELEASE, INSTRUMENT, KEYS, VELOCITIES = 33, 34, 35, 36, 37, 38, 41, 43, 44
+DELAY, ATTACK, HOLD, DECAY, SUSTAIN, RELEASE, INSTRUMENT, KEYS, VELOCITIES = (
+    33,
+    34,
+    35,
+    36,
+    37,
+    38,
+    41,
+    43,
+    44,
+)
 LOOP_START_COARSE, ATTENUATE, LOOP_END_COARSE, COARSE_TUNE, FINE_TUNE = 45, 48, 50, 51, 52
 SAMPLE, MODE, SCALE, ROOT = 53, 54, 56, 58
 EVERY_VALUE = 0x7F00
@@ -66,8 +79,10 @@ def general_midi_path() -> Path:
     for folder in spec.submodule_search_locations if spec else []:
         if (path := Path(folder) / "TimGM6mb.sf2").is_file():
             return path
-    raise AtlabError("the notes need the sound font TimGM6mb.sf2 that the package pretty_midi 0.2.11 ships; "
-                     "found none: install pretty_midi==0.2.11")
+    raise AtlabError(
+        "the notes need the sound font TimGM6mb.sf2 that the package pretty_midi 0.2.11 ships; "
+        "found none: install pretty_midi==0.2.11"
+    )
 
 
 @cache
@@ -112,9 +127,9 @@ class SoundFont:
         self._regions = {}
         for preset, following in zip(presets, presets[1:]):
             pairs = []
-            for outer in _with_global(preset_zones[preset[3]:following[3]], INSTRUMENT):
+            for outer in _with_global(preset_zones[preset[3] : following[3]], INSTRUMENT):
                 number = outer[INSTRUMENT]
-                inner = instrument_zones[instruments[number][1]:instruments[number + 1][1]]
+                inner = instrument_zones[instruments[number][1] : instruments[number + 1][1]]
                 pairs += [(outer, zone) for zone in _with_global(inner, SAMPLE)]
             self._regions[preset[2], preset[1]] = [self._region(*pair) for pair in pairs]
 
@@ -137,13 +152,24 @@ class SoundFont:
         loop_end += zone.get(LOOP_END, 0) + 32768 * zone.get(LOOP_END_COARSE, 0)
         looped = zone.get(MODE, 0) & 1 and start <= loop_start and loop_start + 8 < loop_end <= end
         return Region(
-            keys=both(KEYS), velocities=both(VELOCITIES), start=start, end=end,
-            loop=(loop_start - start, loop_end - start) if looped else None, sample_rate=rate,
+            keys=both(KEYS),
+            velocities=both(VELOCITIES),
+            start=start,
+            end=end,
+            loop=(loop_start - start, loop_end - start) if looped else None,
+            sample_rate=rate,
             root=next((r for r in (zone.get(ROOT, -1), root) if 0 <= r <= 127), 60),
-            cents=100 * total(COARSE_TUNE) + total(FINE_TUNE) + correction, cents_per_key=zone.get(SCALE, 100),
-            attenuation=ATTENUATION * max(total(ATTENUATE), 0) / 10, cutoff_cents=total(CUTOFF, OPEN),
-            delay=seconds(DELAY), attack=seconds(ATTACK), hold=seconds(HOLD), decay=seconds(DECAY),
-            sustain=min(max(total(SUSTAIN), 0), 1440) / 10, release=seconds(RELEASE))
+            cents=100 * total(COARSE_TUNE) + total(FINE_TUNE) + correction,
+            cents_per_key=zone.get(SCALE, 100),
+            attenuation=ATTENUATION * max(total(ATTENUATE), 0) / 10,
+            cutoff_cents=total(CUTOFF, OPEN),
+            delay=seconds(DELAY),
+            attack=seconds(ATTACK),
+            hold=seconds(HOLD),
+            decay=seconds(DECAY),
+            sustain=min(max(total(SUSTAIN), 0), 1440) / 10,
+            release=seconds(RELEASE),
+        )
 
     def regions(self, program: int, key: int, velocity: int, bank: int = 0) -> list[Region]:
         """The regions that a key sounds; none where the sound font has a gap (its alto sax lacks key 64).
@@ -154,17 +180,29 @@ class SoundFont:
         (1, 0)
         """
         if (bank, program) not in self._regions:
-            raise AtlabError(f"{self.path.name} has no program {program} in bank {bank}; "
-                             f"it has {len(self.presets)} presets, e.g. {list(self.presets)[:3]}")
+            raise AtlabError(
+                f"{self.path.name} has no program {program} in bank {bank}; "
+                f"it has {len(self.presets)} presets, e.g. {list(self.presets)[:3]}"
+            )
         return [region for region in self._regions[bank, program] if region.plays(key, velocity)]
 
-    def note(self, program: int, key: int, velocity: int, *, seconds: float = 1.0, held: float | None = None,
-             sample_rate: int = 16000, cents: np.ndarray | None = None, bank: int = 0) -> np.ndarray:
+    def note(
+        self,
+        program: int,
+        key: int,
+        velocity: int,
+        *,
+        seconds: float = 1.0,
+        held: float | None = None,
+        sample_rate: int = 16000,
+        cents: np.ndarray | None = None,
+        bank: int = 0,
+    ) -> np.ndarray:
         """One dry note: float32 [round(seconds * sample_rate)], about -1..1, silent where no region plays.
 
         program 0..127 of the bank, key and velocity 0..127 as in MIDI; the key is held for `held` seconds
-        (default 80 %); cents is a detuning of shape [samples] that may vary within the note. Raises AtlabError
-        for a program that the sound font lacks.
+        (default 80 %); cents is a detuning of shape [samples] that may vary within the note. Raises
+        AtlabError for a program that the sound font lacks.
         """
         from scipy.signal import resample_poly
 
@@ -176,7 +214,7 @@ class SoundFont:
         for region in self.regions(program, key, velocity, bank):
             pitch = (key - region.root) * region.cents_per_key + region.cents + detune
             step = np.broadcast_to(region.sample_rate / rate * 2.0 ** (pitch / 1200), time.shape)
-            tone = _read(self._samples[region.start:region.end], np.cumsum(step) - step[0], region.loop)
+            tone = _read(self._samples[region.start : region.end], np.cumsum(step) - step[0], region.loop)
             tone = _low_pass(tone, region.cutoff_cents - 2400 * (127 - velocity) / 128, rate)
             sound += tone * _envelope(region, time, 0.8 * seconds if held is None else held)
         sound *= (velocity / 127) ** 2
@@ -193,13 +231,15 @@ def _chunks(data: bytes) -> dict[bytes, memoryview]:
             if name == b"LIST":
                 stack.append((offset + 12, min(offset + 8 + size, end)))
             else:
-                found[name] = view[offset + 8:offset + 8 + size]
+                found[name] = view[offset + 8 : offset + 8 + size]
             offset += 8 + size + size % 2
     return found
 
 
 def _records(chunk: memoryview, layout: str) -> list[tuple]:
-    return list(struct.iter_unpack(layout, chunk[:len(chunk) // struct.calcsize(layout) * struct.calcsize(layout)]))
+    return list(
+        struct.iter_unpack(layout, chunk[: len(chunk) // struct.calcsize(layout) * struct.calcsize(layout)])
+    )
 
 
 def _zones(bags: memoryview, generators: memoryview) -> list[dict[int, int]]:
@@ -216,7 +256,7 @@ def _with_global(zones: list[dict[int, int]], terminal: int) -> list[dict[int, i
 
 
 def _read(samples: np.ndarray, position: np.ndarray, loop: tuple[int, int] | None) -> np.ndarray:
-    """Samples at fractional positions, linearly interpolated; the loop repeats, else silence follows the end."""
+    """Samples at fractional positions, linearly interpolated; the loop repeats, else silence follows."""
     if loop:
         start, end = loop
         position = np.where(position < end, position, start + (position - start) % (end - start))

@@ -19,12 +19,14 @@ def write_cifar(path: Path, labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """A CIFAR binary file; labels [N, 1 or 2] (the last is the class). Returns the images [N, 3, 32, 32]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = pixels(len(labels), 3, 32, 32, seed=seed)
-    path.write_bytes(np.concatenate([labels.astype(np.uint8), images.reshape(len(labels), -1)], axis=1).tobytes())
+    path.write_bytes(
+        np.concatenate([labels.astype(np.uint8), images.reshape(len(labels), -1)], axis=1).tobytes()
+    )
     return images
 
 
 def cifar10(root: Path, per_batch: int = 20, tested: int = 10) -> tuple[np.ndarray, list[int]]:
-    """cifar-10-batches-bin with five batches and a test batch; images and labels in the order of the files."""
+    """cifar-10-batches-bin with all six batches; returns images and labels in the order of the files."""
     images, labels = [], []
     files = [(f"data_batch_{n}.bin", per_batch) for n in range(1, 6)] + [("test_batch.bin", tested)]
     for seed, (name, size) in enumerate(files):
@@ -36,7 +38,9 @@ def cifar10(root: Path, per_batch: int = 20, tested: int = 10) -> tuple[np.ndarr
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    content = (
+        struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    )
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
@@ -75,6 +79,9 @@ def morpho_mnist(root: Path, sizes: tuple[int, int] = (30, 12), missing: int = 0
     for part, size in zip(("train", "t10k"), sizes):
         rng = np.random.default_rng(size)
         rows = ["index,area,length,thickness,slant,width,height"]
-        rows += [",".join([str(n), *(f"{value:.6f}" for value in rng.uniform(1, 20, 6))]) for n in range(size - missing)]
+        rows += [
+            ",".join([str(n), *(f"{value:.6f}" for value in rng.uniform(1, 20, 6))])
+            for n in range(size - missing)
+        ]
         (root / "original" / f"{part}-morpho.csv").write_text("\n".join(rows) + "\n")
     return images

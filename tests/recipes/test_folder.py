@@ -25,14 +25,25 @@ def test_a_csv_of_factors_in_full(tmp_path):
     waves = {name: sound(0.5, seed) for seed, name in enumerate(("a/x.wav", "b/x.wav", "b/y.flac", "c.wav"))}
     for name, wave in waves.items():
         write(raw / name, wave)
-    table(raw / "factors.csv", "file,word,speaker", "b/y.flac,stop,ann", "a/x.wav,go,ann", "b/x.wav,go,bob", "c.wav,stop,bob")
+    table(
+        raw / "factors.csv",
+        "file,word,speaker",
+        "b/y.flac,stop,ann",
+        "a/x.wav,go,ann",
+        "b/x.wav,go,bob",
+        "c.wav,stop,bob",
+    )
     before = snapshot(raw)
     fs = folder.prepare(raw, tmp_path / "out", workers=0)
     assert fs.factors["id"].tolist() == ["a/x.wav", "b/x.wav", "b/y.flac", "c.wav"]  # two files named x.wav
     assert fs.factors["word"].tolist() == ["go", "go", "stop", "stop"]
     assert fs.factors["speaker"].tolist() == ["ann", "bob", "ann", "bob"]
-    assert fs.factors["source"].tolist() == fs.factors["id"].tolist() and (fs.factors["duration"] == 0.5).all()
-    assert fs.factor_names == ["word", "speaker"] and fs.inputs.shape == (4, 8000) and fs.sample_rate == 16_000
+    assert (
+        fs.factors["source"].tolist() == fs.factors["id"].tolist() and (fs.factors["duration"] == 0.5).all()
+    )
+    assert (
+        fs.factor_names == ["word", "speaker"] and fs.inputs.shape == (4, 8000) and fs.sample_rate == 16_000
+    )
     for row, wave in enumerate(waves.values()):
         np.testing.assert_allclose(fs.read([row])[0] / 32767, wave, atol=1e-4)
     assert fs.card["dropped"] == {} and snapshot(raw) == before
@@ -52,7 +63,14 @@ def test_rows_without_file_files_without_row_and_empty_cells_are_counted(tmp_pat
 
 def test_a_pattern_in_full(tmp_path):
     raw = tmp_path / "raw"
-    for name in ("ann/go_1.wav", "ann/stop_left_2.wav", "bob/go_1.wav", "bob/deep/go_1.wav", "readme_1.wav", "bob/go.wav"):
+    for name in (
+        "ann/go_1.wav",
+        "ann/stop_left_2.wav",
+        "bob/go_1.wav",
+        "bob/deep/go_1.wav",
+        "readme_1.wav",
+        "bob/go.wav",
+    ):
         write(raw / name, sound(0.25))
     fs = folder.prepare(raw, tmp_path / "out", pattern="{speaker}/{word}_*.wav", workers=0)
     assert fs.factors["id"].tolist() == ["ann/go_1.wav", "ann/stop_left_2.wav", "bob/go_1.wav"]
@@ -61,11 +79,20 @@ def test_a_pattern_in_full(tmp_path):
     assert fs.card["dropped"] == {"pattern does not match": 3} and fs.factor_names == ["speaker", "word"]
 
 
-@pytest.mark.parametrize("pattern, path, labels", [
-    ("{word}/*", "go/a.wav", {"word": "go"}), ("{word}/*", "go/b/a.wav", None),
-    ("{a}-{b}-*.wav", "x-y-z-1.wav", {"a": "x", "b": "y"}), ("{a}?.wav", "x1.wav", {"a": "x"}),
-    ("{a}/{a}_*.wav", "ann/ann_1.wav", {"a": "ann"}), ("{a}/{a}_*.wav", "ann/bob_1.wav", None),
-    ("{a}(1).wav", "x(1).wav", {"a": "x"}), ("{a}.wav", "x_wav", None), ("{größe}.wav", "klein.wav", {"größe": "klein"})])
+@pytest.mark.parametrize(
+    "pattern, path, labels",
+    [
+        ("{word}/*", "go/a.wav", {"word": "go"}),
+        ("{word}/*", "go/b/a.wav", None),
+        ("{a}-{b}-*.wav", "x-y-z-1.wav", {"a": "x", "b": "y"}),
+        ("{a}?.wav", "x1.wav", {"a": "x"}),
+        ("{a}/{a}_*.wav", "ann/ann_1.wav", {"a": "ann"}),
+        ("{a}/{a}_*.wav", "ann/bob_1.wav", None),
+        ("{a}(1).wav", "x(1).wav", {"a": "x"}),
+        ("{a}.wav", "x_wav", None),
+        ("{größe}.wav", "klein.wav", {"größe": "klein"}),
+    ],
+)
 def test_patterns_against_paths(pattern, path, labels):
     match = folder.compile_pattern(pattern).fullmatch(path)
     assert (match and match.groupdict()) == labels
@@ -122,8 +149,14 @@ def test_length_is_that_of_the_longest_file_or_as_asked(tmp_path):
     longest = folder.prepare(raw, tmp_path / "out", pattern="{name}.wav", workers=0)
     assert longest.inputs.shape == (2, 8000) and longest.factors["duration"].tolist() == [0.5, 0.3]
     assert not longest.read([1])[0, 4800:].any() and longest.read([1])[0, 4700:4800].any()
-    short = folder.prepare(raw, tmp_path / "short", pattern="{name}.wav", seconds=0.2, sample_rate=8000, workers=0)
-    assert short.inputs.shape == (2, 1600) and short.sample_rate == 8000 and short.card["parameters"]["seconds"] == 0.2
+    short = folder.prepare(
+        raw, tmp_path / "short", pattern="{name}.wav", seconds=0.2, sample_rate=8000, workers=0
+    )
+    assert (
+        short.inputs.shape == (2, 1600)
+        and short.sample_rate == 8000
+        and short.card["parameters"]["seconds"] == 0.2
+    )
     for seconds in (0, -1, 4000):
         with pytest.raises(AtlabError, match="allowed: above 0, up to 3600"):
             folder.prepare(raw, tmp_path / "no", pattern="{name}.wav", seconds=seconds)
@@ -162,12 +195,16 @@ def test_workers_and_resumption_do_not_change_the_result(tmp_path):
 
 def test_pictures_of_one_size_and_of_several(tmp_path):
     raw = tmp_path / "raw"
-    written = [corpora_images.picture(raw / name / "1.png", 20, 12, seed=seed) for seed, name in enumerate("ab")]
+    written = [
+        corpora_images.picture(raw / name / "1.png", 20, 12, seed=seed) for seed, name in enumerate("ab")
+    ]
     fs = folder.prepare(raw, tmp_path / "out", pattern="{kind}/*.png", workers=0)
     assert fs.kind == "image" and fs.sample_rate is None and fs.factors["kind"].tolist() == ["a", "b"]
     np.testing.assert_array_equal(fs.read([0, 1]), np.stack(written).transpose(0, 3, 1, 2))
     corpora_images.picture(raw / "b" / "2.jpg", 30, 30)
-    with pytest.raises(AtlabError, match="the pictures differ in size .*20 x 12.*30 x 30.*: give size, e.g. size=64"):
+    with pytest.raises(
+        AtlabError, match="the pictures differ in size .*20 x 12.*30 x 30.*: give size, e.g. size=64"
+    ):
         folder.prepare(raw, tmp_path / "out2", pattern="{kind}/*.*", workers=0)
     sized = folder.prepare(raw, tmp_path / "out3", pattern="{kind}/*.*", size=8, workers=0)
     assert sized.inputs.shape == (3, 3, 8, 8)
@@ -213,13 +250,17 @@ def test_what_cannot_be_read_as_labels(tmp_path):
         write(raw / name, sound(0.05))
     labels = tmp_path / "labels.csv"
     for lines, message in (
-            (["fil,word", "a.wav,go"], "unknown column of .*labels.csv 'file'; nearest: 'fil'; allowed: fil, word"),
-            (["file,source", "a.wav,1"], "has no column of factors beside file, source"),
-            (["file,word", "a.wav,go", "b.wav,go", "./a.wav,stop"], "lists 'a.wav' twice, in lines 2 and 4"),
-            (["file,word", "../labels.wav,go"], "line 2: '../labels.wav' is not a path below"),
-            (["file,word", "/etc/a.wav,go"], "line 2: '/etc/a.wav' is not a path below"),
-            (["file,word", "x.wav,go"], "labels none of 2 files in .*'row without file': 1"),
-            (["file,word", 'a.wav,"go'], "is no CSV in UTF-8")):
+        (
+            ["fil,word", "a.wav,go"],
+            "unknown column of .*labels.csv 'file'; nearest: 'fil'; allowed: fil, word",
+        ),
+        (["file,source", "a.wav,1"], "has no column of factors beside file, source"),
+        (["file,word", "a.wav,go", "b.wav,go", "./a.wav,stop"], "lists 'a.wav' twice, in lines 2 and 4"),
+        (["file,word", "../labels.wav,go"], "line 2: '../labels.wav' is not a path below"),
+        (["file,word", "/etc/a.wav,go"], "line 2: '/etc/a.wav' is not a path below"),
+        (["file,word", "x.wav,go"], "labels none of 2 files in .*'row without file': 1"),
+        (["file,word", 'a.wav,"go'], "is no CSV in UTF-8"),
+    ):
         table(labels, *lines)
         with pytest.raises(AtlabError, match=message):
             folder.prepare(raw, tmp_path / "out", labels=labels)
@@ -239,9 +280,14 @@ def test_what_cannot_be_read_as_labels(tmp_path):
 def test_what_cannot_be_a_pattern_or_a_folder(tmp_path):
     raw = tmp_path / "raw"
     write(raw / "a.wav", sound(0.05))
-    for pattern, message in (("{speaker}/{word}.wav", "matches none of 1 files, e.g. 'a.wav'"), ("*.wav", "names no factor"),
-                             ("{source}.wav", "names no factor"), ("{a b}.wav", "has the placeholder '{a b}'; allowed"),
-                             ("{}.wav", "has the placeholder '{}'"), ("{id}.wav", "has the placeholder '{id}'")):
+    for pattern, message in (
+        ("{speaker}/{word}.wav", "matches none of 1 files, e.g. 'a.wav'"),
+        ("*.wav", "names no factor"),
+        ("{source}.wav", "names no factor"),
+        ("{a b}.wav", "has the placeholder '{a b}'; allowed"),
+        ("{}.wav", "has the placeholder '{}'"),
+        ("{id}.wav", "has the placeholder '{id}'"),
+    ):
         with pytest.raises(AtlabError, match=message):
             folder.prepare(raw, tmp_path / "out", pattern=pattern)
     corpora_images.picture(raw / "b.png")

@@ -1,4 +1,4 @@
-"""Good-Sounds: classes from tags, takes and microphones, odd cases, both splits, against the database written here."""
+"""Good-Sounds: classes from tags, takes, microphones, both splits, against a database made here."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from tests.recipes import corpora_music as corpora
 from tests.recipes.corpora import snapshot
 
 EXPECTED = {  # the class of each tag of corpora.TAGS by the protocol, written out by hand
-    "good-sound": "good-sound", "bad-dynamics-stability-crescendo": "bad-dynamics",
-    "bad-dynamic-stability": "bad-dynamics", "bad-pitch-stability-vibrato": "bad-pitch", "bad-timbre": "bad-timbre",
-    "bad-richness-pato": "bad-timbre", "bad-attack": "bad-attack", "bad-attack bad-pitch-stability": "bad-pitch"}
+    "good-sound": "good-sound",
+    "bad-dynamics-stability-crescendo": "bad-dynamics",
+    "bad-dynamic-stability": "bad-dynamics",
+    "bad-pitch-stability-vibrato": "bad-pitch",
+    "bad-timbre": "bad-timbre",
+    "bad-richness-pato": "bad-timbre",
+    "bad-attack": "bad-attack",
+    "bad-attack bad-pitch-stability": "bad-pitch",
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +55,16 @@ def test_the_factor_set_in_full(corpus):
     assert table["player"].tolist() == [s["pack"].split("_")[-2] for s in there]
     assert set(table["microphone"]) == {"akg"} and table["pack"].tolist() == [s["pack"] for s in there]
     assert table["semitone"].tolist() == [-1 if s["tag"] == "good-sound" else 69 for s in there]
-    assert table["duration"].tolist() == [7.0 if s["instrument"] == "flute" and s["tag"] == "good-sound" else 0.25
-                                          for s in there]
-    assert fs.card["dropped"] == {"scale": 24, "other or several tags": 36, "no sound file": 1, "silent": 1,
-                                  "sound without take": 1}
+    assert table["duration"].tolist() == [
+        7.0 if s["instrument"] == "flute" and s["tag"] == "good-sound" else 0.25 for s in there
+    ]
+    assert fs.card["dropped"] == {
+        "scale": 24,
+        "other or several tags": 36,
+        "no sound file": 1,
+        "silent": 1,
+        "sound without take": 1,
+    }
     assert fs.card["published_clips"]["found"] == {"instruments": 12}
 
 
@@ -71,16 +83,23 @@ def test_sounds_are_resampled_to_16_khz_and_padded_or_cut(corpus):
 def test_every_tag_of_the_corpus_and_more():
     for tag in corpora.TAGS:
         assert good_sounds.goodness(tag) == EXPECTED.get(tag), tag
-    for tag, goodness in {"bad-dynamic-stability-tremolo": "bad-dynamics", "bad-timbre-bad-attack": None, "": None,
-                          "bad": None, "good-attack-apoyo": None, "bad-pitch bad-timbre bad-attack": "bad-pitch",
-                          "bad-scale": None, "minor": None}.items():
+    for tag, goodness in {
+        "bad-dynamic-stability-tremolo": "bad-dynamics",
+        "bad-timbre-bad-attack": None,
+        "": None,
+        "bad": None,
+        "good-attack-apoyo": None,
+        "bad-pitch bad-timbre bad-attack": "bad-pitch",
+        "bad-scale": None,
+        "minor": None,
+    }.items():
         assert good_sounds.goodness(tag) == goodness, tag
 
 
 def test_balanced_classes_are_as_large_as_the_smallest(corpus, tmp_path):
     raw, _, _ = corpus
     fs = good_sounds.prepare(raw, tmp_path / "out", silence=0, workers=0)
-    # left before silence: 10 good-sound (violin without file, oboe without take), 24 dynamics, pitch and timbre, 12 attack
+    # 10 good-sound (violin has no file, oboe no take), 24 dynamics, pitch and timbre each, 12 attack
     assert Counter(fs.labels("goodness")) == dict.fromkeys(good_sounds.GOODNESS, 10)
     assert fs.card["dropped"]["left out for balance"] == 94 - 50 and fs.card["parameters"]["balanced"] is True
     other = good_sounds.prepare(raw, tmp_path / "other", silence=0, seed=1, workers=0)
@@ -96,7 +115,9 @@ def test_microphones(corpus, tmp_path):
     split = good_sounds.random_split(both, seed=3)
     sides = [set(both.factors["source"].iloc[part]) for part in (split.train, split.validation, split.test)]
     assert sum(map(len, sides)) == len(set().union(*sides))  # no sound on two sides, whatever the microphone
-    with pytest.raises(AtlabError, match="unknown microphone 'neuman'; nearest: 'neumann'; allowed: one, all, akg, neumann"):
+    with pytest.raises(
+        AtlabError, match="unknown microphone 'neuman'; nearest: 'neumann'; allowed: one, all, akg, neumann"
+    ):
         good_sounds.prepare(raw, tmp_path / "out", microphone="neuman")
 
 
@@ -121,7 +142,10 @@ def test_fewer_instruments_and_missing_ones_are_said(tmp_path, capsys):
         connection.execute("DELETE FROM sounds WHERE instrument IN ('oboe', 'bass')")
     connection.close()
     fs = good_sounds.prepare(tmp_path / "raw" / "good-sounds", tmp_path / "out", workers=0)
-    assert "good_sounds: 130 sounds, 310 takes, 10 of 12 instruments; missing: oboe, bass\n" in capsys.readouterr().out
+    assert (
+        "good_sounds: 130 sounds, 310 takes, 10 of 12 instruments; missing: oboe, bass\n"
+        in capsys.readouterr().out
+    )
     with pytest.raises(AtlabError, match="the split by instrument needs 12 instruments; found 10"):
         good_sounds.instrument_split(fs)
 
@@ -143,9 +167,13 @@ def test_missing_database_table_column_and_sounds(tmp_path):
     corpora.good_sounds(tmp_path / "raw")
     folder = tmp_path / "raw" / "good-sounds"
     database, whole = folder / "database.sqlite", (folder / "database.sqlite").read_bytes()
-    for statement, message in (("DROP TABLE takes", "unknown table of .*database.sqlite 'takes'; .*allowed: packs, sounds, ratings"),
-                               ("ALTER TABLE sounds RENAME COLUMN klass TO class",
-                                "unknown column of the table sounds in .* 'klass'; nearest: 'class'")):
+    for statement, message in (
+        ("DROP TABLE takes", "unknown table of .*database.sqlite 'takes'; .*allowed: packs, sounds, ratings"),
+        (
+            "ALTER TABLE sounds RENAME COLUMN klass TO class",
+            "unknown column of the table sounds in .* 'klass'; nearest: 'class'",
+        ),
+    ):
         with sqlite3.connect(database) as connection:
             connection.execute(statement)
         connection.close()

@@ -24,7 +24,9 @@ def assert_whole(fs, inputs: np.ndarray, **columns: list) -> None:
     """A FactorSet holds these images in this order, with these columns, unique ids and a source per image."""
     np.testing.assert_array_equal(fs.read(np.arange(len(fs))), inputs)
     assert fs.kind == "image" and fs.sample_rate is None and inputs.dtype == np.uint8
-    assert fs.factors["id"].is_unique and fs.factors["source"].is_unique and (fs.factors["duration"] == 0).all()
+    assert (
+        fs.factors["id"].is_unique and fs.factors["source"].is_unique and (fs.factors["duration"] == 0).all()
+    )
     for name, values in columns.items():
         assert fs.factors[name].tolist() == list(values), name
 
@@ -47,18 +49,24 @@ def test_cifar10_from_the_binary_version(tmp_path):
     made = {"airplane", "automobile", "ship", "truck"}
     assert fs.factors["man_made"].tolist() == ["man-made" if name in made else "natural" for name in names]
     sides = fs.factors.groupby("class")["half"].unique()
-    assert all(len(side) == 1 for side in sides) and sorted(side[0] for side in sides) == ["A"] * 5 + ["B"] * 5
+    assert (
+        all(len(side) == 1 for side in sides) and sorted(side[0] for side in sides) == ["A"] * 5 + ["B"] * 5
+    )
     assert fs.factors["id"].iloc[[0, 100]].tolist() == ["data_batch_1_000000", "test_batch_000000"]
-    assert fs.card["published_clips"] == {"found": {"train": 100, "test": 10},
-                                          "published": {"train": 50_000, "test": 10_000}}
+    assert fs.card["published_clips"] == {
+        "found": {"train": 100, "test": 10},
+        "published": {"train": 50_000, "test": 10_000},
+    }
     assert snapshot(tmp_path / "raw") == before and left_in(tmp_path) == ["out", "raw"]
 
 
 def test_what_differs_from_the_published_counts_is_said_in_one_line(tmp_path, capsys):
     corpora.cifar10(tmp_path / "raw")
     cifar10.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
-    assert ("cifar10: differs from the published corpus: train 100 instead of 50,000, test 10 instead of 10,000\n"
-            in capsys.readouterr().out)
+    assert (
+        "cifar10: differs from the published corpus: train 100 instead of 50,000, test 10 instead of 10,000\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_halves_are_random_by_seed_and_by_class(tmp_path):
@@ -95,19 +103,26 @@ def test_fays_split_of_cifar(cifar_of_5100):
 
 
 def test_a_validation_part_must_leave_something_to_train(cifar_of_5100):
-    with pytest.raises(AtlabError, match="6,000 validation images cannot be held out of 5,100 training images"):
+    with pytest.raises(
+        AtlabError, match="6,000 validation images cannot be held out of 5,100 training images"
+    ):
         svhn.fay_split(cifar_of_5100)
     with pytest.raises(AtlabError, match="0 validation images"):
         hold_out(cifar_of_5100, 0)
 
 
 def test_the_pickled_version_is_refused_unopened(tmp_path):
-    for module, folder, name in ((cifar10, "cifar-10-batches-py", "data_batch_1"),
-                                 (cifar100, "cifar-100-python", "train")):
+    for module, folder, name in (
+        (cifar10, "cifar-10-batches-py", "data_batch_1"),
+        (cifar100, "cifar-100-python", "train"),
+    ):
         bomb = tmp_path / module.NAME / folder / name
         bomb.parent.mkdir(parents=True)
         bomb.write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
-        with pytest.raises(AtlabError, match="pickles that atlab never loads: get the binary version, cifar-10+-binary.tar.gz"):
+        with pytest.raises(
+            AtlabError,
+            match="pickles that atlab never loads: get the binary version, cifar-10+-binary.tar.gz",
+        ):
             module.prepare(tmp_path / module.NAME, tmp_path / "out", workers=0)
     assert not Path("opened").exists() and not (tmp_path / "out").exists()
 
@@ -122,7 +137,9 @@ def test_cifar_files_that_are_missing_truncated_or_have_foreign_labels(tmp_path)
     batch = tmp_path / "raw" / "cifar-10-batches-bin" / "data_batch_3.bin"
     content = batch.read_bytes()
     batch.write_bytes(content[:-1])
-    with pytest.raises(AtlabError, match="data_batch_3.bin is truncated: its 61,459 bytes are not a multiple of 3,073"):
+    with pytest.raises(
+        AtlabError, match="data_batch_3.bin is truncated: its 61,459 bytes are not a multiple of 3,073"
+    ):
         cifar10.prepare(tmp_path / "raw", tmp_path / "out")
     batch.write_bytes(b"\x0a" + content[1:])
     with pytest.raises(AtlabError, match="class number 10; allowed: 0 to 9"):
@@ -144,20 +161,31 @@ def test_cifar100_has_its_superclasses(tmp_path):
     test = corpora.write_cifar(tmp_path / "raw" / "cifar-100-binary" / "test.bin", labels[::-1], seed=1)
     fs = cifar100.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
     names = [*cifar100.CLASSES, *cifar100.CLASSES[::-1]]
-    assert_whole(fs, np.concatenate([train, test]), official=["train"] * 100 + ["test"] * 100,
-                 superclass=[cifar100.GROUP[name] for name in names], **{"class": names})
+    assert_whole(
+        fs,
+        np.concatenate([train, test]),
+        official=["train"] * 100 + ["test"] * 100,
+        superclass=[cifar100.GROUP[name] for name in names],
+        **{"class": names},
+    )
     assert sorted(fs.factors["half"]) == ["A"] * 100 + ["B"] * 100
     assert (fs.factors.groupby("superclass")["class"].nunique() == 5).all()
 
 
 def test_cifar_from_an_image_folder_and_from_an_archive(tmp_path):
     folder = tmp_path / "raw" / "cifar10"
-    written = [corpora.picture(folder / split / name / "a.png", seed=seed)
-               for seed, (split, name) in enumerate([("test", "cat"), ("train", "dog"), ("train", "ship")])]
+    written = [
+        corpora.picture(folder / split / name / "a.png", seed=seed)
+        for seed, (split, name) in enumerate([("test", "cat"), ("train", "dog"), ("train", "ship")])
+    ]
     fs = cifar10.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
-    assert_whole(fs, np.stack(written).transpose(0, 3, 1, 2), official=["test", "train", "train"],
-                 id=["test/cat/a.png", "train/dog/a.png", "train/ship/a.png"],
-                 man_made=["natural", "natural", "man-made"])
+    assert_whole(
+        fs,
+        np.stack(written).transpose(0, 3, 1, 2),
+        official=["test", "train", "train"],
+        id=["test/cat/a.png", "train/dog/a.png", "train/ship/a.png"],
+        man_made=["natural", "natural", "man-made"],
+    )
     for archive in ("set.tar.gz", "set.zip"):
         if archive.endswith("zip"):
             with zipfile.ZipFile(tmp_path / archive, "w") as file:
@@ -211,9 +239,14 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(AtlabError, match="train_32x32.mat is no complete SVHN file"):
             svhn.prepare(tmp_path / "raw", tmp_path / "out", extra=False, workers=0)
-    for content, message in (({"Z": np.zeros(3, np.uint8)}, "no variable X"),
-                             ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "X is not an array of uint8"),
-                             ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))}, r"shape \(32, 32, 3, 4\) for 3 labels")):
+    for content, message in (
+        ({"Z": np.zeros(3, np.uint8)}, "no variable X"),
+        ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "X is not an array of uint8"),
+        (
+            {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))},
+            r"shape \(32, 32, 3, 4\) for 3 labels",
+        ),
+    ):
         savemat(path, content)
         with pytest.raises(AtlabError, match=message):
             svhn.prepare(tmp_path / "raw", tmp_path / "out", extra=False, workers=0)
@@ -221,7 +254,12 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
 
 
 def test_streamed_matlab_arrays_equal_scipys(tmp_path):
-    content = {"first": np.arange(5.0), "X": corpora.pixels(7, 5, 3, 201), "name": "text", "y": corpora.pixels(19, 1)}
+    content = {
+        "first": np.arange(5.0),
+        "X": corpora.pixels(7, 5, 3, 201),
+        "name": "text",
+        "y": corpora.pixels(19, 1),
+    }
     for compressed in (True, False):
         savemat(tmp_path / "a.mat", content, do_compression=compressed)
         for name in ("X", "y"):
@@ -229,22 +267,29 @@ def test_streamed_matlab_arrays_equal_scipys(tmp_path):
                 shape = stream_mat_array(file, name, target)
             expected = loadmat(tmp_path / "a.mat")[name]
             np.testing.assert_array_equal(
-                np.fromfile(tmp_path / "bytes", np.uint8).reshape(shape, order="F"), expected)
+                np.fromfile(tmp_path / "bytes", np.uint8).reshape(shape, order="F"), expected
+            )
 
 
 # ---- MNIST and Fashion-MNIST
 
 
-@pytest.mark.parametrize("module, folder, suffix", [(mnist, "MNIST/raw", ""), (mnist, ".", ".gz"),
-                                                    (fashion_mnist, "FashionMNIST/raw", ".gz")])
+@pytest.mark.parametrize(
+    "module, folder, suffix",
+    [(mnist, "MNIST/raw", ""), (mnist, ".", ".gz"), (fashion_mnist, "FashionMNIST/raw", ".gz")],
+)
 def test_idx_sets_in_full(tmp_path, module, folder, suffix):
     written = corpora.idx_set(tmp_path / "raw" / folder, suffix=suffix)
     before = snapshot(tmp_path / "raw")
     fs = module.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
     names = getattr(module, "CLASSES", "0123456789")
     classes = [names[n % 10] for size in (30, 12) for n in range(size)]
-    assert_whole(fs, np.concatenate([written["train"], written["t10k"]])[:, None],
-                 official=["train"] * 30 + ["test"] * 12, **{"class": classes})
+    assert_whole(
+        fs,
+        np.concatenate([written["train"], written["t10k"]])[:, None],
+        official=["train"] * 30 + ["test"] * 12,
+        **{"class": classes},
+    )
     assert fs.factor_names == ["class", "half"] and len(fs.classes("class")) == 10
     split = module.hold_out(fs, 6)
     assert [len(part) for part in (split.train, split.validation, split.test)] == [24, 6, 12]
@@ -281,16 +326,24 @@ def test_idx_files_that_are_missing_truncated_or_foreign(tmp_path):
     labels, pixels = (tmp_path / "raw" / f"train-{kind}-ubyte" for kind in ("labels-idx1", "images-idx3"))
     whole = {path: path.read_bytes() for path in (labels, pixels)}
     for path, content, message in (
-            (labels, whole[labels][:-1], r"is truncated or padded: its header says \(30,\), it holds 29 bytes"),
-            (labels, b"hello", "is no idx file of bytes"), (labels, b"", "is no idx file of bytes"),
-            (labels, whole[labels][:-1] + b"\x0a", "class number 10; allowed: 0 to 9"),
-            (labels, whole[labels].replace(b"\0\0\0\x1e", b"\0\0\0\x1d", 1)[:-1], r"labels of shape \(29,\) for images")):
+        (labels, whole[labels][:-1], r"is truncated or padded: its header says \(30,\), it holds 29 bytes"),
+        (labels, b"hello", "is no idx file of bytes"),
+        (labels, b"", "is no idx file of bytes"),
+        (labels, whole[labels][:-1] + b"\x0a", "class number 10; allowed: 0 to 9"),
+        (
+            labels,
+            whole[labels].replace(b"\0\0\0\x1e", b"\0\0\0\x1d", 1)[:-1],
+            r"labels of shape \(29,\) for images",
+        ),
+    ):
         path.write_bytes(content)
         with pytest.raises(AtlabError, match=message):
             mnist.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
         path.write_bytes(whole[path])
     pixels.unlink()
-    with pytest.raises(AtlabError, match="train-images-idx3-ubyte or train-images-idx3-ubyte.gz not found; looked in"):
+    with pytest.raises(
+        AtlabError, match="train-images-idx3-ubyte or train-images-idx3-ubyte.gz not found; looked in"
+    ):
         mnist.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
     (tmp_path / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08 no gzip")
     with pytest.raises(AtlabError, match="train-images-idx3-ubyte.gz cannot be read"):
@@ -306,7 +359,9 @@ def imagenet_folder(root: Path) -> list[str]:
     names = [f"n0{n}000000" for n in range(4)]
     for seed, name in enumerate(names):
         corpora.picture(root / "train" / name / f"{name}_1.JPEG", 90, 60, seed=seed)
-        corpora.picture(root / "train" / name / f"{name}_2.JPEG", 40, 50, mode="L" if seed else "RGB", seed=seed)
+        corpora.picture(
+            root / "train" / name / f"{name}_2.JPEG", 40, 50, mode="L" if seed else "RGB", seed=seed
+        )
         corpora.picture(root / "val" / name / "ILSVRC2012_val_1.JPEG", 64, 64, seed=9 + seed)
     (root / "meta.bin").write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
     return names
@@ -341,7 +396,11 @@ def test_broken_pictures_are_counted_and_too_many_fail(tmp_path):
         corpora.picture(tmp_path / "raw" / "train" / f"c{n % 2}" / f"{n}.png", 8, 8, seed=n)
     (tmp_path / "raw" / "train" / "c0" / "0.png").write_bytes(b"")
     fs = imagenet.prepare(tmp_path / "raw", tmp_path / "out", size=8, workers=0)
-    assert len(fs) == 119 and fs.card["dropped"] == {"broken": 1} and "train/c0/0.png" not in set(fs.factors["id"])
+    assert (
+        len(fs) == 119
+        and fs.card["dropped"] == {"broken": 1}
+        and "train/c0/0.png" not in set(fs.factors["id"])
+    )
     whole = (tmp_path / "raw" / "train" / "c1" / "1.png").read_bytes()
     (tmp_path / "raw" / "train" / "c1" / "1.png").write_bytes(whole[:100])
     with pytest.raises(AtlabError, match="2 of 120 items are broken, more than 1 %"):
@@ -377,8 +436,11 @@ def test_archives_that_would_leave_their_folder_are_refused(tmp_path):
 
 
 def test_broken_archives_and_other_files(tmp_path):
-    for name, message in (("a.tar", "cannot be unpacked"), ("a.zip", "cannot be unpacked"),
-                          ("a.txt", "is no folder and no archive")):
+    for name, message in (
+        ("a.tar", "cannot be unpacked"),
+        ("a.zip", "cannot be unpacked"),
+        ("a.txt", "is no folder and no archive"),
+    ):
         (tmp_path / name).write_bytes(b"nothing of the kind" * 100)
         with pytest.raises(AtlabError, match=message):
             mnist.prepare(tmp_path / name, tmp_path / "out", workers=0)

@@ -24,14 +24,21 @@ def test_the_factor_set_in_full(tmp_path):
     assert table["official"].tolist() == ["train"] * 297 + ["test"] * 37
     assert table["digit"].tolist() == [str(n % 10) for n in (*range(297), *range(37))]
     assert table["id"].is_unique and table["id"].iloc[[0, 297]].tolist() == ["train_000000", "test_000000"]
-    measured = pd.concat([pd.read_csv(tmp_path / "raw" / "original" / f"{part}-morpho.csv") for part in ("train", "t10k")])
+    measured = pd.concat(
+        [pd.read_csv(tmp_path / "raw" / "original" / f"{part}-morpho.csv") for part in ("train", "t10k")]
+    )
     for name in MEASURES:
         np.testing.assert_array_equal(table[name], measured[name])
         train = np.sort(measured[name].iloc[:297])
         assert table.loc[:296, f"{name}_class"].value_counts().to_dict() == {"q1": 99, "q2": 99, "q3": 99}
-        low, high = (train[98] + train[99]) / 2, (train[197] + train[198]) / 2  # between the thirds, any edge will do
+        low, high = (
+            (train[98] + train[99]) / 2,
+            (train[197] + train[198]) / 2,
+        )  # between the thirds, any edge will do
         classes = np.where(table[name] < low, "q1", np.where(table[name] < high, "q2", "q3"))
-        near = np.isin(table[name], train) | (np.abs(table[name] - low) > 0.5) & (np.abs(table[name] - high) > 0.5)
+        near = np.isin(table[name], train) | (np.abs(table[name] - low) > 0.5) & (
+            np.abs(table[name] - high) > 0.5
+        )
         assert (table[f"{name}_class"] == classes)[near].all()
     for row, image in ((5, written["train"][5]), (300, written["t10k"][3])):
         expected = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR))
@@ -54,11 +61,13 @@ def test_missing_columns_and_values(tmp_path):
     corpora.morpho_mnist(tmp_path / "raw")
     path = tmp_path / "raw" / "original" / "train-morpho.csv"
     text = path.read_text()
-    for wrong, message in ((text.replace("thickness", "thicknes"), "unknown column of .*'thickness'; nearest: 'thicknes'"),
-                           (text.replace("\n3,", "\n2,"), "an index twice or outside 0 to 29"),
-                           (text.replace("\n3,", "\n99,"), "an index twice or outside 0 to 29"),
-                           (text + "29,,1,1,1,1,1\n", "column 'area' that is not a number"),
-                           (text + "x,1,1,1,1,1,1\n", "column 'index' that is not a number")):
+    for wrong, message in (
+        (text.replace("thickness", "thicknes"), "unknown column of .*'thickness'; nearest: 'thicknes'"),
+        (text.replace("\n3,", "\n2,"), "an index twice or outside 0 to 29"),
+        (text.replace("\n3,", "\n99,"), "an index twice or outside 0 to 29"),
+        (text + "29,,1,1,1,1,1\n", "column 'area' that is not a number"),
+        (text + "x,1,1,1,1,1,1\n", "column 'index' that is not a number"),
+    ):
         path.write_text(wrong)
         with pytest.raises(AtlabError, match=message):
             morpho_mnist.prepare(tmp_path / "raw", tmp_path / "out", workers=0)

@@ -31,19 +31,27 @@ def test_the_factor_set_in_full(raw, tmp_path, capsys):
     assert table["official"].value_counts().to_dict() == {"train": 36, "validation": 14, "test": 11}
     assert fs.factor_names == ["instrument_family", "instrument", "pitch", "velocity", "instrument_source"]
     assert fs.classes("instrument_family") == sorted(corpora.FAMILIES) and (table["duration"] == 4.0).all()
-    notes = {name: note for folder in PARTS for name, note in
-             json.loads((raw / folder / "examples.json").read_text()).items()}
+    notes = {
+        name: note
+        for folder in PARTS
+        for name, note in json.loads((raw / folder / "examples.json").read_text()).items()
+    }
     assert set(table["id"]) == set(notes) and table["id"].is_unique and table["source"].is_unique
     for row in table.to_dict("records"):
         note = notes[row["id"]]
-        assert all(row[name] == note[f"{name}_str"] for name in ("instrument_family", "instrument", "instrument_source"))
+        assert all(
+            row[name] == note[f"{name}_str"]
+            for name in ("instrument_family", "instrument", "instrument_source")
+        )
         assert (row["pitch"], row["velocity"]) == (note["pitch"], note["velocity"])
         assert row["source"].endswith(f"audio/{row['id']}.wav") and (raw / row["source"]).is_file()
     sound, _ = soundfile.read(raw / table["source"][40], dtype="int16")
     np.testing.assert_array_equal(fs.read([40])[0], np.pad(sound, (0, 32_000)))
     assert fs.card["dropped"] == {} and snapshot(raw) == before
-    assert ("nsynth: differs from the published corpus: train 36 instead of 289,205, validation 14 instead of "
-            "12,678, test 11 instead of 4,096\n") in capsys.readouterr().out
+    assert (
+        "nsynth: differs from the published corpus: train 36 instead of 289,205, validation 14 instead of "
+        "12,678, test 11 instead of 4,096\n"
+    ) in capsys.readouterr().out
     assert fs.card["published_clips"]["published"] == {"train": 289_205, "validation": 12_678, "test": 4_096}
 
 
@@ -96,15 +104,20 @@ def test_missing_and_broken_lists_and_options(raw, tmp_path):
     with pytest.raises(AtlabError, match="NSynth folder not found: expected .*none"):
         nsynth.prepare(tmp_path / "none", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AtlabError, match="no part of NSynth in .*: expected nsynth-train, nsynth-valid, nsynth-test"):
+    with pytest.raises(
+        AtlabError, match="no part of NSynth in .*: expected nsynth-train, nsynth-valid, nsynth-test"
+    ):
         nsynth.prepare(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(AtlabError, match="per_family is 'few'; allowed: a whole number of at least 1"):
         nsynth.prepare(raw, tmp_path / "out", per_family="few")
     path = raw / "nsynth-test" / "examples.json"
     text = path.read_text()
-    for wrong, message in ((text[:-20], "examples.json is broken"), ("[1]", "is no list of NSynth notes"),
-                           (text.replace('"pitch"', '"pich"'), "has a note without 'pitch'"),
-                           (json.dumps({"a": {"b": 1}}), "is no list of NSynth notes")):
+    for wrong, message in (
+        (text[:-20], "examples.json is broken"),
+        ("[1]", "is no list of NSynth notes"),
+        (text.replace('"pitch"', '"pich"'), "has a note without 'pitch'"),
+        (json.dumps({"a": {"b": 1}}), "is no list of NSynth notes"),
+    ):
         path.write_text(wrong)
         with pytest.raises(AtlabError, match=message):
             nsynth.prepare(raw, tmp_path / "out")
