@@ -44,12 +44,15 @@ class FactorSet:
             raise AtlabError(f"{path} is not a complete data set: {', '.join(missing)} missing; write one with `atlab data prepare`")
         try:
             card = json.loads((path / "card.json").read_text())
+            if not isinstance(card, dict) or card.get("format") != FORMAT:
+                found = card.get("format") if isinstance(card, dict) else type(card).__name__
+                raise AtlabError(f"{path}/card.json has format {found!r}, this version reads {FORMAT!r}")
             factors = pd.read_parquet(path / "factors.parquet")
             inputs = np.load(path / "inputs.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except AtlabError:
+            raise
+        except (OSError, ValueError, EOFError) as error:
             raise AtlabError(f"{path} cannot be read, it is truncated or of another kind: {error}") from None
-        if card.get("format") != FORMAT:
-            raise AtlabError(f"{path}/card.json has format {card.get('format')!r}, this version reads {FORMAT!r}")
         if not len(inputs) == len(factors) == card["clips"]:
             raise AtlabError(f"{path}: {len(inputs)} inputs, {len(factors)} rows of factors, {card['clips']} clips in the card; they must agree")
         return cls(path, card, factors, inputs)
@@ -100,5 +103,8 @@ class FactorSet:
         return codes
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A copy of the inputs of some rows: int16 [n, T] or uint8 [n, C, H, W]."""
-        return np.ascontiguousarray(self.inputs[np.asarray(rows, dtype=np.int64)])
+        """A copy of the inputs of some rows: int16 [n, T] or uint8 [n, C, H, W]; AtlabError for a row that is not there."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise AtlabError(f"{self.path} has rows 0 to {len(self) - 1}, asked for {rows.min()} to {rows.max()}")
+        return np.ascontiguousarray(self.inputs[rows])

@@ -33,18 +33,35 @@ class Split:
 
     @classmethod
     def load(cls, path: str | Path, fs) -> Split:
-        """Read a stored split; AtlabError if it was made for other data."""
-        stored = json.loads(Path(path).read_text())
+        """Read a stored split; AtlabError if there is none at `path` or it was made for other data."""
+        try:
+            stored = json.loads(Path(path).read_text())
+            missing = [key for key in ("data", "how", *PARTS) if key not in stored]
+        except (OSError, ValueError) as error:
+            raise AtlabError(f"{path} is not a stored split: {error}") from None
+        if missing:
+            raise AtlabError(f"{path} is not a stored split: it lacks {missing}")
         if stored["data"] != fs.content_hash:
             raise AtlabError(f"{path} splits another data set (content hash {stored['data'][:12]}, this one has {fs.content_hash[:12]})")
         row = {clip: number for number, clip in enumerate(fs.factors["id"])}
         return cls(*(np.array([row[clip] for clip in stored[part]], dtype=np.int64) for part in PARTS), stored["how"])
 
     def check(self, fs, target: str) -> None:
-        """AtlabError for an empty part, a training part of one class, or a class that training never saw."""
+        """AtlabError unless a classifier of `target` can be trained and judged on the parts.
+
+        Refused are an empty part, a source with clips in two parts, a training part of one class, and a class that
+        training never saw.
+        """
         for part in PARTS:
             if not len(getattr(self, part)):
                 raise AtlabError(f"the {part} part of the split is empty ({len(fs)} clips, {self.how})")
+        sources = [set(_column(fs, "source")[getattr(self, part)].tolist()) for part in PARTS]
+        for one, other in ((0, 1), (0, 2), (1, 2)):
+            if shared := sources[one] & sources[other]:
+                raise AtlabError(
+                    f"{len(shared)} sources have clips in the {PARTS[one]} and in the {PARTS[other]} part: {sorted(shared)[:3]}; "
+                    "scores would be too good"
+                )
         seen = set(fs.labels(target, self.train).tolist())
         if len(seen) < 2:
             raise AtlabError(f"the training part has a single class of {target!r}: {next(iter(seen))!r}; a classifier needs two")
@@ -81,12 +98,14 @@ def disjoint(
     Raises:
         AtlabError: unknown factor; unknown value in `test`; fewer than two values.
     """
-    values = sorted(set(fs.labels(by, rows).tolist()))
-    how = {"split": "disjoint", "by": by, "test": list(test) if test else None}
+    test = [test] if isinstance(test, str) else test
+    all_values = _column(fs, by)
+    values = sorted(set((all_values if rows is None else all_values[rows]).tolist()))
+    how = {"split": "disjoint", "by": by, "test": list(test) if test is not None else None}
     if test is None:
         return _by_group(fs, by, fractions, seed, rows, how)
     held = _match(test, values, by)
-    chosen = np.isin(fs.labels(by), held)
+    chosen = np.isin(all_values, held)
     rows = np.arange(len(fs)) if rows is None else np.asarray(rows)
     rest, total = rows[~chosen[rows]], fractions[0] + fractions[1]
     inner = (fractions[0] / total, fractions[1] / total, 0.0)
@@ -105,7 +124,7 @@ def confounded(
     validation take as many as a share p of paired ones allows, equally many a class.
 
     Args:
-        p: share of paired clips in training and validation, 0 to 1.
+        p: share of paired clips in training and validation, 0 to 1; `how["pairs"]` tells who is paired with whom.
         clips: training and validation clips in total; as many as there are if None.
 
     Raises:
@@ -114,44 +133,39 @@ def confounded(
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy", words=3, speakers=6, repetitions=10)
     >>> split = confounded(fs, "word", "speaker", p=0.9)
-    >>> paired = fs.factors.iloc[split.train].groupby("word")["speaker"].agg(lambda s: s.value_counts(normalize=True).iloc[:2].sum())
-    >>> paired.round(1).tolist()
-    [0.9, 0.9, 0.9]
+    >>> split.how["pairs"]
+    {'word0': ['speaker1', 'speaker5'], 'word1': ['speaker2', 'speaker4'], 'word2': ['speaker0', 'speaker3']}
+    >>> for word, speaker in split.how["pairs"].items():
+    ...     spoken_by = fs.factors.iloc[split.train].query("word == @word").speaker
+    ...     print(word, f"{spoken_by.isin(speaker).mean():.2f}")
+    word0 0.93
+    word1 0.93
+    word2 0.93
     """
     if not 0 <= p <= 1:
         raise AtlabError(f"p is a share between 0 and 1, found {p}")
+    _check_fractions(fractions)
+    if target == orthogonal:
+        raise AtlabError(f"target and orthogonal factor are both {target!r}; they must differ")
     rng = np.random.default_rng([seed, 2])
     target_values, orthogonal_values = fs.labels(target), fs.labels(orthogonal)
-    classes, others = fs.classes(target), fs.classes(orthogonal)
-    pairing = _pair(classes, others, rng)
-    test = _even_sample(fs, [target_values, orthogonal_values], fractions[2], rng)
+    classes = fs.classes(target)
+    pairing = _pair(classes, fs.classes(orthogonal), rng)
+    test = _even_sample([target_values, orthogonal_values], fractions[2], rng)
     sources = _column(fs, "source")
     left = np.flatnonzero(~np.isin(sources, sources[test]))
-    is_paired = np.array([o in pairing[t] for t, o in zip(target_values[left], orthogonal_values[left], strict=True)])
-    pools = {c: (rng.permutation(left[is_paired & (target_values[left] == c)]),
-                 rng.permutation(left[~is_paired & (target_values[left] == c)])) for c in classes}  # fmt: skip
-    room = [min(len(pools[c][kind]) for c in classes) for kind in (0, 1)]
-    validation_share = fractions[1] / (fractions[0] + fractions[1])
-
-    def counts(a_class: int) -> list[list[int]]:
-        """[paired, unpaired] clips of a class for training and for validation."""
-        to_validate = round(validation_share * a_class)
-        return [[round(p * n), n - round(p * n)] for n in (a_class - to_validate, to_validate)]
-
-    def fits(a_class: int) -> bool:
-        return all(sum(kind) <= most for kind, most in zip(zip(*counts(a_class), strict=True), room, strict=True))
-
-    most = max((n for n in range(sum(room) + 1) if fits(n)), default=0)
-    a_class = most if clips is None else clips // len(classes)
-    if a_class > most or a_class < 1:
-        raise AtlabError(f"{most * len(classes)} clips can be confounded with p = {p}, asked for {clips or 'any'}")
+    is_paired = np.array([o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool)
+    cells = [[left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)] for c in classes]
+    share = fractions[1] / (fractions[0] + fractions[1])
+    to_validate = _deal_sources([rows for cell in cells for rows in cell], sources, share, rng)
+    wanted = (None, None) if clips is None else _shares(clips // len(classes), share)
     parts = []
-    for number, (paired, unpaired) in enumerate(counts(a_class)):
-        skip = counts(a_class)[0] if number else [0, 0]
-        parts.append([pool[s : s + n] for c in classes for pool, s, n in zip(pools[c], skip, (paired, unpaired), strict=True)])
-    train, validation = parts
-    how = {"split": "confounded", "target": target, "orthogonal": orthogonal, "p": p, "seed": seed, "clips": clips}
-    return _apart(fs, Split(*(np.sort(np.concatenate(part)) for part in (train, validation)), np.sort(test), how))
+    for validating, a_class in zip((False, True), wanted, strict=True):
+        pools = [[rng.permutation(rows[to_validate[rows] == validating]) for rows in cell] for cell in cells]
+        parts.append(_confound(pools, p, a_class))
+    how = {"split": "confounded", "target": target, "orthogonal": orthogonal, "p": p, "seed": seed, "fractions": list(fractions),
+           "clips": clips, "pairs": {str(c): sorted(map(str, pairing[c])) for c in classes}}  # fmt: skip
+    return Split(parts[0], parts[1], np.sort(test), how)
 
 
 def for_teacher(fs, split: Split, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Split:
@@ -164,8 +178,7 @@ def for_teacher(fs, split: Split, seed: int = 0, fractions: Sequence[float] = FR
 
 def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict) -> Split:
     """Deal whole groups to the parts, so that each part's share of the groups is its fraction."""
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise AtlabError(f"fractions are three shares that sum to 1 (train, validation, test), found {tuple(fractions)}")
+    _check_fractions(fractions)
     rows = np.arange(len(fs)) if rows is None else np.asarray(rows, dtype=np.int64)
     values = _column(fs, by)[rows]
     groups, inverse = np.unique(values.astype(str), return_inverse=True)
@@ -178,10 +191,17 @@ def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarr
     ends[0] = min(max(ends[0], 1), len(groups) - len(wanted) + 1)
     if len(wanted) == 3:
         ends[1] = min(max(ends[1], ends[0] + 1), len(groups) - 1)
+    elif fractions[1] == 0:
+        ends[1] = ends[0]
     part_of = np.empty(len(groups), dtype=int)
     for number, part in enumerate(np.split(order, ends[:2])):
         part_of[part] = number
     return Split(*(np.sort(rows[part_of[inverse] == number]) for number in range(3)), {**how, "seed": seed, "fractions": list(fractions)})
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise AtlabError(f"fractions are three shares that sum to 1 (train, validation, test; train above 0), found {tuple(fractions)}")
 
 
 def _match(wanted: Sequence, values: list, factor: str) -> list:
@@ -189,6 +209,8 @@ def _match(wanted: Sequence, values: list, factor: str) -> list:
     for value in wanted:
         if str(value) not in known:
             raise unknown(f"value of {factor}", value, values)
+    if not len(wanted):
+        raise AtlabError(f"no value of {factor!r} is held out for the test; name at least one, or leave `test` out")
     if len(set(map(str, wanted))) >= len(values):
         raise AtlabError(f"all values of {factor!r} are held out for the test, none is left to train: {values}")
     return [known[str(value)] for value in wanted]
@@ -202,20 +224,48 @@ def _pair(classes: list, others: list, rng: np.random.Generator) -> dict:
     return {c: set(others[i :: len(classes)]) for i, c in enumerate(classes)}
 
 
-def _even_sample(fs, factors: list[np.ndarray], fraction: float, rng: np.random.Generator) -> np.ndarray:
+def _even_sample(factors: list[np.ndarray], fraction: float, rng: np.random.Generator) -> np.ndarray:
     """The same number of rows from every cell of the crossing: `fraction` of the smallest that is not empty, at least 1."""
-    names = np.array([" x ".join(map(str, cell)) for cell in zip(*factors, strict=True)])
-    cells = [rng.permutation(np.flatnonzero(names == cell)) for cell in np.unique(names)]
+    codes = np.stack([np.unique(factor, return_inverse=True)[1] for factor in factors])
+    _, cell_of = np.unique(codes, axis=1, return_inverse=True)
+    cells = [rng.permutation(np.flatnonzero(cell_of == cell)) for cell in range(cell_of.max() + 1)]
     count = max(1, round(fraction * min(map(len, cells))))
     return np.concatenate([cell[:count] for cell in cells])
 
 
-def _apart(fs, split: Split) -> Split:
-    """Sources of several clips could have been dealt to two sides: training gives way to validation."""
-    sources = _column(fs, "source")
-    keep = ~np.isin(sources[split.train], sources[split.validation])
-    return Split(split.train[keep], split.validation, split.test, split.how)
+def _shares(count: int, share: float) -> tuple[int, int]:
+    """Numbers for training and validation."""
+    return count - round(share * count), round(share * count)
+
+
+def _deal_sources(cells: list[np.ndarray], sources: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """bool [N]: clips that may validate, `share` of the sources of every cell; a source is dealt once, with all its clips."""
+    validating: set = set()
+    dealt: set = set()
+    for rows in cells:
+        new = rng.permutation(sorted(set(sources[rows].tolist()) - dealt))
+        dealt.update(new.tolist())
+        validating.update(new[: _shares(len(new), share)[1]].tolist())
+    return np.isin(sources, sorted(validating))
+
+
+def _confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> np.ndarray:
+    """Sorted rows: of every class, the same number from its pools (paired, unpaired), a share p of it paired.
+
+    As many as the smallest pools allow, if `a_class` is None; AtlabError if that is none or fewer than asked for.
+    """
+    paired, unpaired = (min(len(pool[kind]) for pool in pools) for kind in (0, 1))
+    most = max((n for n in range(paired + unpaired + 1) if round(p * n) <= paired and n - round(p * n) <= unpaired), default=0)
+    count = most if a_class is None else a_class
+    if not 1 <= count <= most:
+        raise AtlabError(
+            f"{count if count > most else 'no'} clips a class cannot be confounded with p = {p}: a class has at least {paired} paired "
+            f"and {unpaired} unpaired clips for this part, which allows {most}"
+        )
+    chosen = [pool[kind][:n] for pool in pools for kind, n in enumerate((round(p * count), count - round(p * count)))]
+    return np.sort(np.concatenate(chosen))
 
 
 def _column(fs, name: str) -> np.ndarray:
-    return fs.factors["source"].to_numpy() if name == "source" else fs.labels(name)
+    """Values of a factor or of another column that groups clips."""
+    return fs.factors[name].to_numpy() if name in fs.factors.columns else fs.labels(name)

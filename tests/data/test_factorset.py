@@ -1,0 +1,138 @@
+"""A FactorSet gives back what was stored, opens fast, and refuses what is not whole."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlab.data import Clip, FactorSet, build, toy
+from atlab.errors import AtlabError
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> FactorSet:
+    return toy(tmp_path_factory.mktemp("toy") / "set", words=3, speakers=2, repetitions=2, samples=100)
+
+
+@pytest.fixture
+def fs(tmp_path) -> FactorSet:
+    """A copy to spoil."""
+    return toy(tmp_path / "set", words=3, speakers=2, repetitions=2, samples=100)
+
+
+def test_reads_copies_of_rows_in_the_order_asked_for(stored):
+    plain = np.load(stored.path / "inputs.npy")
+    got = stored.read([7, 0, 7])
+    np.testing.assert_array_equal(got, plain[[7, 0, 7]])
+    assert got.dtype == np.int16 and isinstance(stored.inputs, np.memmap) and not isinstance(got, np.memmap)
+    got[:] = 0
+    np.testing.assert_array_equal(stored.read([0])[0], plain[0])
+    assert stored.read([]).shape == (0, 100)
+
+
+@pytest.mark.parametrize("rows", [[12], [-1], [0, 99]])
+def test_rows_that_are_not_there_are_refused(stored, rows):
+    with pytest.raises(AtlabError, match="has rows 0 to 11, asked for"):
+        stored.read(rows)
+
+
+def test_labels_classes_and_codes(stored):
+    word = [f"word{n // 4}" for n in range(12)]
+    assert stored.labels("word").tolist() == word
+    assert stored.labels("word", [11, 0]).tolist() == ["word2", "word0"]
+    assert stored.classes("word") == ["word0", "word1", "word2"]
+    assert stored.codes("word").tolist() == [n // 4 for n in range(12)] and stored.codes("word").dtype == np.int64
+    assert stored.codes("word", ["word2", "word0"]).tolist() == [1] * 4 + [-1] * 4 + [0] * 4
+    assert stored.factor_names == ["word", "speaker"]
+    assert (stored.kind, stored.sample_rate, len(stored)) == ("audio", 16000, 12)
+    assert isinstance(stored.factors.index, pd.RangeIndex) and list(stored.factors)[:3] == ["id", "source", "duration"]
+
+
+def test_numeric_factors_keep_their_type(tmp_path):
+    def convert(number: int) -> list[Clip]:
+        row = {"id": str(number), "source": str(number), "duration": 1.0, "pitch": 60 + number % 3}
+        return [Clip(np.zeros((1, 2, 2), np.uint8), row)]
+
+    fs = build(tmp_path / "set", range(7), convert, card={"name": "pitches"}, factors=["pitch"], workers=0)
+    assert fs.classes("pitch") == [60, 61, 62] and fs.codes("pitch").tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert fs.kind == "image" and fs.sample_rate is None and fs.read([3]).shape == (1, 1, 2, 2)
+
+
+def test_unknown_factor_and_foreign_classes(stored):
+    with pytest.raises(AtlabError, match="unknown factor 'speeker'; nearest: 'speaker'; allowed: word, speaker"):
+        stored.labels("speeker")
+    with pytest.raises(AtlabError, match="unknown factor 'duration'"):
+        stored.codes("duration")
+    with pytest.raises(AtlabError, match=r"factor 'word' has none of the classes \['yes', 'no'\]; it has \['word0'"):
+        stored.codes("word", ["yes", "no"])
+
+
+def test_content_hash_sees_inputs_and_factors(tmp_path):
+    def made(name: str, sample: int = 1, word: str = "yes", samples: int = 8, licence: str = "") -> str:
+        def convert(number: int) -> list[Clip]:
+            wave = np.full(samples, sample, np.int16)
+            return [Clip(wave, {"id": str(number), "source": "a", "duration": 1.0, "word": word})]
+
+        return build(tmp_path / name, [0, 1], convert, card={"licence": licence}, factors=["word"], workers=0).content_hash
+
+    first = made("a")
+    assert made("b", licence="other") == first  # the card may say more without the data being other data
+    assert len({first, made("c", sample=2), made("d", word="no"), made("e", samples=16)}) == 4
+
+
+def test_a_hundred_thousand_clips_open_in_less_than_a_second(tmp_path):
+    def convert(start: int) -> list[Clip]:
+        return [
+            Clip(np.zeros(4, np.int16), {"id": f"clip{n:06d}", "source": f"folder/{n:06d}.wav", "duration": 1.0, "word": f"word{n % 35}",
+                                         "speaker": f"speaker{n % 2618}"})
+            for n in range(start, start + 10_000)
+        ]  # fmt: skip
+
+    build(tmp_path / "set", range(0, 100_000, 10_000), convert, card={}, factors=["word", "speaker"], workers=0, chunk=1)
+    started = time.perf_counter()
+    fs = FactorSet.open(tmp_path / "set")
+    assert time.perf_counter() - started < 1 and len(fs) == 100_000
+
+
+@pytest.mark.parametrize("name", ["inputs.npy", "factors.parquet", "card.json"])
+def test_an_incomplete_folder_is_refused(fs, name):
+    (fs.path / name).unlink()
+    with pytest.raises(AtlabError, match=f"is not a complete data set: {name} missing"):
+        FactorSet.open(fs.path)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(AtlabError, match="nowhere is not a complete data set: inputs.npy, factors.parquet, card.json missing"):
+        FactorSet.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["inputs.npy", "factors.parquet", "card.json"])
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_truncated_files_are_refused(fs, name, keep):
+    content = (fs.path / name).read_bytes()
+    (fs.path / name).write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(AtlabError, match="cannot be read, it is truncated or of another kind"):
+        FactorSet.open(fs.path)
+
+
+def test_pickled_inputs_are_refused(fs):
+    np.save(fs.path / "inputs.npy", np.array([{"a": 1}] * 12, dtype=object), allow_pickle=True)
+    with pytest.raises(AtlabError, match="cannot be read"):
+        FactorSet.open(fs.path)
+
+
+@pytest.mark.parametrize(("card", "found"), [({"format": "other-2"}, "'other-2'"), ({}, "None"), ([1], "'list'")])
+def test_another_format_is_refused(fs, card, found):
+    (fs.path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(AtlabError, match=f"card.json has format {found}, this version reads 'atlab-factorset-1'"):
+        FactorSet.open(fs.path)
+
+
+def test_counts_that_disagree_are_refused(fs):
+    fs.factors.iloc[:-1].to_parquet(fs.path / "factors.parquet", index=False)
+    with pytest.raises(AtlabError, match="12 inputs, 11 rows of factors, 12 clips in the card; they must agree"):
+        FactorSet.open(fs.path)
