@@ -424,15 +424,21 @@ def interrupted(path, **kwargs) -> None:
         quick(net(), checkpoint=path, checkpoint_every=0, loss_terms=[Term(value=value)], **kwargs)
 
 
-def test_ctrl_c_leaves_a_checkpoint_that_is_taken_up(tmp_path):
-    path = tmp_path / "checkpoint.safetensors"
-    interrupted(path)
+CUDA = pytest.param(
+    "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_ctrl_c_leaves_a_checkpoint_that_is_taken_up(tmp_path, device):
+    path, options = tmp_path / "checkpoint.safetensors", {"device": device, "precision": "auto"}
+    interrupted(path, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
     model, term = net(seed=5), Term(value=lambda x, call: x.mean())  # other initial weights: those of the file count
-    history = quick(model, checkpoint=path, loss_terms=[term])
+    history = quick(model, checkpoint=path, loss_terms=[term], **options)
     assert term.calls == 3 * 6 - 3
     reference = net()
-    assert without_time(quick(reference, loss_terms=[Term(value=lambda x, call: x.mean())])) == without_time(history)
+    assert without_time(quick(reference, loss_terms=[Term(value=lambda x, call: x.mean())], **options)) == without_time(history)
     assert equal(weights(model), weights(reference)) and not list(tmp_path.iterdir())
 
 

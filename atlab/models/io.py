@@ -167,7 +167,8 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            # A copy: tensors that map the file would change, or crash, when somebody overwrites it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (safetensors.SafetensorError, OSError) as error:
         raise AtlabError(f"{path} is truncated or not a safetensors file: {error}") from None
     try:

@@ -65,6 +65,14 @@ def test_the_card_in_the_model_file_counts_and_not_its_copy(tmp_path):
     assert load(path).card["task"] == "answer"
 
 
+def test_a_loaded_model_does_not_depend_on_its_file_any_more(tmp_path):
+    path = save(small(), tmp_path / "model.safetensors")
+    model = load(path)
+    before = weights_hash(model)
+    path.write_bytes(b"\xff" * path.stat().st_size)  # in place, as cp does
+    assert weights_hash(model) == before
+
+
 def test_what_cannot_be_saved_is_refused_and_leaves_nothing(tmp_path):
     for name in ("model.pt", "model"):
         with pytest.raises(AtlabError, match=f"a model file's name ends in .safetensors, found '{name}'"):
