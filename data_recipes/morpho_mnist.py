@@ -75,7 +75,7 @@ def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int 
         )
 
 
-def split(fs: FactorSet, validation: int = 5_000, seed: int = 0) -> Split:
+def official_split(fs: FactorSet, validation: int = 5_000, seed: int = 0) -> Split:
     """The official test images; of the training images `validation` drawn at random for validation."""
     return hold_out(fs, validation, seed)
 

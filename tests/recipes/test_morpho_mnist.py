@@ -52,7 +52,7 @@ def test_quantile_edges_come_from_training_only_and_the_split_is_official(tmp_pa
     fs = morpho_mnist.prepare(tmp_path / "raw", tmp_path / "out", classes=2, workers=0)
     train = fs.factors[fs.factors["official"] == "train"]
     assert fs.card["parameters"]["quantile_edges"]["slant"] == [pytest.approx(np.median(train["slant"]))]
-    split = morpho_mnist.split(fs, validation=50)
+    split = morpho_mnist.official_split(fs, validation=50)
     assert [len(part) for part in (split.train, split.validation, split.test)] == [250, 50, 40]
     assert not set(split.train) & set(split.validation) and set(split.test) == set(range(300, 340))
 
