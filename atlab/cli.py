@@ -224,3 +224,7 @@ def doctor() -> None:
         typer.echo(f"{typer.style(sign, fg=colour)}  {name:12} {finding}")
     if any(state == "bad" for state, _, _ in found):
         raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

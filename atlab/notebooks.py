@@ -241,7 +241,11 @@ def execute(
 
 
 # A stored notebook keeps no widget state, so a widget's bar would stay at 0 %: bars are text, and reach the terminal.
-_TEXT_BARS = "import sys, tqdm; sys.modules['tqdm.auto'] = tqdm.auto = tqdm"
+# An idle kernel that is told to stop logs the interrupt as an error.
+_IN_KERNEL = (
+    "import logging, sys, tqdm; sys.modules['tqdm.auto'] = tqdm.auto = tqdm; "
+    "logging.getLogger('IPKernelApp').setLevel(logging.CRITICAL); del logging, sys, tqdm"
+)
 
 
 def _papermill(notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: str | Path | None, progress: bool) -> None:
@@ -259,7 +263,7 @@ def _papermill(notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: s
         stderr_file=_Bars() if progress and sys.stderr.isatty() else None,
         store_widget_state=False,  # 5 MB a figure otherwise
         coalesce_streams=True,
-        extra_arguments=[f"--IPKernelApp.exec_lines={_TEXT_BARS}", "--IPKernelApp.log_level=CRITICAL"],
+        extra_arguments=[f"--IPKernelApp.exec_lines={_IN_KERNEL}"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -12,8 +13,6 @@ _SCRIPTS = re.compile(r"<script\b.*?</script>", re.DOTALL)
 
 def to_html(notebook: Any) -> str:
     """HTML of a notebook (nbformat 4 node): formulas as MathML, figures as images or with plotly.js embedded once."""
-    import copy
-
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -45,9 +44,10 @@ def _mathml(source: str, display: str) -> str:
     from latex2mathml.converter import convert
 
     try:
-        return convert(source.strip(), display=display)
-    except Exception:  # a formula the converter cannot read is shown as its source
+        formula = convert(source.strip(), display=display)
+    except Exception:  # a formula the converter cannot read is shown as its source,
         return ""
+    return "" if "<mi>&</mi>" in formula else formula  # and so is an alignment it takes for symbols
 
 
 def _keep_drawable(notebook: Any) -> None:

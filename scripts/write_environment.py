@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 HEAD = """\
 # Written by scripts/lock from constraints.txt: the same versions for conda users.
-# conda env create -f environment.yml, then: python -m pip install --no-deps --no-build-isolation -e .
+#   conda env create -f environment.yml, then: python -m pip install --no-deps --no-build-isolation -e .
 name: atlab
 channels:
   - conda-forge
