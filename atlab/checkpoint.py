@@ -64,7 +64,9 @@ class Checkpoint:
     def due(self, epoch_ended: bool = False) -> bool:
         """Whether to write now: `every` seconds have passed, or an epoch ended and writing costs little."""
         passed = time.monotonic() - self._last
-        return self.path is not None and (passed >= self.every or (epoch_ended and self._cost <= CHEAP * passed))
+        return self.path is not None and (
+            passed >= self.every or (epoch_ended and self._cost <= CHEAP * passed)
+        )
 
     def write(self, state: State) -> None:
         """Replace the file by the present state; AtlabError if the disk does not take it, the old one is kept."""
@@ -95,7 +97,9 @@ class Checkpoint:
                 at = Position(**json.loads(file.metadata()["at"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
-            raise AtlabError(f"{self.path} is not a training checkpoint of atlab; delete it to train from the start") from None
+            raise AtlabError(
+                f"{self.path} is not a training checkpoint of atlab; delete it to train from the start"
+            ) from None
         _require_same(self.path, found, self.configuration)
         _put_back(state, tensors)
         state.at = at
@@ -164,7 +168,9 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _put_back(state: State, tensors: dict[str, Tensor]) -> None:
     def group(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
+        }
 
     state.model.load_state_dict(group("model."))
     present, parameters = state.model.state_dict(), dict(state.model.named_parameters())
@@ -172,7 +178,9 @@ def _put_back(state: State, tensors: dict[str, Tensor]) -> None:
     for part in ("step", "exp_avg", "exp_avg_sq"):
         for name, tensor in group(f"adam.{part}.").items():
             parameter = parameters[name]
-            state.optimizer.state[parameter][part] = tensor.to(state.device) if part == "step" else _like(tensor, parameter)
+            state.optimizer.state[parameter][part] = (
+                tensor.to(state.device) if part == "step" else _like(tensor, parameter)
+            )
     set_random_states(group("random."), state.device)
 
 
@@ -185,4 +193,6 @@ def _require_same(path: Path, found: dict, wanted: dict) -> None:
     different = [key for key in wanted | found if found.get(key) != wanted.get(key)]
     if different:
         parts = [f"{key} {found.get(key)!r} instead of {wanted.get(key)!r}" for key in different]
-        raise AtlabError(f"the checkpoint {path} belongs to another training: {'; '.join(parts)}. Delete it to train from the start")
+        raise AtlabError(
+            f"the checkpoint {path} belongs to another training: {'; '.join(parts)}. Delete it to train from the start"
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from atlab.errors import AtlabError, unknown
+from atlab.errors import unknown
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -33,7 +33,9 @@ class Precision:
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move the model to the device and lay its weights out for it, in place."""
-        return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        return model.to(
+            self.device, memory_format=torch.channels_last if self.channels_last else torch.contiguous_format
+        )
 
     @contextmanager
     def settings(self) -> Iterator[None]:

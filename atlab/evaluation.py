@@ -38,7 +38,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches, *, precision: str = "auto", progress: bool = True) -> Evaluation:
+def evaluate(
+    model: nn.Module, batches: Batches, *, precision: str = "auto", progress: bool = True
+) -> Evaluation:
     """Run the network over all clips, without dropout, on the device where its parameters are.
 
     Raises AtlabError if there is no clip, or a class number outside the network's.
@@ -54,7 +56,14 @@ def evaluate(model: nn.Module, batches: Batches, *, precision: str = "auto", pro
     mode.place(model).eval()
     parts = []
     with mode.settings():
-        for x, y, index in tqdm(batches.epoch(0), total=len(batches), desc="evaluating", delay=2, leave=False, disable=not progress):
+        for x, y, index in tqdm(
+            batches.epoch(0),
+            total=len(batches),
+            desc="evaluating",
+            delay=2,
+            leave=False,
+            disable=not progress,
+        ):
             with mode.autocast():
                 logits = model(x.to(mode.device))
             parts.append((logits.float(), y, index))
@@ -81,4 +90,6 @@ def check_codes(codes: Tensor, classes: int) -> None:
     """AtlabError unless all class numbers are those of a network with so many classes."""
     low, high = int(codes.min()), int(codes.max())
     if low < 0 or high >= classes:
-        raise AtlabError(f"class number {low if low < 0 else high} in the data; the network has {classes} classes, 0 to {classes - 1}")
+        raise AtlabError(
+            f"class number {low if low < 0 else high} in the data; the network has {classes} classes, 0 to {classes - 1}"
+        )

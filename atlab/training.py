@@ -134,7 +134,14 @@ class _Sums:
     Values stay on the device and are fetched together, every step on a CPU and every `LOOK_EVERY` elsewhere.
     """
 
-    def __init__(self, names: Sequence[str], what: str, device: torch.device, clips: int = 0, sums: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        what: str,
+        device: torch.device,
+        clips: int = 0,
+        sums: Sequence[float] = (),
+    ) -> None:
         self.names, self.what, self.clips = names, what, clips
         self.sums = list(sums) or [0.0] * (2 + len(names))
         self._every = 1 if device.type == "cpu" else LOOK_EVERY
@@ -142,7 +149,9 @@ class _Sums:
 
     def add(self, step: int, clips: int, losses: list[Tensor], right: Tensor) -> bool:
         """Take one step's losses (target first) and right answers; True if they were fetched."""
-        self._waiting.append((step, clips, torch.stack([right.float(), *(loss.detach().float() for loss in losses)])))
+        self._waiting.append(
+            (step, clips, torch.stack([right.float(), *(loss.detach().float() for loss in losses)]))
+        )
         if len(self._waiting) < self._every:
             return False
         self.fetch()
@@ -152,15 +161,22 @@ class _Sums:
         """Bring `clips` and `sums` up to date; AtlabError at the first loss that is not finite."""
         if not self._waiting:
             return
-        for (step, clips, _), (right, *losses) in zip(self._waiting, torch.stack([w[2] for w in self._waiting]).tolist(), strict=True):
-            for name, loss in zip(("target loss", *(f"loss term {n!r}" for n in self.names)), losses, strict=True):
+        for (step, clips, _), (right, *losses) in zip(
+            self._waiting, torch.stack([w[2] for w in self._waiting]).tolist(), strict=True
+        ):
+            for name, loss in zip(
+                ("target loss", *(f"loss term {n!r}" for n in self.names)), losses, strict=True
+            ):
                 if not math.isfinite(loss):
                     raise NotFinite(
                         f"the {name} became {loss} in {self.what}, step {step + 1}; "
                         "a smaller learning rate, fp32 precision or a look at the inputs may help"
                     )
             self.clips += clips
-            self.sums = [total + value for total, value in zip(self.sums, [right, *(clips * loss for loss in losses)], strict=True)]
+            self.sums = [
+                total + value
+                for total, value in zip(self.sums, [right, *(clips * loss for loss in losses)], strict=True)
+            ]
         self._waiting.clear()
 
     def means(self) -> dict[str, float]:
@@ -206,7 +222,9 @@ def _validate(state: State, validation: Batches, terms, names, mode) -> _Sums:
     return sums
 
 
-def _losses(model: nn.Module, batch: tuple, terms: Sequence[LossTerm], mode: devices.Precision) -> tuple[list[Tensor], Tensor]:
+def _losses(
+    model: nn.Module, batch: tuple, terms: Sequence[LossTerm], mode: devices.Precision
+) -> tuple[list[Tensor], Tensor]:
     """One forward pass: ([cross-entropy of the target, each term], number of right answers)."""
     x, y, index = batch
     x, y = x.to(mode.device, non_blocking=True), y.to(mode.device, non_blocking=True)
@@ -253,7 +271,9 @@ def _term_names(terms: Sequence[LossTerm]) -> list[str]:
     return names
 
 
-def _check_arguments(train: Batches, validation: Batches, epochs: int, patience: int, learning_rate: float) -> None:
+def _check_arguments(
+    train: Batches, validation: Batches, epochs: int, patience: int, learning_rate: float
+) -> None:
     for name, value in (("epochs", epochs), ("patience", patience)):
         if value < 1:
             raise AtlabError(f"{name} must be at least 1, found {value}")

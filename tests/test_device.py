@@ -16,7 +16,9 @@ from atlab.errors import AtlabError
 def machine(monkeypatch):
     """Pretend to a machine with so many CUDA devices, MPS or bf16 instructions."""
 
-    def pretend(cuda: int = 0, mps: bool = False, capability: tuple[int, int] = (9, 0), bf16: bool = True) -> None:
+    def pretend(
+        cuda: int = 0, mps: bool = False, capability: tuple[int, int] = (9, 0), bf16: bool = True
+    ) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
@@ -28,7 +30,13 @@ def machine(monkeypatch):
 
 def test_the_best_device_is_chosen_and_a_name_is_obeyed(machine):
     machine()
-    assert devices.choose() == devices.choose("cpu") == devices.choose("cpu:0") == devices.choose(torch.device("cpu")) == torch.device("cpu")
+    assert (
+        devices.choose()
+        == devices.choose("cpu")
+        == devices.choose("cpu:0")
+        == devices.choose(torch.device("cpu"))
+        == torch.device("cpu")
+    )
     machine(mps=True)
     assert devices.choose() == devices.choose("mps:0") == torch.device("mps")
     machine(cuda=2)
@@ -59,11 +67,15 @@ def test_auto_takes_bf16_where_the_processor_has_it(machine, kind, device, expec
     machine(**kind)
     found = devices.precision("auto", device)
     assert (found.name, found.channels_last) == expected
-    assert devices.precision("fp32", device).name == "fp32" and devices.precision("bf16", device).name == "bf16"
+    assert (
+        devices.precision("fp32", device).name == "fp32" and devices.precision("bf16", device).name == "bf16"
+    )
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(AtlabError, match="unknown precision 'fp16'; nearest: 'bf16', 'fp32'; allowed: auto, fp32, bf16"):
+    with pytest.raises(
+        AtlabError, match="unknown precision 'fp16'; nearest: 'bf16', 'fp32'; allowed: auto, fp32, bf16"
+    ):
         devices.precision("fp16", "cpu")
 
 
@@ -71,7 +83,10 @@ def test_an_unknown_precision_is_refused():
 def test_convolutions_run_in_the_named_precision_with_float32_weights(name, dtype):
     mode = devices.precision(name, "cpu")
     convolution = mode.place(nn.Conv2d(2, 3, 3))
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last) and not convolution.weight.is_contiguous()
+    assert (
+        convolution.weight.is_contiguous(memory_format=torch.channels_last)
+        and not convolution.weight.is_contiguous()
+    )
     with mode.settings(), mode.autocast():
         assert convolution(torch.randn(1, 2, 5, 5)).dtype == dtype
     assert convolution.weight.dtype == torch.float32

@@ -27,7 +27,9 @@ from atlab.training import evaluate, fit
 class Net(nn.Module):
     def __init__(self, classes: int = 2, dropout: float = 0.5) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        )
         self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(36, classes))
 
     def forward(self, x):
@@ -64,7 +66,14 @@ def net(cls=Net, seed: int = 0, **kwargs) -> nn.Module:
         return cls(**kwargs)
 
 
-def clips(n: int = 20, classes: int = 2, batch_size: int = 6, shuffle: bool = False, seed: int = 0, shift: float = 1.0) -> InMemory:
+def clips(
+    n: int = 20,
+    classes: int = 2,
+    batch_size: int = 6,
+    shuffle: bool = False,
+    seed: int = 0,
+    shift: float = 1.0,
+) -> InMemory:
     """Classes that differ by the mean of one half of the image; the last batch is short."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (n,), generator=generator)
@@ -120,7 +129,13 @@ def test_one_epoch_equals_a_plain_adam_loop():
         optimizer.zero_grad()
         (nnf.cross_entropy(reference(x), y) + 0.1 * reference.first.weight.square().sum()).backward()
         optimizer.step()
-    quick(model, train, epochs=1, learning_rate=0.01, loss_terms=[Term(value=lambda x, call: 0.1 * model.first.weight.square().sum())])
+    quick(
+        model,
+        train,
+        epochs=1,
+        learning_rate=0.01,
+        loss_terms=[Term(value=lambda x, call: 0.1 * model.first.weight.square().sum())],
+    )
     for got, wanted in zip(model.parameters(), reference.parameters(), strict=True):
         assert torch.allclose(got, wanted, atol=1e-6)
 
@@ -128,7 +143,9 @@ def test_one_epoch_equals_a_plain_adam_loop():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_separable_problem_is_learned_in_both_precisions(precision):
     model, train = net(), clips(60, shuffle=True, shift=3.0)
-    history = quick(model, train, clips(40, seed=1, shift=3.0), epochs=12, learning_rate=0.01, precision=precision)
+    history = quick(
+        model, train, clips(40, seed=1, shift=3.0), epochs=12, learning_rate=0.01, precision=precision
+    )
     assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
     assert evaluate(model, clips(100, seed=2, shift=3.0), precision=precision).accuracy >= 0.95
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
@@ -141,7 +158,13 @@ def test_terms_are_called_after_the_forward_with_the_rows_and_under_the_same_aut
     term.value = lambda x, call: order.append("term") or x.mean()
     quick(model, clips(), clips(4, seed=1), loss_terms=[term], epochs=1, precision="bf16")
     assert order == ["forward", "term"] * 5
-    assert term.rows == [[*range(100, 106)], [*range(106, 112)], [*range(112, 118)], [118, 119], [*range(100, 104)]]
+    assert term.rows == [
+        [*range(100, 106)],
+        [*range(106, 112)],
+        [*range(112, 118)],
+        [118, 119],
+        [*range(100, 104)],
+    ]
     assert all(term.autocast)
 
 
@@ -179,7 +202,10 @@ def test_evaluate_is_what_early_stopping_saw():
     best = history.loc[history["validation_loss"].idxmin()]
     found = evaluate(model, clips(9, seed=1), precision="fp32")
     assert not model.training
-    assert found.loss == pytest.approx(best["validation_loss"], rel=1e-6) and found.accuracy == best["validation_accuracy"]
+    assert (
+        found.loss == pytest.approx(best["validation_loss"], rel=1e-6)
+        and found.accuracy == best["validation_accuracy"]
+    )
 
 
 # ---------------------------------------------------------------- what stops, what stays
@@ -187,7 +213,11 @@ def test_evaluate_is_what_early_stopping_saw():
 
 def overfitting() -> dict:
     """Few clips with noise: the validation loss has its minimum early."""
-    return {"train": clips(20, batch_size=5, shift=0.7), "validation": clips(60, seed=3, shift=0.7), "learning_rate": 0.02}
+    return {
+        "train": clips(20, batch_size=5, shift=0.7),
+        "validation": clips(60, seed=3, shift=0.7),
+        "learning_rate": 0.02,
+    }
 
 
 def test_early_stopping_ends_patience_epochs_after_the_best_and_restores_its_weights():
@@ -244,7 +274,9 @@ def test_a_loss_that_is_not_finite_is_named_with_epoch_and_step(tmp_path):
     assert not list(tmp_path.iterdir())
 
     def infinite(x, call):
-        return x.mean() / (0 if call == 8 else 1)  # 4 training steps, 2 of validation, then the second of epoch 2
+        return x.mean() / (
+            0 if call == 8 else 1
+        )  # 4 training steps, 2 of validation, then the second of epoch 2
 
     with pytest.raises(AtlabError, match=r"the loss term 'wild' became -?inf in epoch 2, step 2;"):
         quick(net(), loss_terms=[Term(), Term("wild", infinite)])
@@ -260,7 +292,9 @@ def test_on_an_accelerator_losses_are_fetched_together_and_the_step_is_still_nam
     n, v = np.arange(1, 31), values.double().numpy()
     right = np.floor(values[:, 2].numpy() * np.float32(10))
     means = sums.means()
-    assert means["loss"] == pytest.approx((n * v[:, 0]).sum() / n.sum()) and means["at"] == pytest.approx((n * v[:, 1]).sum() / n.sum())
+    assert means["loss"] == pytest.approx((n * v[:, 0]).sum() / n.sum()) and means["at"] == pytest.approx(
+        (n * v[:, 1]).sum() / n.sum()
+    )
     assert means["accuracy"] == pytest.approx(right.sum() / n.sum())
     sums.add(30, 5, [torch.tensor(1.0), torch.tensor(float("inf"))], torch.tensor(1))
     sums.add(31, 5, [torch.tensor(float("nan")), torch.tensor(0.0)], torch.tensor(1))
@@ -275,7 +309,10 @@ def test_on_an_accelerator_losses_are_fetched_together_and_the_step_is_still_nam
         ({"patience": 0}, "patience must be at least 1, found 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive and finite, found 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite, found nan"),
-        ({"precision": "fp61"}, "unknown precision 'fp61'; nearest: 'fp32', 'bf16'; allowed: auto, fp32, bf16"),
+        (
+            {"precision": "fp61"},
+            "unknown precision 'fp61'; nearest: 'fp32', 'bf16'; allowed: auto, fp32, bf16",
+        ),
         ({"loss_terms": [Term("at"), Term("at")]}, "loss terms need different names"),
         ({"loss_terms": [Term("loss")]}, "other than 'loss' and 'accuracy', found \\['loss'\\]"),
     ],
@@ -390,13 +427,26 @@ SCENARIOS = {
     "after_writing_an_epoch": [{"after_write": 5}, {}],
     "finished": [{"at_end": True}, {}],
     "bf16": [{"precision": "bf16"}],
-    "bf16_killed": [{"precision": "bf16", "call": 9}, {"precision": "bf16", "before_write": 3}, {"precision": "bf16"}],
+    "bf16_killed": [
+        {"precision": "bf16", "call": 9},
+        {"precision": "bf16", "before_write": 3},
+        {"precision": "bf16"},
+    ],
 }
 
 
 def test_a_training_killed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), os.path.dirname(__file__), json.dumps(SCENARIOS)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(KILLED),
+        str(tmp_path),
+        os.path.dirname(__file__),
+        json.dumps(SCENARIOS),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = {name: safetensors.torch.load_file(tmp_path / name / "weights.safetensors") for name in SCENARIOS}
     histories = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in SCENARIOS}
@@ -405,7 +455,10 @@ def test_a_training_killed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp
         reference = "bf16" if name.startswith("bf16") else "undisturbed"
         assert equal(found[name], found[reference]), name
         assert histories[name]["rows"] == histories[reference]["rows"], name
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["history.json", "weights.safetensors"], name
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
+            "history.json",
+            "weights.safetensors",
+        ], name
         if name not in ("undisturbed", "bf16", "first_step", "before_the_first_write"):
             # It went on, and did not start again; a training that was finished is not trained again at all.
             assert histories[name]["calls"] < histories[reference]["calls"], name
@@ -425,7 +478,8 @@ def interrupted(path, **kwargs) -> None:
 
 
 CUDA = pytest.param(
-    "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+    "cuda",
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
 )
 
 
@@ -434,11 +488,16 @@ def test_ctrl_c_leaves_a_checkpoint_that_is_taken_up(tmp_path, device):
     path, options = tmp_path / "checkpoint.safetensors", {"device": device, "precision": "auto"}
     interrupted(path, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
-    model, term = net(seed=5), Term(value=lambda x, call: x.mean())  # other initial weights: those of the file count
+    model, term = (
+        net(seed=5),
+        Term(value=lambda x, call: x.mean()),
+    )  # other initial weights: those of the file count
     history = quick(model, checkpoint=path, loss_terms=[term], **options)
     assert term.calls == 3 * 6 - 3
     reference = net()
-    assert without_time(quick(reference, loss_terms=[Term(value=lambda x, call: x.mean())], **options)) == without_time(history)
+    assert without_time(
+        quick(reference, loss_terms=[Term(value=lambda x, call: x.mean())], **options)
+    ) == without_time(history)
     assert equal(weights(model), weights(reference)) and not list(tmp_path.iterdir())
 
 
@@ -458,7 +517,9 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(tmp_path, change, 
     path = tmp_path / "checkpoint.safetensors"
     interrupted(path)
     before = path.read_bytes()
-    with pytest.raises(AtlabError, match=f"belongs to another training: {message}.*Delete it to train from the start"):
+    with pytest.raises(
+        AtlabError, match=f"belongs to another training: {message}.*Delete it to train from the start"
+    ):
         quick(net(), checkpoint=path, **({"loss_terms": [Term()]} | change))
     assert path.read_bytes() == before
 

@@ -43,7 +43,9 @@ def save(model: nn.Module, path: str | Path, **card: object) -> Path:
     if path.suffix != ".safetensors":
         raise AtlabError(f"a model file's name ends in .safetensors, found {path.name!r}")
     if not hasattr(model, "architecture") or not hasattr(model, "arguments"):
-        raise AtlabError(f"{type(model).__name__} cannot be saved: only networks of atlab.models know how to be built again")
+        raise AtlabError(
+            f"{type(model).__name__} cannot be saved: only networks of atlab.models know how to be built again"
+        )
     text = _card_text(model, card)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"atlab": text})
@@ -79,7 +81,9 @@ def load(path: str | Path) -> nn.Module:
         with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced at once
             model = ARCHITECTURES[card["architecture"]](**card["arguments"])
     except (TypeError, KeyError) as error:
-        raise AtlabError(f"{path}: the model card's arguments do not fit {card['architecture']}: {error}") from None
+        raise AtlabError(
+            f"{path}: the model card's arguments do not fit {card['architecture']}: {error}"
+        ) from None
     _require_equal_tensors(f"{path} does not fit {card['architecture']}", tensors, model.state_dict())
     model.load_state_dict(tensors, assign=True)
     model.card = card
@@ -114,7 +118,9 @@ def copy_weights(source: nn.Module, target: nn.Module, prefix: str = "features."
     >>> len(copy_weights(a, b)), bool((a.features[0].weight == b.features[0].weight).all())
     (26, True)
     """
-    found, wanted = ({n: t for n, t in m.state_dict().items() if n.startswith(prefix)} for m in (source, target))
+    found, wanted = (
+        {n: t for n, t in m.state_dict().items() if n.startswith(prefix)} for m in (source, target)
+    )
     if not wanted:
         first = dict.fromkeys(name.split(".")[0] + "." for name in target.state_dict())
         raise unknown("prefix of parameter names", prefix, first)
@@ -133,7 +139,9 @@ def _card_text(model: nn.Module, card: dict) -> str:
         "atlab": __version__,
     }
     if reserved := own.keys() & card.keys():
-        raise AtlabError(f"the model card's {', '.join(sorted(reserved))} cannot be passed: save() writes it itself")
+        raise AtlabError(
+            f"the model card's {', '.join(sorted(reserved))} cannot be passed: save() writes it itself"
+        )
     for name, value in card.items():
         try:
             card[name] = json.loads(json.dumps(value, default=_plain, allow_nan=False))
@@ -154,7 +162,10 @@ def _refuse_pickle(path: Path) -> None:
         start = file.read(9)
     # Pickles of protocol 2 to 5 start with 0x80 and that number, PyTorch's newer files are zip archives of them; a
     # safetensors file starts with its header's length (8 bytes, which may look like either) and a brace.
-    magic = start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and start[8:] != b"{"
+    magic = (
+        start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+        and start[8:] != b"{"
+    )
     if magic or path.suffix in PICKLES:
         raise AtlabError(
             f"{path} is a pickle (PyTorch's .pt and .pth are), and opening a pickle can run any code it holds, so atlab does not. "

@@ -11,7 +11,7 @@ from torchvision.models import VGG
 from atlab.errors import AtlabError
 
 # Channels of the 13 convolutions (Simonyan & Zisserman 2015, configuration D) with the poolings between them.
-LAYOUT = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
+LAYOUT = (64, 64, "pool", 128, 128, "pool", *[256] * 3, "pool", *[512] * 3, "pool", *[512] * 3, "pool")
 POOLED = 7 * 7
 SMALLEST = 32
 
@@ -32,10 +32,17 @@ class VGG16(VGG):
         # torchvision builds a full-width classifier; on the meta device that takes no time and no memory.
         with torch.device("meta"):
             super().__init__(nn.Sequential(), num_classes, init_weights=False)
-        self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
+        self.arguments = {
+            "num_classes": num_classes,
+            "width": width,
+            "in_channels": in_channels,
+            "dropout": dropout,
+        }
         channels = [layer if layer == "pool" else max(1, round(layer * width)) for layer in LAYOUT]
         self.features = _convolutions(in_channels, channels)
-        self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
+        self.classifier = _classifier(
+            channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout
+        )
         _initialise(self)
         self.tap_points = _tap_points(self.features)
         self.register_buffer("input_mean", torch.zeros(()))
@@ -53,7 +60,9 @@ class VGG16(VGG):
         """
         mean, std = float(mean), float(std)
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise AtlabError(f"normalisation needs a finite mean and a positive standard deviation, found {mean} and {std}")
+            raise AtlabError(
+                f"normalisation needs a finite mean and a positive standard deviation, found {mean} and {std}"
+            )
         self.input_mean.fill_(mean)
         self.input_std.fill_(std)
 
@@ -62,7 +71,9 @@ class VGG16(VGG):
         wanted = self.arguments["in_channels"]
         if x.ndim != 4 or x.shape[1] != wanted or min(x.shape[2:]) < SMALLEST:
             found = ", ".join(map(str, x.shape))
-            raise AtlabError(f"vgg16 takes [B, {wanted}, H, W] with H and W of at least {SMALLEST}, found [{found}]")
+            raise AtlabError(
+                f"vgg16 takes [B, {wanted}, H, W] with H and W of at least {SMALLEST}, found [{found}]"
+            )
         return super().forward((x - self.input_mean) / self.input_std)
 
 

@@ -43,7 +43,14 @@ def card_of(model: nn.Module, **changes) -> dict:
 def test_a_model_comes_back_whole_with_its_card(tmp_path):
     model = small(dropout=0.25).to(memory_format=torch.channels_last)
     model.set_normalisation(0.5, 3.0)
-    path = save(model, tmp_path / "a" / "model.safetensors", classes=["no", "so", "yes"], task="answer", data="5e", width_note=np.float64(0.5))
+    path = save(
+        model,
+        tmp_path / "a" / "model.safetensors",
+        classes=["no", "so", "yes"],
+        task="answer",
+        data="5e",
+        width_note=np.float64(0.5),
+    )
     state = torch.get_rng_state()
     found = load(path)
     assert torch.equal(state, torch.get_rng_state())
@@ -105,7 +112,9 @@ def test_a_pickle_is_refused_by_name_and_by_content_and_never_run(tmp_path):
     for i, content in enumerate(contents):
         for name in (f"{i}.safetensors", f"{i}.pt", f"{i}.pth", f"{i}.pkl"):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(AtlabError, match="is a pickle .* can run any code .*weights_only=True.*atlab.models.save"):
+            with pytest.raises(
+                AtlabError, match="is a pickle .* can run any code .*weights_only=True.*atlab.models.save"
+            ):
                 load(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
     pickle.loads(contents[1])
@@ -132,7 +141,9 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     for card in (None, "no json", "[]", "{}"):
         with pytest.raises(AtlabError, match="holds no model card: it was not written by atlab.models.save"):
             load(written(path, stored(small()), card))
-    with pytest.raises(AtlabError, match="has format 'atlab-model-9'; this version of atlab reads 'atlab-model-1'"):
+    with pytest.raises(
+        AtlabError, match="has format 'atlab-model-9'; this version of atlab reads 'atlab-model-1'"
+    ):
         load(written(path, stored(small()), card_of(small(), format="atlab-model-9")))
     with pytest.raises(AtlabError, match="no model file at '.*absent.safetensors'"):
         load(tmp_path / "absent.safetensors")
@@ -142,7 +153,10 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
 
 def test_an_unknown_architecture_and_arguments_that_do_not_fit_are_refused(tmp_path):
     model, path = small(), tmp_path / "model.safetensors"
-    with pytest.raises(AtlabError, match="unknown architecture in model.safetensors: 'vgg61'; nearest: 'vgg16'; allowed: .*vgg16"):
+    with pytest.raises(
+        AtlabError,
+        match="unknown architecture in model.safetensors: 'vgg61'; nearest: 'vgg16'; allowed: .*vgg16",
+    ):
         load(written(path, stored(model), card_of(model, architecture="vgg61")))
     for arguments in ({"classes": 3}, 7):
         with pytest.raises(AtlabError, match="the model card's arguments do not fit vgg16"):
@@ -160,8 +174,13 @@ def test_tensors_that_do_not_match_are_all_listed(tmp_path):
     with pytest.raises(AtlabError) as error:
         load(written(path, tensors, card_of(model)))
     text = str(error.value)
-    assert "missing: features.0.bias, input_std" in text.replace("input_std, features.0.bias", "features.0.bias, input_std")
-    assert "unexpected: classifier.9.weight" in text and "mis-shaped: classifier.6.bias [8] instead of [3]" in text
+    assert "missing: features.0.bias, input_std" in text.replace(
+        "input_std, features.0.bias", "features.0.bias, input_std"
+    )
+    assert (
+        "unexpected: classifier.9.weight" in text
+        and "mis-shaped: classifier.6.bias [8] instead of [3]" in text
+    )
 
 
 def test_the_hash_is_of_names_shapes_and_values_only():
@@ -190,7 +209,9 @@ def test_copied_weights_are_those_under_the_prefix_and_no_others():
     assert names == [name for name in before if name.startswith("features.")] and len(names) == 26
     for name, tensor in target.state_dict().items():
         assert torch.equal(tensor, source.state_dict()[name] if name in names else before[name]), name
-    assert target.features[0].weight is not source.features[0].weight and target.features[0].weight.requires_grad
+    assert (
+        target.features[0].weight is not source.features[0].weight and target.features[0].weight.requires_grad
+    )
     with torch.no_grad():
         source.features[0].weight.zero_()
     assert not torch.equal(target.features[0].weight, source.features[0].weight)
@@ -199,14 +220,22 @@ def test_copied_weights_are_those_under_the_prefix_and_no_others():
 def test_weights_that_do_not_fit_are_listed_and_nothing_is_copied():
     target = small()
     before = stored(target)
-    with pytest.raises(AtlabError, match=r"mis-shaped: features.0.weight \[2, 1, 3, 3\] instead of \[1, 1, 3, 3\], .* and 6 more"):
+    with pytest.raises(
+        AtlabError,
+        match=r"mis-shaped: features.0.weight \[2, 1, 3, 3\] instead of \[1, 1, 3, 3\], .* and 6 more",
+    ):
         copy_weights(small(width=1 / 32), target)
     other = small()
     other.features[0] = nn.Conv2d(1, 1, 3, padding=1, bias=False)
     other.features.add_module("99", nn.Linear(1, 2))
-    with pytest.raises(AtlabError, match="under 'features.' .*missing: features.0.bias; unexpected: features.99.weight, features.99.bias"):
+    with pytest.raises(
+        AtlabError,
+        match="under 'features.' .*missing: features.0.bias; unexpected: features.99.weight, features.99.bias",
+    ):
         copy_weights(other, target)
-    with pytest.raises(AtlabError, match="unknown prefix of parameter names 'feature5.'; nearest: 'features.'"):
+    with pytest.raises(
+        AtlabError, match="unknown prefix of parameter names 'feature5.'; nearest: 'features.'"
+    ):
         copy_weights(small(), target, prefix="feature5.")
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
 
@@ -278,7 +307,11 @@ KILLED = """
 def test_a_kill_while_saving_leaves_the_old_model_or_the_new_one(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     at = done.stdout.splitlines()[0]
