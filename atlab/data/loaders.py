@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from atlab.data.spectrogram import frontend
 from atlab.errors import AtlabError
 
 RESIDENT_BYTES = 1 << 30
-AHEAD = 4
+AHEAD = 4  # batches
+BLOCK = 512  # clips
 
 
 class Batch(NamedTuple):
@@ -54,14 +56,22 @@ class _Source:
 
 
 class Batches(_Source):
-    """Batches of some rows of a FactorSet; spectrograms are computed a batch at a time on the device.
+    """Batches of some rows of a FactorSet (or of a view of one); spectrograms are computed by batch on the device.
+
+    Up to 1 GiB of inputs stays on the device as int16 or uint8; more is gathered from the memory map by a thread, a
+    few batches ahead.
 
     Args:
-        fs: the data set. rows: row numbers. codes: class number of every clip of the data set, int64 [N].
+        fs: the data set.
+        rows: row numbers.
+        codes: class number of every clip of the data set, int64 [N].
+        batch_size: clips a batch; the last one may be short. 13 is the paper's.
+        device: where the batches are made.
         shuffle: a new order each epoch, which depends on (seed, epoch number) only.
 
     Raises:
-        AtlabError: no rows, a row outside the data set, a clip without a class.
+        AtlabError: no rows, a row outside the data set, codes of another length, a clip without a class, a batch
+            size below 1.
 
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy")
@@ -73,23 +83,27 @@ class Batches(_Source):
     def __init__(
         self, fs, rows, codes: np.ndarray, *, batch_size: int = 13, device: str | torch.device = "cpu", shuffle: bool = False, seed: int = 0
     ) -> None:
-        rows = np.asarray(rows, dtype=np.int64)
+        rows, codes = np.asarray(rows, dtype=np.int64), np.asarray(codes, dtype=np.int64)
+        if batch_size < 1:
+            raise AtlabError(f"a batch holds at least 1 clip, found batch_size={batch_size}")
         if not len(rows):
             raise AtlabError("no clips in this part of the split")
         if rows.min() < 0 or rows.max() >= len(fs):
             raise AtlabError(f"rows must lie in 0..{len(fs) - 1}, found {rows.min()}..{rows.max()}")
-        if (np.asarray(codes)[rows] < 0).any():
-            bad = rows[np.asarray(codes)[rows] < 0][:5].tolist()
+        if len(codes) != len(fs):
+            raise AtlabError(f"codes hold a class number for every clip of the data set ({len(fs)}), found {len(codes)}")
+        if (codes[rows] < 0).any():
+            bad = rows[codes[rows] < 0][:5].tolist()
             raise AtlabError(f"clips in rows {bad} have a class that the network does not know")
         self.fs, self.batch_size, self.shuffle, self.seed = fs, batch_size, shuffle, seed
         self.device = torch.device(device)
         self.rows = torch.from_numpy(rows)
-        self._y = torch.from_numpy(np.asarray(codes, dtype=np.int64)[rows]).to(self.device)
+        self._y = torch.from_numpy(codes[rows]).to(self.device)
         self._front = frontend(fs)
         if isinstance(self._front, torch.nn.Module):
             self._front.to(self.device)
-        size = len(rows) * int(np.prod(fs.inputs.shape[1:])) * fs.inputs.dtype.itemsize
-        self._resident = torch.from_numpy(fs.read(rows)).to(self.device) if size <= RESIDENT_BYTES else None
+        one = fs.read(rows[:1])
+        self._resident = _read_all(fs, rows, one).to(self.device) if one.nbytes * len(rows) <= RESIDENT_BYTES else None
 
     @property
     def identity(self) -> str:
@@ -127,7 +141,7 @@ class Batches(_Source):
             except BaseException as error:  # noqa: BLE001 - handed to the reading thread
                 put(error)
 
-        thread = threading.Thread(target=gather, daemon=True)
+        thread = threading.Thread(target=gather, name="read ahead", daemon=True)
         thread.start()
         try:
             for _ in order:
@@ -140,8 +154,21 @@ class Batches(_Source):
             thread.join()
 
 
+def _read_all(fs, rows: np.ndarray, one: np.ndarray) -> Tensor:
+    """All inputs of the rows, read in blocks under a bar that shows after 2 s; `one` is the first of them."""
+    inputs = np.empty((len(rows), *one.shape[1:]), one.dtype)
+    with tqdm(total=len(rows), desc="reading clips", unit="clip", delay=2, leave=False) as bar:
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            inputs[start : start + BLOCK] = fs.read(block)
+            bar.update(len(block))
+    return torch.from_numpy(inputs)
+
+
 class InMemory(_Source):
-    """Batches of tensors that are network inputs already: x [N, ...], class numbers y [N].
+    """Batches of tensors that are network inputs already: x [N, ...], class numbers y [N], row numbers rows [N].
+
+    Raises AtlabError for no clip, and for x, y and rows of different lengths.
 
     >>> batches = InMemory(torch.zeros(5, 1, 8, 8), torch.arange(5), batch_size=2)
     >>> [batch.y.tolist() for batch in batches.epoch(0)]
@@ -151,8 +178,9 @@ class InMemory(_Source):
     def __init__(
         self, x: Tensor, y: Tensor, *, batch_size: int = 13, shuffle: bool = False, seed: int = 0, rows: Tensor | None = None
     ) -> None:
-        if len(x) != len(y) or not len(x):
-            raise AtlabError(f"x and y must be of the same clips, found {len(x)} and {len(y)}")
+        if len(x) != len(y) or not len(x) or (rows is not None and len(rows) != len(x)):
+            shown = f"{len(x)} and {len(y)}" + (f", with {len(rows)} rows" if rows is not None else "")
+            raise AtlabError(f"x and y must be of the same clips, found {shown}")
         self.x, self.y, self.batch_size, self.shuffle, self.seed = x, y, batch_size, shuffle, seed
         self.rows = torch.arange(len(x)) if rows is None else rows
 
