@@ -21,4 +21,4 @@ test: install
 	@.venv/bin/python -m pytest -n 2 tests atlab data_recipes $(NBVAL) $(ARGS)
 
 lab: install
-	@.venv/bin/jupyter lab --ip=127.0.0.1
+	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
