@@ -217,7 +217,7 @@ def execute(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = out.with_suffix(".failed.ipynb")
-    temporary = out.with_name(f".{out.stem}.{uuid.uuid4().hex[:8]}.ipynb")
+    temporary = out.absolute().with_name(f".{out.stem}.{uuid.uuid4().hex[:8]}.ipynb")
     try:
         try:
             _papermill(notebook, given, temporary, cwd, progress)
@@ -308,7 +308,7 @@ def run(
     """
     values = check(notebook, given)
     identity = {name: value for name, value in values.items() if name != "run_dir"}
-    opened = runs.open_run(root, study or Path(notebook).stem, identity, _data_hash(identity), _source(notebook))
+    opened = runs.open_run(root, study or re.sub(r"[^\w.-]+", "_", Path(notebook).stem), identity, _data_hash(identity), _source(notebook))
     announce(f"run       {opened.path}{' (done before)' if opened.done else ''}")
     with opened:
         if not opened.done:

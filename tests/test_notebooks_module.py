@@ -220,6 +220,17 @@ def test_a_dead_kernel_is_a_failure(tmp_path):
     assert not (tmp_path / "out.ipynb").exists() and (tmp_path / "out.failed.ipynb").exists()
 
 
+def test_execute_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    write(tmp_path / "where am i.ipynb", "import os\nopen(name, 'w').write(os.getcwd())", parameters="name = 'x'")
+    out = notebooks.execute("where am i.ipynb", {"name": "here"}, "new/out.ipynb", html=True, cwd="there", progress=False)
+    assert out == Path("new/out.ipynb") and (tmp_path / "there/here").read_text() == str(tmp_path / "there")
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
+        "where am i.ipynb", "there/here", "new/out.ipynb", "new/out.html"}  # fmt: skip
+    assert "where_am_i" in str(notebooks.run("where am i.ipynb", {}, progress=False).path)
+
+
 class _Links(HTMLParser):
     """Every address that a browser would fetch on opening the page."""
 
