@@ -1,0 +1,128 @@
+"""eSpeak NG through ctypes: words in voices that are described by numbers.
+
+eSpeak NG is GPL-3 software inside the `espeakng-loader` wheel. It is a run-time part of the renderer only, and is loaded
+in the renderer's worker processes, never in the user's own.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import importlib.util
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from atlab.errors import AtlabError
+
+SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: sound through the callback, without a thread; 25 times faster than mode 1
+DONT_EXIT = 0x8000
+UTF8_AND_END_PAUSE_OFF = 1
+RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker: accent, pitch range (Hz), formants as percent of the accent's own, and the sound of the voice."""
+
+    name: str
+    accent: str
+    pitch: tuple[int, int]
+    formants: tuple[tuple[int, int, int], ...]  # frequency, strength, width of formants 0 to 8
+    voicing: int  # percent
+    consonants: int  # percent
+    speed: int  # percent
+    roughness: int  # 0 to 7
+    breath: int  # 0 to 10
+
+    def text(self) -> str:
+        """The voice-variant file that eSpeak NG reads."""
+        lines = ["language variant", f"name {self.name}", f"pitch {self.pitch[0]} {self.pitch[1]}", f"roughness {self.roughness}"]
+        lines += ["breath " + " ".join([str(self.breath)] * 8)] if self.breath else []
+        lines += [f"voicing {self.voicing}", f"consonants {self.consonants} {self.consonants}", f"speed {self.speed}"]
+        lines += [f"formant {n} {frequency} {strength} {width}" for n, (frequency, strength, width) in enumerate(self.formants)]
+        return "\n".join(lines) + "\n"
+
+
+def is_installed() -> bool:
+    """Whether the wheel with eSpeak NG is there."""
+    return importlib.util.find_spec("espeakng_loader") is not None
+
+
+def data_folder(folder: str | Path, voices: Iterable[Voice]) -> Path:
+    """A private data folder for the engine: links to the wheel's files, and the voices as variants."""
+    import espeakng_loader
+
+    theirs, ours = Path(espeakng_loader.get_data_path()), Path(folder) / "espeak-ng-data"
+    (ours / "voices" / "!v").mkdir(parents=True)
+    for name in ("phondata", "phonindex", "phontab", "intonations", "en_dict", "lang"):
+        (ours / name).symlink_to(theirs / name)
+    for voice in voices:
+        (ours / "voices" / "!v" / voice.name).write_text(voice.text())
+    return ours
+
+
+class Engine:
+    """A freshly loaded eSpeak NG; `say` returns a word's samples, `close` unloads it.
+
+    The engine keeps state (flutter, trills, breath), so what it says depends on what it said before. Loading takes a
+    millisecond: whoever wants the same bytes each time says a fixed list of words from a fresh engine. One at a time
+    per process.
+
+    Raises AtlabError if the wheel is missing, the engine does not start, or does not know a voice.
+    """
+
+    def __init__(self, data: str | Path) -> None:
+        if not is_installed():
+            raise AtlabError("synthetic speech needs eSpeak NG: pip install espeakng-loader")
+        import espeakng_loader
+
+        self._library = library = ctypes.CDLL(espeakng_loader.get_library_path())
+        library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
+        library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+        library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
+        library.espeak_SetParameter.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int]
+        self.sample_rate = library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), DONT_EXIT)
+        if self.sample_rate <= 0:
+            raise AtlabError(f"eSpeak NG did not start with the data in {data} (code {self.sample_rate})")
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        self._pieces: list[bytes] = []
+        self._callback = _Callback(self._take)  # kept, or the engine would call freed memory
+        library.espeak_SetSynthCallback(self._callback)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unload the library, and with it its state."""
+        self._library.espeak_Terminate()
+        _ctypes.dlclose(self._library._handle)
+
+    def _take(self, samples, count: int, events) -> int:
+        if samples and count > 0:
+            self._pieces.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    def say(self, word: str, voice: Voice, rate: int = 175, pitch: int = 50, pitch_range: int = 50, volume: int = 100) -> np.ndarray:
+        """int16 samples [T] at `sample_rate`; rate in words a minute (80 to 450), the others 0 to 100 (volume 200)."""
+        name = f"{voice.accent}+{voice.name}"
+        if self._library.espeak_SetVoiceByName(name.encode()) != 0:
+            raise AtlabError(f"eSpeak NG does not know the voice {name!r}")
+        limits = ((RATE, rate, 80, 450), (PITCH, pitch, 0, 100), (RANGE, pitch_range, 0, 100), (VOLUME, volume, 0, 200))
+        for parameter, value, low, high in limits:
+            self._library.espeak_SetParameter(parameter, min(max(int(value), low), high), 0)
+        self._pieces.clear()
+        text = word.encode() + b"\0"
+        code = self._library.espeak_Synth(text, len(text), 0, 1, 0, UTF8_AND_END_PAUSE_OFF, None, None)
+        if code != 0:
+            raise AtlabError(f"eSpeak NG could not say {word!r} (code {code})")
+        return np.frombuffer(b"".join(self._pieces), dtype="<i2")

@@ -1,0 +1,30 @@
+"""Embedded speech: words x speakers x emotions x repetitions, rendered by eSpeak NG on this machine; nothing is downloaded.
+
+Protocol: a fully crossed design, 24 speakers x 10 digits x 4 emotions x 6 repetitions = 5,760 clips of 1 s at 16 kHz by
+default; see `atlab.data.synthetic_speech`. Noise is mixed at load time with `atlab.data.Noisy`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlab.data.speech import synthetic_speech
+from atlab.errors import AtlabError
+
+if TYPE_CHECKING:
+    from atlab.data.factorset import FactorSet
+
+NAME = "synthetic_speech"
+LICENCE = "public domain (rendered on this machine; eSpeak NG itself is GPL-3)"
+CITATION = "eSpeak NG, github.com/espeak-ng/espeak-ng"
+ACCESS = "embedded: needs the espeakng-loader wheel, no raw data and no network"
+SIZE = "5,760 clips, 184 MB"
+FACTORS = {"word": "spoken word", "speaker": "one of 24 voices", "emotion": "neutral, angry, happy, sad", "voice": "low or high"}
+
+
+def prepare(raw: str | Path | None, out: str | Path, *, workers: int | None = None, **options: object) -> FactorSet:
+    """Render into `out`; options are those of `atlab.data.synthetic_speech`. AtlabError if a raw folder is given."""
+    if raw is not None:
+        raise AtlabError(f"{NAME} is rendered, it takes no raw folder; found {raw}")
+    return synthetic_speech(out, workers=workers, **options)
