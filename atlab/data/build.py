@@ -20,14 +20,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from tqdm.auto import tqdm
 
 from atlab.data.factorset import FORMAT, FactorSet
 from atlab.errors import AtlabError
 from atlab.files import locked, new_folder, write_atomic
+
+if TYPE_CHECKING:  # worker processes do without pandas, which takes a second to import
+    import pandas as pd
 
 REQUIRED = ("id", "source", "duration")
 KINDS = {np.dtype(np.int16): "audio", np.dtype(np.uint8): "image"}
@@ -239,6 +242,8 @@ def _assemble(out: Path, names: list[Path], items: int, card: dict, factors: lis
 
 def _read_rows(names: list[Path]) -> tuple[pd.DataFrame, Counter, list[str], set]:
     """Table of all rows, drops by reason, lines on broken items, shapes of the chunks' clips."""
+    import pandas as pd
+
     columns, count, dropped, broken, shapes = {}, 0, Counter(), [], set()
     for name in names:
         with np.load(name, allow_pickle=False) as part:

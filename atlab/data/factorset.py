@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from atlab.errors import AtlabError, unknown
+
+if TYPE_CHECKING:  # imported where a data set is opened: what only writes or lists data sets starts sooner
+    import pandas as pd
 
 FORMAT = "atlab-factorset-1"
 FILES = ("inputs.npy", "factors.parquet", "card.json")
@@ -38,6 +41,8 @@ class FactorSet:
     @classmethod
     def open(cls, path: str | Path) -> FactorSet:
         """Open a prepared data set; AtlabError if it is missing, incomplete, truncated or of another format."""
+        import pandas as pd
+
         path = Path(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
@@ -96,6 +101,8 @@ class FactorSet:
 
         Clips of a class that is not among `classes` have -1; AtlabError if none of the values is.
         """
+        import pandas as pd
+
         classes = self.classes(factor) if classes is None else list(classes)
         codes = pd.Index(classes).get_indexer(self.labels(factor)).astype(np.int64)
         if not (codes >= 0).any():

@@ -1,0 +1,46 @@
+"""The registry finds every recipe of the folder, and each says what a user must know."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import data_recipes
+from atlab.errors import AtlabError
+
+SHARED = {"__init__", "audio", "corpus", "images", "matlab", "records", "torchvision_sets"}
+
+
+def test_every_module_of_the_folder_is_a_recipe_or_shared():
+    modules = {path.stem for path in Path(data_recipes.__file__).parent.glob("*.py")}
+    assert set(data_recipes.recipes()) == modules - SHARED
+    assert list(data_recipes.recipes()) == sorted(data_recipes.recipes())
+
+
+@pytest.mark.parametrize("name", sorted(data_recipes.recipes()))
+def test_a_recipe_says_what_it_is(name):
+    recipe = data_recipes.get(name)
+    assert recipe is data_recipes.recipes()[name] and recipe.NAME == name
+    for constant in ("LICENCE", "CITATION", "ACCESS", "SIZE", "__doc__"):
+        assert isinstance(getattr(recipe, constant), str) and getattr(recipe, constant).strip()
+    assert recipe.FACTORS and all(isinstance(meaning, str) and "\n" not in meaning for meaning in recipe.FACTORS.values())
+    parameters = list(inspect.signature(recipe.prepare).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["raw", "out"]
+    assert all(p.kind is p.VAR_KEYWORD or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty) for p in parameters[2:])
+    assert "workers" in {p.name for p in parameters[2:]}
+
+
+@pytest.mark.parametrize("name", ["fsd", "audio", "corpus", ""])
+def test_an_unknown_recipe_is_named_with_the_nearest(name):
+    with pytest.raises(AtlabError, match=f"unknown recipe '{name}'" + ("; nearest: 'fsdd'" if name == "fsd" else "")):
+        data_recipes.get(name)
+
+
+def test_listing_recipes_does_not_wait_for_torch():
+    code = "import sys, data_recipes; data_recipes.recipes(); print(bool({'torch', 'librosa'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(data_recipes.__file__).parents[1])
+    assert done.stdout.strip() == "False"
