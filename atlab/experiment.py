@@ -33,6 +33,7 @@ class Settings:
         layers: anti-transfer layers, separated by commas; aggregation, similarity, beta, published: the loss.
         width: of VGG16; 1.0 is the paper's.
         teacher_seed: seed of the orthogonal network, shared by all student seeds.
+        teacher_clips: clips for training and testing it, drawn from those outside the target's test; 0 for all.
         cached: read the teacher's targets from a cache instead of running it.
         role: "student", or "teacher" for a network of the orthogonal factor, trained on no test clip.
     """
@@ -57,6 +58,7 @@ class Settings:
     learning_rate: float = 5e-4
     seed: int = 0
     teacher_seed: int = 0
+    teacher_clips: int = 0
     cached: bool = True
     precision: str = "auto"
     role: str = "student"
@@ -66,7 +68,7 @@ class Settings:
         return replace(
             Settings(),
             **{k: getattr(self, k) for k in ("data", "target", "orthogonal", "split", "pairing", "held_out", "split_seed", "width",
-                                             "epochs", "patience", "batch_size", "learning_rate", "precision")},
+                                             "epochs", "patience", "batch_size", "teacher_clips", "learning_rate", "precision")},
             role="teacher", strategy="baseline", seed=self.teacher_seed,
         )  # fmt: skip
 
@@ -112,7 +114,7 @@ def make_split(fs, settings: Settings):
     else:
         raise unknown("split", s.split, SPLITS)
     if s.role == "teacher":
-        split = splits.for_teacher(fs, split, seed=s.split_seed)
+        split = splits.for_teacher(fs, split, seed=s.split_seed, clips=s.teacher_clips or None)
         split.check(fs, s.orthogonal)
     else:
         split.check(fs, s.target)

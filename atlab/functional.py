@@ -60,7 +60,7 @@ def clip_kernel(features: Tensor) -> Tensor:
     """
     clips = flat(features).flatten(1)
     if len(clips) < 4:
-        raise AtlabError(f"clip_kernel compares clips and needs a batch of at least 4, found {len(clips)}")
+        raise AtlabError(f"clip_kernel compares clips and needs a batch of at least 4, found {len(clips)} (choose a batch size that leaves no smaller last batch)")
     return u_centre(self_product(clips)).unsqueeze(0)
 
 

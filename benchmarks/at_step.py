@@ -116,9 +116,14 @@ def time_layer(layer: str, width: float, repeats: int, device: torch.device) -> 
 
 
 def peak_gib(variant: str, layer: str, width: float, device: torch.device) -> float:
-    """Peak memory of three steps in a fresh process: of the device, or the process's resident set."""
+    """Peak memory of three steps in a fresh process: of the device, or of the process beyond its libraries."""
     command = [sys.executable, "-m", "benchmarks.at_step", "--peak", variant, "--layers", layer, "--width", str(width), "--device", str(device)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def resident_gib() -> float:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
@@ -136,11 +141,11 @@ def main() -> None:
     device = torch.device(a.device)
     if a.peak:
         with tempfile.TemporaryDirectory() as folder:
+            libraries = resident_gib()
             step = make_step(a.peak, a.layers[0], a.width, device, folder)
             for _ in range(3):
                 step()
-        peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(peak)
+        print(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else resident_gib() - libraries)
         return
     rows = []
     print(f"{'layer':8}{'plain s':>9}{'cached':>9}{'live':>9}{'limit':>9}{'authors':>9}   peak GiB: " + ", ".join(VARIANTS))

@@ -42,15 +42,20 @@ class Split:
         if missing:
             raise AtlabError(f"{path} is not a stored split: it lacks {missing}")
         if stored["data"] != fs.content_hash:
-            raise AtlabError(f"{path} splits another data set (content hash {stored['data'][:12]}, this one has {fs.content_hash[:12]})")
+            raise AtlabError(
+                f"{path} splits another data set (content hash {stored['data'][:12]}, this one has "
+                f"{fs.content_hash[:12]})"
+            )
         row = {clip: number for number, clip in enumerate(fs.factors["id"])}
-        return cls(*(np.array([row[clip] for clip in stored[part]], dtype=np.int64) for part in PARTS), stored["how"])
+        return cls(
+            *(np.array([row[clip] for clip in stored[part]], dtype=np.int64) for part in PARTS), stored["how"]
+        )
 
     def check(self, fs, target: str) -> None:
         """AtlabError unless a classifier of `target` can be trained and judged on the parts.
 
-        Refused are an empty part, a source with clips in two parts, a training part of one class, and a class that
-        training never saw.
+        Refused are an empty part, a source with clips in two parts, a training part of one class, and a class
+        that training never saw.
         """
         for part in PARTS:
             if not len(getattr(self, part)):
@@ -59,12 +64,16 @@ class Split:
         for one, other in ((0, 1), (0, 2), (1, 2)):
             if shared := sources[one] & sources[other]:
                 raise AtlabError(
-                    f"{len(shared)} sources have clips in the {PARTS[one]} and in the {PARTS[other]} part: {sorted(shared)[:3]}; "
+                    f"{len(shared)} sources have clips in the {PARTS[one]} and in the {PARTS[other]} part: "
+                    f"{sorted(shared)[:3]}; "
                     "scores would be too good"
                 )
         seen = set(fs.labels(target, self.train).tolist())
         if len(seen) < 2:
-            raise AtlabError(f"the training part has a single class of {target!r}: {next(iter(seen))!r}; a classifier needs two")
+            raise AtlabError(
+                f"the training part has a single class of {target!r}: {next(iter(seen))!r}; a classifier "
+                "needs two"
+            )
         for part in PARTS[1:]:
             strange = sorted(set(fs.labels(target, getattr(self, part)).tolist()) - seen, key=str)
             if strange:
@@ -74,7 +83,9 @@ class Split:
                 )
 
 
-def random(fs, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.ndarray | None = None) -> Split:
+def random(
+    fs, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.ndarray | None = None
+) -> Split:
     """Random by source file: clips cut from one recording stay on one side.
 
     >>> import atlab, tempfile
@@ -87,13 +98,19 @@ def random(fs, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.n
 
 
 def disjoint(
-    fs, by: str, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.ndarray | None = None, test: Sequence | None = None
+    fs,
+    by: str,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+    rows: np.ndarray | None = None,
+    test: Sequence | None = None,
 ) -> Split:
     """No value of the factor `by` (speaker, session, instrument) on two sides.
 
     Args:
-        test: values that make up the test part; drawn by `fractions` if None. With too few other values to give
-            validation some of its own, training and validation share them (by source file), the test does not.
+        test: values that make up the test part; drawn by `fractions` if None. With too few other values to
+            give validation some of its own, training and validation share them (by source file), the test
+            does not.
 
     Raises:
         AtlabError: unknown factor; unknown value in `test`; fewer than two values.
@@ -115,16 +132,23 @@ def disjoint(
 
 
 def confounded(
-    fs, target: str, orthogonal: str, p: float = 0.95, seed: int = 0, fractions: Sequence[float] = FRACTIONS, clips: int | None = None
+    fs,
+    target: str,
+    orthogonal: str,
+    p: float = 0.95,
+    seed: int = 0,
+    fractions: Sequence[float] = FRACTIONS,
+    clips: int | None = None,
 ) -> Split:
-    """Target class and orthogonal value coincide with probability p in training, and are independent in the test.
+    """Target class and orthogonal value coincide with probability p in training, not in the test.
 
-    Each target class is paired with orthogonal values of its own (or, if there are fewer of these, with one that
-    it shares). The test part is drawn evenly from all pairs of values. Of the other clips, training and
+    Each target class is paired with orthogonal values of its own (or, if there are fewer of these, with one
+    that it shares). The test part is drawn evenly from all pairs of values. Of the other clips, training and
     validation take as many as a share p of paired ones allows, equally many a class.
 
     Args:
-        p: share of paired clips in training and validation, 0 to 1; `how["pairs"]` tells who is paired with whom.
+        p: share of paired clips in training and validation, 0 to 1; `how["pairs"]` tells who is paired with
+            whom.
         clips: training and validation clips in total; as many as there are if None.
 
     Raises:
@@ -154,8 +178,13 @@ def confounded(
     test = _even_sample([target_values, orthogonal_values], fractions[2], rng)
     sources = _column(fs, "source")
     left = np.flatnonzero(~np.isin(sources, sources[test]))
-    is_paired = np.array([o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool)
-    cells = [[left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)] for c in classes]
+    is_paired = np.array(
+        [o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool
+    )
+    cells = [
+        [left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)]
+        for c in classes
+    ]
     share = fractions[1] / (fractions[0] + fractions[1])
     to_validate = _deal_sources([rows for cell in cells for rows in cell], sources, share, rng)
     wanted = (None, None) if clips is None else _shares(clips // len(classes), share)
@@ -163,20 +192,32 @@ def confounded(
     for validating, a_class in zip((False, True), wanted, strict=True):
         pools = [[rng.permutation(rows[to_validate[rows] == validating]) for rows in cell] for cell in cells]
         parts.append(_confound(pools, p, a_class))
-    how = {"split": "confounded", "target": target, "orthogonal": orthogonal, "p": p, "seed": seed, "fractions": list(fractions),
-           "clips": clips, "pairs": {str(c): sorted(map(str, pairing[c])) for c in classes}}  # fmt: skip
+    how = {
+        **{"split": "confounded", "target": target, "orthogonal": orthogonal, "p": p, "seed": seed},
+        **{"fractions": list(fractions), "clips": clips},
+        "pairs": {str(c): sorted(map(str, pairing[c])) for c in classes},
+    }
     return Split(parts[0], parts[1], np.sort(test), how)
 
 
-def for_teacher(fs, split: Split, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Split:
-    """A random split for an orthogonal network, of all clips whose source is not in the target's test part."""
+def for_teacher(
+    fs, split: Split, seed: int = 0, fractions: Sequence[float] = FRACTIONS, clips: int | None = None
+) -> Split:
+    """A random split for an orthogonal network, of clips whose source is not in the target's test part.
+
+    All of them, or `clips` drawn at random.
+    """
     sources = _column(fs, "source")
     allowed = np.flatnonzero(~np.isin(sources, sources[split.test]))
+    if clips is not None and clips < len(allowed):
+        allowed = np.sort(np.random.default_rng([seed, 3]).choice(allowed, clips, replace=False))
     made = random(fs, fractions, seed, allowed)
     return Split(made.train, made.validation, made.test, made.how | {"without the test clips of": split.how})
 
 
-def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict) -> Split:
+def _by_group(
+    fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict
+) -> Split:
     """Deal whole groups to the parts, so that each part's share of the groups is its fraction."""
     _check_fractions(fractions)
     rows = np.arange(len(fs)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -184,7 +225,9 @@ def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarr
     groups, inverse = np.unique(values.astype(str), return_inverse=True)
     wanted = [part for part, share in zip(PARTS, fractions, strict=True) if share > 0]
     if len(groups) < len(wanted):
-        raise AtlabError(f"{len(groups)} values of {by!r} cannot be dealt to {len(wanted)} parts: {groups.tolist()}")
+        raise AtlabError(
+            f"{len(groups)} values of {by!r} cannot be dealt to {len(wanted)} parts: {groups.tolist()}"
+        )
     order = np.random.default_rng([seed, 1]).permutation(len(groups))
     ends = np.round(np.cumsum(fractions) * len(groups)).astype(int)
     # Every part that was asked for has at least one group, however few there are.
@@ -196,12 +239,18 @@ def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarr
     part_of = np.empty(len(groups), dtype=int)
     for number, part in enumerate(np.split(order, ends[:2])):
         part_of[part] = number
-    return Split(*(np.sort(rows[part_of[inverse] == number]) for number in range(3)), {**how, "seed": seed, "fractions": list(fractions)})
+    return Split(
+        *(np.sort(rows[part_of[inverse] == number]) for number in range(3)),
+        {**how, "seed": seed, "fractions": list(fractions)},
+    )
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:
     if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise AtlabError(f"fractions are three shares that sum to 1 (train, validation, test; train above 0), found {tuple(fractions)}")
+        raise AtlabError(
+            "fractions are three shares that sum to 1 (train, validation, test; train above 0), found "
+            f"{tuple(fractions)}"
+        )
 
 
 def _match(wanted: Sequence, values: list, factor: str) -> list:
@@ -210,14 +259,18 @@ def _match(wanted: Sequence, values: list, factor: str) -> list:
         if str(value) not in known:
             raise unknown(f"value of {factor}", value, values)
     if not len(wanted):
-        raise AtlabError(f"no value of {factor!r} is held out for the test; name at least one, or leave `test` out")
+        raise AtlabError(
+            f"no value of {factor!r} is held out for the test; name at least one, or leave `test` out"
+        )
     if len(set(map(str, wanted))) >= len(values):
-        raise AtlabError(f"all values of {factor!r} are held out for the test, none is left to train: {values}")
+        raise AtlabError(
+            f"all values of {factor!r} are held out for the test, none is left to train: {values}"
+        )
     return [known[str(value)] for value in wanted]
 
 
 def _pair(classes: list, others: list, rng: np.random.Generator) -> dict:
-    """Each class's own orthogonal values: dealt in turn, or one shared between classes if there are too few."""
+    """Each class's own orthogonal values, dealt in turn; a shared one if there are too few."""
     others = [others[i] for i in rng.permutation(len(others))]
     if len(others) < len(classes):
         return {c: {others[i % len(others)]} for i, c in enumerate(classes)}
@@ -225,7 +278,7 @@ def _pair(classes: list, others: list, rng: np.random.Generator) -> dict:
 
 
 def _even_sample(factors: list[np.ndarray], fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """The same number of rows from every cell of the crossing: `fraction` of the smallest that is not empty, at least 1."""
+    """As many rows from every cell of the crossing: `fraction` of the smallest non-empty one, at least 1."""
     codes = np.stack([np.unique(factor, return_inverse=True)[1] for factor in factors])
     _, cell_of = np.unique(codes, axis=1, return_inverse=True)
     cells = [rng.permutation(np.flatnonzero(cell_of == cell)) for cell in range(cell_of.max() + 1)]
@@ -238,8 +291,10 @@ def _shares(count: int, share: float) -> tuple[int, int]:
     return count - round(share * count), round(share * count)
 
 
-def _deal_sources(cells: list[np.ndarray], sources: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """bool [N]: clips that may validate, `share` of the sources of every cell; a source is dealt once, with all its clips."""
+def _deal_sources(
+    cells: list[np.ndarray], sources: np.ndarray, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """bool [N]: clips that may validate: `share` of the sources of every cell, each with all its clips."""
     validating: set = set()
     dealt: set = set()
     for rows in cells:
@@ -252,17 +307,25 @@ def _deal_sources(cells: list[np.ndarray], sources: np.ndarray, share: float, rn
 def _confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> np.ndarray:
     """Sorted rows: of every class, the same number from its pools (paired, unpaired), a share p of it paired.
 
-    As many as the smallest pools allow, if `a_class` is None; AtlabError if that is none or fewer than asked for.
+    As many as the smallest pools allow, if `a_class` is None; AtlabError if these are too few.
     """
     paired, unpaired = (min(len(pool[kind]) for pool in pools) for kind in (0, 1))
-    most = max((n for n in range(paired + unpaired + 1) if round(p * n) <= paired and n - round(p * n) <= unpaired), default=0)
+    most = max(
+        (n for n in range(paired + unpaired + 1) if round(p * n) <= paired and n - round(p * n) <= unpaired),
+        default=0,
+    )
     count = most if a_class is None else a_class
     if not 1 <= count <= most:
         raise AtlabError(
-            f"{count if count > most else 'no'} clips a class cannot be confounded with p = {p}: a class has at least {paired} paired "
+            f"{count if count > most else 'no'} clips a class cannot be confounded with p = {p}: "
+            f"a class has at least {paired} paired "
             f"and {unpaired} unpaired clips for this part, which allows {most}"
         )
-    chosen = [pool[kind][:n] for pool in pools for kind, n in enumerate((round(p * count), count - round(p * count)))]
+    chosen = [
+        pool[kind][:n]
+        for pool in pools
+        for kind, n in enumerate((round(p * count), count - round(p * count)))
+    ]
     return np.sort(np.concatenate(chosen))
 
 
