@@ -1,8 +1,8 @@
 """Recipes: every corpus from its raw files to a FactorSet, one module each.
 
-A recipe is a module of this folder with the constants NAME, LICENCE, CITATION, ACCESS (how to get the raw files),
-SIZE and FACTORS (factor -> meaning), its protocol in the docstring, and
-`prepare(raw, out, *, workers=None, **options) -> FactorSet`.
+A recipe is a module of this folder with the constants NAME, LICENCE, CITATION, ACCESS (how to get the raw
+files), SIZE and FACTORS (factor -> meaning), its protocol in the docstring, and `prepare(raw, out, *,
+workers=None, **options) -> FactorSet`.
 
 >>> get("fsdd").FACTORS["speaker"]
 'who speaks, by first name (6)'
@@ -21,8 +21,12 @@ REQUIRED = ("NAME", "LICENCE", "CITATION", "ACCESS", "SIZE", "FACTORS", "prepare
 
 def recipes() -> dict[str, ModuleType]:
     """All recipes by name, sorted; the folder's other modules are what recipes share."""
-    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    return {module.NAME: module for module in sorted((m for m in modules if _is_recipe(m)), key=lambda m: m.NAME)}
+    modules = (
+        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+    )
+    return {
+        module.NAME: module for module in sorted((m for m in modules if _is_recipe(m)), key=lambda m: m.NAME)
+    }
 
 
 def get(name: str) -> ModuleType:

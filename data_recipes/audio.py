@@ -15,10 +15,11 @@ STOPBAND = 80.0  # dB
 
 
 def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
-    """A sound file (wav, flac, NIST SPHERE, ogg, aiff; any bit depth) as float32 [T] in [-1, 1] at `sample_rate`.
+    """A sound file (wav, flac, NIST SPHERE, ogg, aiff; any bit depth) as float32 [T] in [-1, 1] at
+    `sample_rate`.
 
-    Channels are averaged. Raises BrokenInput for a file that cannot be decoded, is cut off before its header says
-    it ends, holds no sample or holds NaN.
+    Channels are averaged. Raises BrokenInput for a file that cannot be decoded, is cut off before its header
+    says it ends, holds no sample or holds NaN.
 
     >>> import soundfile, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "stereo.wav"
@@ -37,7 +38,10 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
         raise BrokenInput(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     if missing > 0 or len(wave) < announced:
-        raise BrokenInput(f"{path}: truncated, {missing or announced - len(wave)} {'bytes' if missing else 'samples'} are missing")
+        raise BrokenInput(
+            f"{path}: truncated, {missing or announced - len(wave)} {'bytes' if missing else 'samples'} are "
+            "missing"
+        )
     if not len(wave):
         raise BrokenInput(f"{path}: holds no sample")
     if not np.isfinite(wave).all():
@@ -87,7 +91,7 @@ def _filter(factor: int) -> np.ndarray:
 
 
 def _missing_bytes(path: Path, file: object) -> int:
-    """Bytes by which a wav or SPHERE file ends before its header says so; libsndfile reads such files silently."""
+    """Bytes that a wav or SPHERE file lacks by its own header; libsndfile reads such files without a word."""
     if file.format in ("WAV", "WAVEX"):
         return _missing_of_wav(path)
     if file.format == "NIST":
@@ -113,7 +117,9 @@ def _missing_of_sphere(path: Path) -> int:
         lines = file.read(1024).decode("latin-1").splitlines()
     fields = {words[0]: words[2] for words in (line.split() for line in lines) if len(words) == 3}
     try:
-        samples, channels, width = (int(fields[key]) for key in ("sample_count", "channel_count", "sample_n_bytes"))
+        samples, channels, width = (
+            int(fields[key]) for key in ("sample_count", "channel_count", "sample_n_bytes")
+        )
         header = int(lines[1])
     except (KeyError, ValueError, IndexError):
         return 0

@@ -1,15 +1,18 @@
 """Free Spoken Digit Dataset (FSDD): 10 digits x 6 speakers x 50 takes, 8 kHz; word against speaker.
 
-Raw layout: `recordings/<digit>_<speaker>_<take>.wav`; `raw` is the repository's folder or `recordings` itself. Each
-recording is resampled to 16 kHz and zero-padded at its end to 1 s; of longer ones the first second is kept, and how
-many they are is counted. Version 1.0.10 has 3,000 recordings; the card says what differs.
+Raw layout: `recordings/<digit>_<speaker>_<take>.wav`; `raw` is the repository's folder or `recordings`
+itself. Each recording is resampled to 16 kHz and zero-padded at its end to 1 s; of longer ones the first
+second is kept, and how many they are is counted. Version 1.0.10 has 3,000 recordings; the card says what
+differs.
 
-Splits: `official_split` (takes 0-4 are the corpus's test set, takes 5-9 validate here), `atlab.data.splits.random`,
-`atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs, "word", "speaker")`.
+Splits: `official_split` (takes 0-4 are the corpus's test set, takes 5-9 validate here),
+`atlab.data.splits.random`, `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs,
+"word", "speaker")`.
 
-Access: with raw=None the archive of the tag v1.0.10 is downloaded. Its hash is not fixed, because the host packs the
-archive on demand; what is checked is its content: exactly the 3,000 expected file names, and the SHA-256 of the 2,000
-recordings of george, jackson, nicolas and theo (MANIFEST). The digests of the other two speakers are not known here.
+Access: with raw=None the archive of the tag v1.0.10 is downloaded. Its hash is not fixed, because the host
+packs the archive on demand; what is checked is its content: exactly the 3,000 expected file names, and the
+SHA-256 of the 2,000 recordings of george, jackson, nicolas and theo (MANIFEST). The digests of the other two
+speakers are not known here.
 """
 
 from __future__ import annotations
@@ -40,10 +43,13 @@ if TYPE_CHECKING:
 NAME = "fsdd"
 LICENCE = "CC BY-SA 4.0"
 CITATION = "Jackson et al. 2018, Free Spoken Digit Dataset v1.0.10, doi:10.5281/zenodo.1342401"
-ACCESS = "downloaded and checked if no raw folder is given; else a folder with recordings/<digit>_<speaker>_<take>.wav"
+ACCESS = "downloaded and checked if no folder is given; else one with recordings/<digit>_<speaker>_<take>.wav"
 SIZE = "3,000 recordings, 22 minutes, 16 MB; prepared 96 MB"
-FACTORS = {"word": "the digit spoken, zero to nine (10)", "speaker": "who speaks, by first name (6)",
-           "take": "number of the recording, 0 to 49; takes 0-4 are the official test set"}
+FACTORS = {
+    "word": "the digit spoken, zero to nine (10)",
+    "speaker": "who speaks, by first name (6)",
+    "take": "number of the recording, 0 to 49; takes 0-4 are the official test set",
+}
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -89,31 +95,42 @@ def official_split(fs: FactorSet) -> Split:
     from atlab.data.splits import Split
 
     take = fs.labels("take")
-    return Split(np.flatnonzero(take > 9), np.flatnonzero((take > 4) & (take < 10)), np.flatnonzero(take < 5), {"split": "fsdd.official"})
+    return Split(
+        np.flatnonzero(take > 9),
+        np.flatnonzero((take > 4) & (take < 10)),
+        np.flatnonzero(take < 5),
+        {"split": "fsdd.official"},
+    )
 
 
 def download(folder: Path, url: str | None = None) -> None:
-    """Download the corpus into the new folder `folder` and check it; nothing stays behind if anything is wrong."""
+    """Download the corpus into the new folder `folder` and check it; if anything is wrong, nothing stays."""
     with new_folder(folder) as new:
         archive = new / "archive.tar.gz"
         try:
             _fetch(url or URL, archive)
         except (OSError, urllib.error.URLError) as error:
-            raise AtlabError(f"the download of {url or URL} failed ({error}); get the corpus by hand and give its folder as raw") from None
+            raise AtlabError(
+                f"the download of {url or URL} failed ({error}); get the corpus by hand and give its folder "
+                "as raw"
+            ) from None
         unpack(archive, new / "recordings")
         archive.unlink()
         _check_download(new / "recordings")
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Take the recordings out of an archive into `folder`; AtlabError for a member that would leave it or a bad archive."""
+    """Take the recordings out of an archive; AtlabError if it is spoiled or a member would leave `folder`."""
     folder.mkdir()
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
-                    raise AtlabError(f"{archive.name} holds {member.name!r}, which would be written outside its folder; nothing was kept")
+                    raise AtlabError(
+                        f"{archive.name} holds {member.name!r}, which would be written outside its folder; "
+                        "nothing was kept"
+                    )
                 if member.isfile() and path.parent.name == "recordings" and FILE_NAME.fullmatch(path.name):
                     with tar.extractfile(member) as source, open(folder / path.name, "wb") as target:
                         shutil.copyfileobj(source, target)
@@ -128,29 +145,48 @@ def _from_folder(raw: Path, out: str | Path, workers: int | None) -> FactorSet:
     names = [path.name for path in sounds(folder, ".wav")]
     recordings = [match for match in map(FILE_NAME.fullmatch, names) if match]
     if not recordings:
-        raise AtlabError(f"no recording <digit>_<speaker>_<take>.wav in {folder} ({len(names)} other wav files)")
+        raise AtlabError(
+            f"no recording <digit>_<speaker>_<take>.wav in {folder} ({len(names)} other wav files)"
+        )
     found = {"recordings": len(recordings)}
     for match in recordings:
         found[match[2]] = found.get(match[2], 0) + 1
+    other = {"other_wav_files": len(names) - len(recordings)}
     card = {
-        "name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION, "recipe": NAME, "recipe_version": 1,
-        "parameters": {"seconds": SAMPLES / SAMPLE_RATE}, "seed": 0, "sample_rate": SAMPLE_RATE,
-        "published_clips": compare(NAME, found, PUBLISHED) | {"other_wav_files": len(names) - len(recordings)},
-    }  # fmt: skip
+        **{"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION},
+        **{"recipe": NAME, "recipe_version": 1, "parameters": {"seconds": SAMPLES / SAMPLE_RATE}, "seed": 0},
+        **{"sample_rate": SAMPLE_RATE, "published_clips": compare(NAME, found, PUBLISHED) | other},
+    }
     items = [match[0] for match in recordings]
-    return build(out, items, partial(_convert, folder=folder), card=card, factors=list(FACTORS), workers=workers, title="FSDD")
+    return build(
+        out,
+        items,
+        partial(_convert, folder=folder),
+        card=card,
+        factors=list(FACTORS),
+        workers=workers,
+        title="FSDD",
+    )
 
 
 def _convert(name: str, folder: Path) -> tuple[list[Clip], dict[str, int]]:
     digit, speaker, take = FILE_NAME.fullmatch(name).groups()
     wave = read_audio(folder / name, SAMPLE_RATE)
-    row = {"id": name.removesuffix(".wav"), "source": f"recordings/{name}", "duration": len(wave) / SAMPLE_RATE,
-           "word": WORDS[int(digit)], "speaker": speaker, "take": int(take)}  # fmt: skip
-    return [Clip(to_int16(fit_length(wave, SAMPLES)), row)], {"end beyond 1 s (clip kept)": 1} if len(wave) > SAMPLES else {}
+    row = {
+        **{
+            "id": name.removesuffix(".wav"),
+            "source": f"recordings/{name}",
+            "duration": len(wave) / SAMPLE_RATE,
+        },
+        **{"word": WORDS[int(digit)], "speaker": speaker, "take": int(take)},
+    }
+    return [Clip(to_int16(fit_length(wave, SAMPLES)), row)], {"end beyond 1 s (clip kept)": 1} if len(
+        wave
+    ) > SAMPLES else {}
 
 
 def _fetch(url: str, target: Path) -> None:
-    """Stream a file to disk, with a progress bar; OSError if it ends early or is larger than the corpus can be."""
+    """Stream a file to disk under a progress bar; OSError if it ends early or is much too large."""
     with urllib.request.urlopen(url, timeout=60) as response, open(target, "wb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         with tqdm(total=total or None, desc="downloading FSDD", unit="B", unit_scale=True) as bar:
@@ -164,17 +200,30 @@ def _fetch(url: str, target: Path) -> None:
 
 
 def _check_download(folder: Path) -> None:
-    expected = {f"{digit}_{speaker}_{take}.wav" for digit in range(10) for speaker in SPEAKERS for take in range(TAKES)}
+    expected = {
+        f"{digit}_{speaker}_{take}.wav"
+        for digit in range(10)
+        for speaker in SPEAKERS
+        for take in range(TAKES)
+    }
     found = {path.name for path in folder.iterdir()}
     if found != expected:
         wrong = sorted(expected ^ found)
-        raise AtlabError(f"the download is not FSDD v1.0.10: {len(found)} of {len(expected)} recordings, differing in {wrong[:3]}")
+        raise AtlabError(
+            f"the download is not FSDD v1.0.10: {len(found)} of {len(expected)} recordings, differing in "
+            f"{wrong[:3]}"
+        )
     for speaker, digest in MANIFEST.items():
         if digest_of(folder, speaker) != digest:
-            raise AtlabError(f"the download is not FSDD v1.0.10: the recordings of {speaker} have another SHA-256 than the published ones")
+            raise AtlabError(
+                f"the download is not FSDD v1.0.10: the recordings of {speaker} have another SHA-256 than "
+                "the published ones"
+            )
 
 
 def digest_of(folder: Path, speaker: str) -> str:
     """SHA-256 over the names and hashes of a speaker's recordings, as in MANIFEST."""
     paths = sorted(folder.glob(f"?_{speaker}_*.wav"), key=lambda path: path.name)
-    return hashlib.sha256("".join(f"{sha256_file(path)}  {path.name}\n" for path in paths).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{sha256_file(path)}  {path.name}\n" for path in paths).encode()
+    ).hexdigest()

@@ -21,8 +21,8 @@ FILES = ("inputs.npy", "factors.parquet", "card.json")
 class FactorSet:
     """A folder of `inputs.npy` (memory-mapped), `factors.parquet` (one row a clip) and `card.json`.
 
-    Target and orthogonal task are two columns of the same data. Open one with `FactorSet.open`; the writers are
-    `atlab.data.build` and the recipes on top of it.
+    Target and orthogonal task are two columns of the same data. Open one with `FactorSet.open`; the writers
+    are `atlab.data.build` and the recipes on top of it.
 
     Attributes:
         factors: one row a clip; columns `id` (unique), `source` (clips cut from one recording share it),
@@ -40,13 +40,16 @@ class FactorSet:
 
     @classmethod
     def open(cls, path: str | Path) -> FactorSet:
-        """Open a prepared data set; AtlabError if it is missing, incomplete, truncated or of another format."""
+        """Open a data set; AtlabError if it is missing, incomplete, truncated or of another format."""
         import pandas as pd
 
         path = Path(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
-            raise AtlabError(f"{path} is not a complete data set: {', '.join(missing)} missing; write one with `atlab data prepare`")
+            raise AtlabError(
+                f"{path} is not a complete data set: {', '.join(missing)} missing; "
+                "write one with `atlab data prepare`"
+            )
         try:
             card = json.loads((path / "card.json").read_text())
             if not isinstance(card, dict) or card.get("format") != FORMAT:
@@ -59,7 +62,10 @@ class FactorSet:
         except (OSError, ValueError, EOFError) as error:
             raise AtlabError(f"{path} cannot be read, it is truncated or of another kind: {error}") from None
         if not len(inputs) == len(factors) == card["clips"]:
-            raise AtlabError(f"{path}: {len(inputs)} inputs, {len(factors)} rows of factors, {card['clips']} clips in the card; they must agree")
+            raise AtlabError(
+                f"{path}: {len(inputs)} inputs, {len(factors)} rows of factors, {card['clips']} clips in the "
+                "card; they must agree"
+            )
         return cls(path, card, factors, inputs)
 
     def __len__(self) -> int:
@@ -97,7 +103,7 @@ class FactorSet:
         return sorted(set(self.labels(factor).tolist()))
 
     def codes(self, factor: str, classes: Sequence | None = None) -> np.ndarray:
-        """Class number of every clip, int64 [N]: the position of its value in `classes` (all, sorted, if None).
+        """Class number of every clip, int64 [N]: its value's position in `classes` (all, sorted, if None).
 
         Clips of a class that is not among `classes` have -1; AtlabError if none of the values is.
         """
@@ -106,12 +112,19 @@ class FactorSet:
         classes = self.classes(factor) if classes is None else list(classes)
         codes = pd.Index(classes).get_indexer(self.labels(factor)).astype(np.int64)
         if not (codes >= 0).any():
-            raise AtlabError(f"factor {factor!r} has none of the classes {classes[:8]}; it has {self.classes(factor)[:8]}")
+            raise AtlabError(
+                f"factor {factor!r} has none of the classes {classes[:8]}; it has {self.classes(factor)[:8]}"
+            )
         return codes
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A copy of the inputs of some rows: int16 [n, T] or uint8 [n, C, H, W]; AtlabError for a row that is not there."""
+        """A copy of the inputs of some rows, int16 [n, T] or uint8 [n, C, H, W].
+
+        AtlabError for a row that is not there.
+        """
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
-            raise AtlabError(f"{self.path} has rows 0 to {len(self) - 1}, asked for {rows.min()} to {rows.max()}")
+            raise AtlabError(
+                f"{self.path} has rows 0 to {len(self) - 1}, asked for {rows.min()} to {rows.max()}"
+            )
         return np.ascontiguousarray(self.inputs[rows])

@@ -22,7 +22,7 @@ BLOCK = 512  # clips
 
 
 class Batch(NamedTuple):
-    """Network input x [B, ...] float32, class numbers y [B] int64 (both on the device), row numbers index [B]."""
+    """Network inputs x [B, ...] float32, class numbers y [B], both on the device; row numbers index [B]."""
 
     x: Tensor
     y: Tensor
@@ -50,16 +50,18 @@ class _Source:
     def _order(self, number: int, start: int) -> list[Tensor]:
         order = torch.arange(self.clips)
         if self.shuffle:
-            generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
+            generator = torch.Generator().manual_seed(
+                int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+            )
             order = torch.randperm(self.clips, generator=generator)
         return list(order.split(self.batch_size))[start:]
 
 
 class Batches(_Source):
-    """Batches of some rows of a FactorSet (or of a view of one); spectrograms are computed by batch on the device.
+    """Batches of some rows of a FactorSet or of a view; spectrograms are computed by batch on the device.
 
-    Up to 1 GiB of inputs stays on the device as int16 or uint8; more is gathered from the memory map by a thread, a
-    few batches ahead.
+    Up to 1 GiB of inputs stays on the device as int16 or uint8; more is gathered from the memory map by a
+    thread, a few batches ahead.
 
     Args:
         fs: the data set.
@@ -70,8 +72,8 @@ class Batches(_Source):
         shuffle: a new order each epoch, which depends on (seed, epoch number) only.
 
     Raises:
-        AtlabError: no rows, a row outside the data set, codes of another length, a clip without a class, a batch
-            size below 1.
+        AtlabError: no rows, a row outside the data set, codes of another length, a clip without a class, a
+            batch size below 1.
 
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy")
@@ -81,7 +83,15 @@ class Batches(_Source):
     """
 
     def __init__(
-        self, fs, rows, codes: np.ndarray, *, batch_size: int = 13, device: str | torch.device = "cpu", shuffle: bool = False, seed: int = 0
+        self,
+        fs,
+        rows,
+        codes: np.ndarray,
+        *,
+        batch_size: int = 13,
+        device: str | torch.device = "cpu",
+        shuffle: bool = False,
+        seed: int = 0,
     ) -> None:
         rows, codes = np.asarray(rows, dtype=np.int64), np.asarray(codes, dtype=np.int64)
         if batch_size < 1:
@@ -91,7 +101,9 @@ class Batches(_Source):
         if rows.min() < 0 or rows.max() >= len(fs):
             raise AtlabError(f"rows must lie in 0..{len(fs) - 1}, found {rows.min()}..{rows.max()}")
         if len(codes) != len(fs):
-            raise AtlabError(f"codes hold a class number for every clip of the data set ({len(fs)}), found {len(codes)}")
+            raise AtlabError(
+                f"codes hold a class number for every clip of the data set ({len(fs)}), found {len(codes)}"
+            )
         if (codes[rows] < 0).any():
             bad = rows[codes[rows] < 0][:5].tolist()
             raise AtlabError(f"clips in rows {bad} have a class that the network does not know")
@@ -103,23 +115,33 @@ class Batches(_Source):
         if isinstance(self._front, torch.nn.Module):
             self._front.to(self.device)
         one = fs.read(rows[:1])
-        self._resident = _read_all(fs, rows, one).to(self.device) if one.nbytes * len(rows) <= RESIDENT_BYTES else None
+        self._resident = (
+            _read_all(fs, rows, one).to(self.device) if one.nbytes * len(rows) <= RESIDENT_BYTES else None
+        )
 
     @property
     def identity(self) -> str:
         """Hash of data, rows and front end: equal identities, equal inputs."""
-        front = f"{type(self._front).__name__} {getattr(self._front, 'n_fft', '')} {getattr(self._front, 'hop', '')}"
-        return hashlib.sha256(f"{self.fs.content_hash} {front} ".encode() + self.rows.numpy().tobytes()).hexdigest()[:16]
+        name, sizes = (
+            type(self._front).__name__,
+            [getattr(self._front, part, None) for part in ("n_fft", "hop")],
+        )
+        text = f"{self.fs.content_hash} {name} {sizes} ".encode()
+        return hashlib.sha256(text + self.rows.numpy().tobytes()).hexdigest()[:16]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
         order = self._order(number, start)
-        inputs = self._read_ahead(order) if self._resident is None else (self._resident[part.to(self.device)] for part in order)
+        inputs = (
+            self._read_ahead(order)
+            if self._resident is None
+            else (self._resident[part.to(self.device)] for part in order)
+        )
         for part, raw in zip(order, inputs, strict=True):
             yield Batch(self._front(raw), self._y[part.to(self.device)], self.rows[part])
 
     def _read_ahead(self, order: list[Tensor]) -> Iterator[Tensor]:
-        """Inputs gathered by a thread, a few batches ahead; it ends when the reader does, errors reach the reader."""
+        """Inputs gathered by a thread, a few batches ahead; it ends with its reader, who gets its errors."""
         ready: queue.Queue = queue.Queue(AHEAD)
         stop = threading.Event()
 
@@ -166,7 +188,7 @@ def _read_all(fs, rows: np.ndarray, one: np.ndarray) -> Tensor:
 
 
 class InMemory(_Source):
-    """Batches of tensors that are network inputs already: x [N, ...], class numbers y [N], row numbers rows [N].
+    """Batches of network inputs x [N, ...] that are in memory, with class numbers y [N] and row numbers [N].
 
     Raises AtlabError for no clip, and for x, y and rows of different lengths.
 
@@ -176,7 +198,14 @@ class InMemory(_Source):
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, *, batch_size: int = 13, shuffle: bool = False, seed: int = 0, rows: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int = 13,
+        shuffle: bool = False,
+        seed: int = 0,
+        rows: Tensor | None = None,
     ) -> None:
         if len(x) != len(y) or not len(x) or (rows is not None and len(rows) != len(x)):
             shown = f"{len(x)} and {len(y)}" + (f", with {len(rows)} rows" if rows is not None else "")
@@ -187,7 +216,9 @@ class InMemory(_Source):
     @property
     def identity(self) -> str:
         """Hash of inputs and rows."""
-        return hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes() + self.rows.numpy().tobytes()).hexdigest()[:16]
+        return hashlib.sha256(
+            self.x.cpu().contiguous().numpy().tobytes() + self.rows.numpy().tobytes()
+        ).hexdigest()[:16]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""

@@ -14,9 +14,9 @@ from atlab.errors import AtlabError
 class Spectrogram(nn.Module):
     """Linear magnitude spectrogram: 16 ms Hamming windows, 50 % overlap (AT paper, section 4.2).
 
-    [B, T] int16 or float -> [B, 1, T // hop + 1, n_fft // 2 + 1] float32; rows are time, columns frequency; one
-    second at 16 kHz gives 126 x 129. int16 is scaled to [-1, 1). Equals `scipy.signal.stft` with zero-extended
-    boundaries (its scaling: divided by the window's sum), and librosa's divided by that sum.
+    [B, T] int16 or float -> [B, 1, T // hop + 1, n_fft // 2 + 1] float32; rows are time, columns frequency;
+    one second at 16 kHz gives 126 x 129. int16 is scaled to [-1, 1). Equals `scipy.signal.stft` with
+    zero-extended boundaries (its scaling: divided by the window's sum), and librosa's divided by that sum.
 
     >>> Spectrogram()(torch.zeros(2, 16000, dtype=torch.int16)).shape
     torch.Size([2, 1, 126, 129])
@@ -25,14 +25,17 @@ class Spectrogram(nn.Module):
     def __init__(self, n_fft: int = 256, hop: int = 128, sample_rate: int = 16000) -> None:
         super().__init__()
         self.n_fft, self.hop, self.sample_rate = n_fft, hop, sample_rate
-        self.register_buffer("window", torch.hamming_window(n_fft, dtype=torch.float64).float(), persistent=False)
+        self.register_buffer(
+            "window", torch.hamming_window(n_fft, dtype=torch.float64).float(), persistent=False
+        )
 
     def forward(self, waves: Tensor) -> Tensor:
         waves = waves.float() / 32768 if waves.dtype == torch.int16 else waves.float()
         if waves.ndim != 2:
             raise AtlabError(f"waveforms must be [B, T], found {tuple(waves.shape)}")
         with torch.autocast(waves.device.type, enabled=False):
-            spectrum = torch.stft(waves, self.n_fft, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True)
+            options = {"center": True, "pad_mode": "constant", "return_complex": True}
+            spectrum = torch.stft(waves, self.n_fft, self.hop, window=self.window, **options)
             return (spectrum.abs() / self.window.sum()).mT.unsqueeze(1)
 
     def times(self, samples: int) -> np.ndarray:

@@ -11,7 +11,14 @@ from atlab.data.build import Clip, build
 from atlab.data.factorset import FactorSet
 
 
-def toy(out: str | Path, words: int = 4, speakers: int = 4, repetitions: int = 5, samples: int = 4000, seed: int = 0) -> FactorSet:
+def toy(
+    out: str | Path,
+    words: int = 4,
+    speakers: int = 4,
+    repetitions: int = 5,
+    samples: int = 4000,
+    seed: int = 0,
+) -> FactorSet:
     """Tones of `samples` at 16 kHz: the word sets the pitch, the speaker the strength of the third harmonic.
 
     >>> import tempfile
@@ -19,16 +26,33 @@ def toy(out: str | Path, words: int = 4, speakers: int = 4, repetitions: int = 5
     ['word0-speaker0-0', 'word0-speaker1-0', 'word1-speaker0-0', 'word1-speaker1-0']
     """
     items = [(w, s, r) for w in range(words) for s in range(speakers) for r in range(repetitions)]
-    card = {"name": "toy", "sample_rate": 16000, "licence": "public domain", "seed": seed, "recipe": "toy", "recipe_version": 1,
-            "parameters": {"samples": samples}}  # fmt: skip
-    return build(out, items, partial(_tone, samples=samples, seed=seed), card=card, factors=["word", "speaker"], workers=0)
+    card = {
+        **{
+            "name": "toy",
+            "sample_rate": 16000,
+            "licence": "public domain",
+            "recipe": "toy",
+            "recipe_version": 1,
+        },
+        **{"seed": seed, "parameters": {"samples": samples}},
+    }
+    convert = partial(_tone, samples=samples, seed=seed)
+    return build(out, items, convert, card=card, factors=["word", "speaker"], workers=0)
 
 
 def _tone(item: tuple[int, int, int], samples: int, seed: int) -> list[Clip]:
     word, speaker, repetition = item
     rng = np.random.default_rng([seed, *item])
-    phase = 2 * np.pi * 400 * 1.4**word * rng.uniform(0.98, 1.02) * np.arange(samples) / 16000 + rng.uniform(0, 6)
+    phase = 2 * np.pi * 400 * 1.4**word * rng.uniform(0.98, 1.02) * np.arange(samples) / 16000 + rng.uniform(
+        0, 6
+    )
     wave = np.sin(phase) + 0.3 * speaker * np.sin(3 * phase) + 0.05 * rng.standard_normal(samples)
     name = f"word{word}-speaker{speaker}-{repetition}"
-    row = {"id": name, "source": name, "duration": samples / 16000, "word": f"word{word}", "speaker": f"speaker{speaker}"}
+    row = {
+        "id": name,
+        "source": name,
+        "duration": samples / 16000,
+        "word": f"word{word}",
+        "speaker": f"speaker{speaker}",
+    }
     return [Clip((8000 * wave / np.abs(wave).max()).astype(np.int16), row)]

@@ -29,11 +29,11 @@ def convert(item: tuple[str, int], pause: float = 0.0) -> tuple[list[Clip], dict
     parity, number = item
     time.sleep(pause)
     rng = np.random.default_rng(number)
+    row = {"source": f"n{number}.wav", "duration": 0.5, "parity": parity, "number": number}
     clips = [
-        Clip(rng.integers(-9, 9, 50).astype(np.int16),
-             {"id": f"{number}.{part}", "source": f"n{number}.wav", "duration": 0.5, "parity": parity, "number": number})
+        Clip(rng.integers(-9, 9, 50).astype(np.int16), {"id": f"{number}.{part}", **row})
         for part in range(1 + number % 2)
-    ]  # fmt: skip
+    ]
     return clips, {"too short": 1} if number % 10 == 0 else {}
 
 
@@ -48,17 +48,26 @@ def siblings(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> FactorSet:
-    return build(tmp_path_factory.mktemp("plain") / "set", ITEMS, convert, card=CARD, factors=["parity"], workers=1)
+    return build(
+        tmp_path_factory.mktemp("plain") / "set", ITEMS, convert, card=CARD, factors=["parity"], workers=1
+    )
 
 
 def test_content_equals_what_was_converted(plain):
     wanted = [clip for item in ITEMS for clip in convert(item)[0]]
     assert len(plain) == len(wanted) == 60
     np.testing.assert_array_equal(plain.read(range(60)), np.stack([clip.array for clip in wanted]))
-    pd.testing.assert_frame_equal(plain.factors, pd.DataFrame([clip.row for clip in wanted]), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        plain.factors, pd.DataFrame([clip.row for clip in wanted]), check_dtype=False
+    )
     card = json.loads((plain.path / "card.json").read_text())
     assert card["dropped"] == {"too short": 4} and card["factors"] == {"parity": 2}
-    assert (card["clips"], card["shape"], card["kind"], card["licence"]) == (60, [60, 50], "audio", "public domain")
+    assert (card["clips"], card["shape"], card["kind"], card["licence"]) == (
+        60,
+        [60, 50],
+        "audio",
+        "public domain",
+    )
     assert siblings(plain.path) == set()
 
 
@@ -74,7 +83,9 @@ def test_rows_with_further_columns_do_not_depend_on_chunks(tmp_path):
         return [Clip(np.zeros(4, np.int16), row | ({"tag": f"t{number}"} if number > 5 else {}))]
 
     for chunk in (2, 64):
-        build(tmp_path / f"set{chunk}", range(9), uneven, card=CARD, factors=["parity"], workers=0, chunk=chunk)
+        build(
+            tmp_path / f"set{chunk}", range(9), uneven, card=CARD, factors=["parity"], workers=0, chunk=chunk
+        )
     assert hashes(tmp_path / "set2") == hashes(tmp_path / "set64")
     assert FactorSet.open(tmp_path / "set2").factors["tag"].isna().sum() == 6
 
@@ -84,7 +95,8 @@ import sys
 sys.path.insert(0, {folder!r})
 from test_build import CARD, ITEMS, build, convert, partial
 if __name__ == "__main__":
-    build({out!r}, ITEMS, partial(convert, pause=0.03), card=CARD, factors=["parity"], workers={workers}, chunk=2)
+    build({out!r}, ITEMS, partial(convert, pause=0.03), card=CARD, factors=["parity"], workers={workers},
+    chunk=2)
 """
 
 
@@ -92,8 +104,14 @@ if __name__ == "__main__":
 def test_a_killed_build_resumes_to_the_same_bytes(plain, tmp_path, workers):
     out, script = tmp_path / "set", tmp_path / "build_it.py"
     script.write_text(SCRIPT.format(folder=str(Path(__file__).parent), out=str(out), workers=workers))
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
-                               env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}, start_new_session=True)  # fmt: skip
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.DEVNULL,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob(".set.building/*/*.npz"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -188,18 +206,44 @@ def test_a_failed_overwrite_keeps_the_old_set(tmp_path):
     build(out, ITEMS, convert, card=CARD, factors=["parity"], workers=0)
     before = hashes(out)
     with pytest.raises(ZeroDivisionError):
-        build(out, ITEMS, lambda item: 1 // 0, card=CARD | {"seed": 2}, factors=["parity"], workers=0, overwrite=True)
+        build(
+            out,
+            ITEMS,
+            lambda item: 1 // 0,
+            card=CARD | {"seed": 2},
+            factors=["parity"],
+            workers=0,
+            overwrite=True,
+        )
     assert hashes(out) == before
+
+
+def test_what_a_recipe_left_out_before_is_counted_too(tmp_path):
+    card = CARD | {"dropped": {"no label": 7, "too short": 1}}
+    fs = build(tmp_path / "set", ITEMS, convert, card=card, factors=["parity"], workers=0)
+    assert fs.card["dropped"] == {"no label": 7, "too short": 5}
 
 
 def break_some(number: int, broken: tuple[int, ...] = ()) -> list[Clip]:
     if number in broken:
         raise BrokenInput(f"{number}.wav: truncated")
-    return [Clip(np.zeros(4, np.int16), {"id": str(number), "source": str(number), "duration": 1.0, "parity": str(number % 2)})]
+    return [
+        Clip(
+            np.zeros(4, np.int16),
+            {"id": str(number), "source": str(number), "duration": 1.0, "parity": str(number % 2)},
+        )
+    ]
 
 
 def test_broken_items_are_skipped_with_a_line_and_counted(tmp_path, capsys):
-    fs = build(tmp_path / "set", range(200), partial(break_some, broken=(3, 77)), card=CARD, factors=["parity"], workers=1)
+    fs = build(
+        tmp_path / "set",
+        range(200),
+        partial(break_some, broken=(3, 77)),
+        card=CARD,
+        factors=["parity"],
+        workers=1,
+    )
     assert len(fs) == 198 and fs.card["dropped"] == {"broken": 2}
     text = "".join(capsys.readouterr())
     assert "skipped: 3.wav: truncated" in text and "skipped: 77.wav: truncated" in text
@@ -207,8 +251,17 @@ def test_broken_items_are_skipped_with_a_line_and_counted(tmp_path, capsys):
 
 def test_more_than_one_percent_broken_fails_and_repaired_files_are_read_again(tmp_path):
     out = tmp_path / "set"
-    with pytest.raises(AtlabError, match=r"3 of 200 items are broken, more than 1 %; the first: 3.wav: truncated; 77.wav"):
-        build(out, range(200), partial(break_some, broken=(3, 77, 199)), card=CARD, factors=["parity"], workers=0)
+    with pytest.raises(
+        AtlabError, match=r"3 of 200 items are broken, more than 1 %; the first: 3.wav: truncated; 77.wav"
+    ):
+        build(
+            out,
+            range(200),
+            partial(break_some, broken=(3, 77, 199)),
+            card=CARD,
+            factors=["parity"],
+            workers=0,
+        )
     assert not out.exists()
     fs = build(out, range(200), break_some, card=CARD, factors=["parity"], workers=0)
     assert len(fs) == 200 and fs.card["dropped"] == {}
@@ -233,7 +286,9 @@ def die(number: int) -> list[Clip]:
 
 
 def test_a_dead_worker_is_named(tmp_path):
-    with pytest.raises(AtlabError, match="a worker process died while building .*set .*run again with fewer workers"):
+    with pytest.raises(
+        AtlabError, match="a worker process died while building .*set .*run again with fewer workers"
+    ):
         build(tmp_path / "set", range(40), die, card=CARD, factors=["parity"], workers=2, chunk=2)
 
 
@@ -248,13 +303,21 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
         return write(path, data)
 
     monkeypatch.setattr(module, "write_atomic", full_after_three)
-    message = r"the disk of .* is full: 40 items need about [\d,]+ MB in all, [\d,]+ MB are free; what is done is kept"
+    message = r"the disk of .* is full: 40 items need about [\d,]+ MB in all, [\d,]+ MB are free"
     with pytest.raises(AtlabError, match=message):
         build(out, ITEMS, convert, card=CARD, factors=["parity"], workers=0, chunk=4)
     monkeypatch.undo()
     assert not out.exists() and len(list(tmp_path.glob(".set.building/*/*.npz"))) == 3
     seen = []
-    build(out, ITEMS, lambda item: (seen.append(item), convert(item))[1], card=CARD, factors=["parity"], workers=0, chunk=4)
+    build(
+        out,
+        ITEMS,
+        lambda item: (seen.append(item), convert(item))[1],
+        card=CARD,
+        factors=["parity"],
+        workers=0,
+        chunk=4,
+    )
     assert len(seen) == len(ITEMS) - 12
 
 
@@ -288,14 +351,20 @@ def one(row: dict | None = None, array: np.ndarray | None = None):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (one({"parity": ...}), r"rows lack the columns \['parity'\]; they have \['id', 'source', 'duration'\]"),
+        (
+            one({"parity": ...}),
+            r"rows lack the columns \['parity'\]; they have \['id', 'source', 'duration'\]",
+        ),
         (one({"source": ...}), r"rows lack the columns \['source'\]"),
         (one({"id": "same"}), r"clip ids must be unique; repeated: \['same'"),
         (one({"parity": None}), r"factors without a value in some rows: \['parity'\]"),
         (one(array=np.zeros(4, np.float32)), "int16 waveforms or uint8 images, found float32"),
         (lambda number: [], "3 items gave no clip at all"),
         (lambda number: ([], {"silent": 1}), r"3 items gave no clip at all; left out: \{'silent': 3\}"),
-        (lambda number: one(array=np.zeros(4 + number, np.int16))(number), r"one shape and type, the converter made \(4,\) int16, \(5,\) int16"),
+        (
+            lambda number: one(array=np.zeros(4 + number, np.int16))(number),
+            r"one shape and type, the converter made \(4,\) int16, \(5,\) int16",
+        ),
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 64])

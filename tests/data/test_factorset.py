@@ -45,11 +45,18 @@ def test_labels_classes_and_codes(stored):
     assert stored.labels("word").tolist() == word
     assert stored.labels("word", [11, 0]).tolist() == ["word2", "word0"]
     assert stored.classes("word") == ["word0", "word1", "word2"]
-    assert stored.codes("word").tolist() == [n // 4 for n in range(12)] and stored.codes("word").dtype == np.int64
+    assert (
+        stored.codes("word").tolist() == [n // 4 for n in range(12)]
+        and stored.codes("word").dtype == np.int64
+    )
     assert stored.codes("word", ["word2", "word0"]).tolist() == [1] * 4 + [-1] * 4 + [0] * 4
     assert stored.factor_names == ["word", "speaker"]
     assert (stored.kind, stored.sample_rate, len(stored)) == ("audio", 16000, 12)
-    assert isinstance(stored.factors.index, pd.RangeIndex) and list(stored.factors)[:3] == ["id", "source", "duration"]
+    assert isinstance(stored.factors.index, pd.RangeIndex) and list(stored.factors)[:3] == [
+        "id",
+        "source",
+        "duration",
+    ]
 
 
 def test_numeric_factors_keep_their_type(tmp_path):
@@ -63,11 +70,15 @@ def test_numeric_factors_keep_their_type(tmp_path):
 
 
 def test_unknown_factor_and_foreign_classes(stored):
-    with pytest.raises(AtlabError, match="unknown factor 'speeker'; nearest: 'speaker'; allowed: word, speaker"):
+    with pytest.raises(
+        AtlabError, match="unknown factor 'speeker'; nearest: 'speaker'; allowed: word, speaker"
+    ):
         stored.labels("speeker")
     with pytest.raises(AtlabError, match="unknown factor 'duration'"):
         stored.codes("duration")
-    with pytest.raises(AtlabError, match=r"factor 'word' has none of the classes \['yes', 'no'\]; it has \['word0'"):
+    with pytest.raises(
+        AtlabError, match=r"factor 'word' has none of the classes \['yes', 'no'\]; it has \['word0'"
+    ):
         stored.codes("word", ["yes", "no"])
 
 
@@ -77,7 +88,9 @@ def test_content_hash_sees_inputs_and_factors(tmp_path):
             wave = np.full(samples, sample, np.int16)
             return [Clip(wave, {"id": str(number), "source": "a", "duration": 1.0, "word": word})]
 
-        return build(tmp_path / name, [0, 1], convert, card={"licence": licence}, factors=["word"], workers=0).content_hash
+        return build(
+            tmp_path / name, [0, 1], convert, card={"licence": licence}, factors=["word"], workers=0
+        ).content_hash
 
     first = made("a")
     assert made("b", licence="other") == first  # the card may say more without the data being other data
@@ -86,13 +99,22 @@ def test_content_hash_sees_inputs_and_factors(tmp_path):
 
 def test_a_hundred_thousand_clips_open_in_less_than_a_second(tmp_path):
     def convert(start: int) -> list[Clip]:
-        return [
-            Clip(np.zeros(4, np.int16), {"id": f"clip{n:06d}", "source": f"folder/{n:06d}.wav", "duration": 1.0, "word": f"word{n % 35}",
-                                         "speaker": f"speaker{n % 2618}"})
+        rows = (
+            {"id": f"clip{n:06d}", "source": f"folder/{n:06d}.wav", "duration": 1.0}
+            | {"word": f"word{n % 35}", "speaker": f"speaker{n % 2618}"}
             for n in range(start, start + 10_000)
-        ]  # fmt: skip
+        )
+        return [Clip(np.zeros(4, np.int16), row) for row in rows]
 
-    build(tmp_path / "set", range(0, 100_000, 10_000), convert, card={}, factors=["word", "speaker"], workers=0, chunk=1)
+    build(
+        tmp_path / "set",
+        range(0, 100_000, 10_000),
+        convert,
+        card={},
+        factors=["word", "speaker"],
+        workers=0,
+        chunk=1,
+    )
     started = time.perf_counter()
     fs = FactorSet.open(tmp_path / "set")
     assert time.perf_counter() - started < 1 and len(fs) == 100_000
@@ -106,7 +128,9 @@ def test_an_incomplete_folder_is_refused(fs, name):
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(AtlabError, match="nowhere is not a complete data set: inputs.npy, factors.parquet, card.json missing"):
+    with pytest.raises(
+        AtlabError, match="nowhere is not a complete data set: inputs.npy, factors.parquet, card.json missing"
+    ):
         FactorSet.open(tmp_path / "nowhere")
 
 
@@ -125,14 +149,20 @@ def test_pickled_inputs_are_refused(fs):
         FactorSet.open(fs.path)
 
 
-@pytest.mark.parametrize(("card", "found"), [({"format": "other-2"}, "'other-2'"), ({}, "None"), ([1], "'list'")])
+@pytest.mark.parametrize(
+    ("card", "found"), [({"format": "other-2"}, "'other-2'"), ({}, "None"), ([1], "'list'")]
+)
 def test_another_format_is_refused(fs, card, found):
     (fs.path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(AtlabError, match=f"card.json has format {found}, this version reads 'atlab-factorset-1'"):
+    with pytest.raises(
+        AtlabError, match=f"card.json has format {found}, this version reads 'atlab-factorset-1'"
+    ):
         FactorSet.open(fs.path)
 
 
 def test_counts_that_disagree_are_refused(fs):
     fs.factors.iloc[:-1].to_parquet(fs.path / "factors.parquet", index=False)
-    with pytest.raises(AtlabError, match="12 inputs, 11 rows of factors, 12 clips in the card; they must agree"):
+    with pytest.raises(
+        AtlabError, match="12 inputs, 11 rows of factors, 12 clips in the card; they must agree"
+    ):
         FactorSet.open(fs.path)

@@ -1,4 +1,4 @@
-"""Batches: every clip once, an order that only seed and epoch decide, the same clips by either way of reading."""
+"""Batches: every clip once, an order that seed and epoch decide, the same clips by either way of reading."""
 
 from __future__ import annotations
 
@@ -159,7 +159,10 @@ def test_identity_tells_data_and_rows_apart(fs, tmp_path):
         ({"rows": [0, 45]}, r"rows must lie in 0..44, found 0..45"),
         ({"rows": [-1]}, r"rows must lie in 0..44, found -1..-1"),
         ({"codes": np.zeros(44, int)}, r"class number for every clip of the data set \(45\), found 44"),
-        ({"codes": np.r_[np.zeros(40, int), -np.ones(5, int)]}, r"clips in rows \[40, 42\] have a class that the network does not know"),
+        (
+            {"codes": np.r_[np.zeros(40, int), -np.ones(5, int)]},
+            r"clips in rows \[40, 42\] have a class that the network does not know",
+        ),
         ({"batch_size": 0}, "a batch holds at least 1 clip, found batch_size=0"),
     ],
 )
@@ -182,7 +185,9 @@ def test_in_memory_batches(fs):
     assert InMemory(x, y, rows=torch.arange(7) + 1).identity != InMemory(x, y).identity
 
 
-@pytest.mark.parametrize(("n_y", "rows", "message"), [(6, None, "7 and 6"), (7, torch.arange(3), "7 and 7, with 3 rows")])
+@pytest.mark.parametrize(
+    ("n_y", "rows", "message"), [(6, None, "7 and 6"), (7, torch.arange(3), "7 and 7, with 3 rows")]
+)
 def test_in_memory_lengths_agree(n_y, rows, message):
     with pytest.raises(AtlabError, match=f"x and y must be of the same clips, found {message}"):
         InMemory(torch.zeros(7, 2), torch.zeros(n_y), rows=rows)

@@ -16,7 +16,9 @@ from atlab.errors import AtlabError
 def waves() -> np.ndarray:
     """Noise and a tone, int16 [2, 16000]."""
     tone = 20000 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
-    return np.stack([np.random.default_rng(0).integers(-32768, 32768, 16000), np.round(tone)]).astype(np.int16)
+    return np.stack([np.random.default_rng(0).integers(-32768, 32768, 16000), np.round(tone)]).astype(
+        np.int16
+    )
 
 
 @pytest.mark.parametrize("samples", [16000, 12800, 1024])
@@ -24,7 +26,9 @@ def test_equals_scipy(waves, samples):
     waves = waves[:, :samples]
     got = Spectrogram()(torch.from_numpy(waves))
     assert got.shape == (2, 1, samples // 128 + 1, 129) and got.dtype == torch.float32
-    frequencies, times, wanted = scipy.signal.stft(waves / 32768, 16000, window="hamming", nperseg=256, noverlap=128, boundary="zeros")
+    frequencies, times, wanted = scipy.signal.stft(
+        waves / 32768, 16000, window="hamming", nperseg=256, noverlap=128, boundary="zeros"
+    )
     np.testing.assert_allclose(got[:, 0], np.abs(wanted).swapaxes(1, 2), atol=1e-5)
     assert np.abs(wanted).max() > 0.2
     np.testing.assert_allclose(Spectrogram().times(samples), times)
@@ -34,7 +38,9 @@ def test_equals_scipy(waves, samples):
 @pytest.mark.parametrize("samples", [16000, 15999, 1000])
 def test_equals_librosa(waves, samples):
     waves = waves[:, :samples]
-    wanted = librosa.stft(waves / 32768, n_fft=256, hop_length=128, window="hamming", center=True, pad_mode="constant")
+    wanted = librosa.stft(
+        waves / 32768, n_fft=256, hop_length=128, window="hamming", center=True, pad_mode="constant"
+    )
     wanted = np.abs(wanted).swapaxes(1, 2) / scipy.signal.get_window("hamming", 256).sum()
     np.testing.assert_allclose(Spectrogram()(torch.from_numpy(waves))[:, 0], wanted, atol=1e-5)
 
@@ -42,7 +48,9 @@ def test_equals_librosa(waves, samples):
 def test_other_sizes_and_rates(waves):
     front = Spectrogram(n_fft=512, hop=160, sample_rate=8000)
     got = front(torch.from_numpy(waves))
-    wanted = librosa.stft(waves / 32768, n_fft=512, hop_length=160, window="hamming", center=True, pad_mode="constant")
+    wanted = librosa.stft(
+        waves / 32768, n_fft=512, hop_length=160, window="hamming", center=True, pad_mode="constant"
+    )
     wanted = np.abs(wanted).swapaxes(1, 2) / scipy.signal.get_window("hamming", 512).sum()
     np.testing.assert_allclose(got[:, 0], wanted, atol=1e-5)
     assert len(front.times(16000)) == got.shape[2] and front.times(16000)[1] == 0.02
@@ -75,7 +83,9 @@ def test_frontend_follows_the_data(tmp_path):
     assert frontend(fs)(torch.from_numpy(fs.read([0]))).shape == (1, 1, 3, 129)
     assert frontend(fs).sample_rate == 16000
     fs.card["kind"] = "image"
-    assert frontend(fs)(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)).tolist() == [[[[0.0, pytest.approx(0.2), 1.0]]]]
+    assert frontend(fs)(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)).tolist() == [
+        [[[0.0, pytest.approx(0.2), 1.0]]]
+    ]
 
 
 def test_input_statistics_equal_numpy(tmp_path):

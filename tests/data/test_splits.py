@@ -22,18 +22,20 @@ def fs(tmp_path_factory) -> FactorSet:
 
 def cut(item: int) -> list[Clip]:
     """Three clips of one source, which share the speaker; the words differ."""
+    row = {"source": f"{item}.wav", "duration": 1.0, "speaker": f"s{item % 6}", "session": item % 6 // 2}
     return [
-        Clip(np.zeros(4, np.int16), {"id": f"{item}.{part}", "source": f"{item}.wav", "duration": 1.0, "speaker": f"s{item % 6}",
-                                     "word": f"w{(item // 6 + part) % 3}", "session": item % 6 // 2})
+        Clip(np.zeros(4, np.int16), {"id": f"{item}.{part}", **row, "word": f"w{(item // 6 + part) % 3}"})
         for part in range(3)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> FactorSet:
     """120 sources of 3 clips, 6 speakers in 3 sessions, 3 words."""
     out = tmp_path_factory.mktemp("shared") / "set"
-    return build(out, range(120), cut, card={"name": "shared"}, factors=["speaker", "word", "session"], workers=0)
+    return build(
+        out, range(120), cut, card={"name": "shared"}, factors=["speaker", "word", "session"], workers=0
+    )
 
 
 def parts_of(split: Split) -> list[np.ndarray]:
@@ -63,7 +65,12 @@ def test_no_source_is_on_two_sides_and_rows_are_sorted(request, name, data, seed
     assert_apart(data, split, "source")
     assert_apart(data, split, "id")
     for rows in parts_of(split):
-        assert len(rows) and rows.dtype == np.int64 and (np.diff(rows) > 0).all() and 0 <= rows[0] <= rows[-1] < len(data)
+        assert (
+            len(rows)
+            and rows.dtype == np.int64
+            and (np.diff(rows) > 0).all()
+            and 0 <= rows[0] <= rows[-1] < len(data)
+        )
     split.check(data, "word")
 
 
@@ -125,7 +132,11 @@ def test_with_few_values_left_training_and_validation_share_them(tmp_path):
     fs = toy(tmp_path / "set", words=3, speakers=3, repetitions=10, samples=8)
     split = splits.disjoint(fs, "speaker", test=["speaker0"])
     assert set(fs.labels("speaker", split.test)) == {"speaker0"}
-    assert set(fs.labels("speaker", split.train)) == set(fs.labels("speaker", split.validation)) == {"speaker1", "speaker2"}
+    assert (
+        set(fs.labels("speaker", split.train))
+        == set(fs.labels("speaker", split.validation))
+        == {"speaker1", "speaker2"}
+    )
     assert_apart(fs, split, "source")
 
 
@@ -152,7 +163,7 @@ def test_confounded_parts_have_the_stated_share_and_the_test_is_independent(fs, 
 
 
 def test_confounded_takes_as_many_clips_as_there_are(fs):
-    """11 clips a cell are left by the test, 2 of 10 speakers are paired: 22 paired clips a class, at p = 1 all of them."""
+    """The test leaves 11 clips a cell; 2 of 10 speakers are paired with a class: 22 clips at p = 1."""
     split = splits.confounded(fs, "word", "speaker", p=1.0)
     assert len(split.train) + len(split.validation) == 5 * 22
     assert len(split.validation) == 5 * round(22 * 2 / 9)
@@ -172,13 +183,17 @@ def test_confounded_by_source_keeps_its_share(shared):
     for seed in range(4):
         split = splits.confounded(shared, "word", "speaker", p=0.75, seed=seed)
         assert_apart(shared, split, "source")
-        assert (abs(aligned_share(shared, split, split.train) - 0.75) <= 0.5 * 3 / len(split.train) + 1e-12).all()
+        assert (
+            abs(aligned_share(shared, split, split.train) - 0.75) <= 0.5 * 3 / len(split.train) + 1e-12
+        ).all()
 
 
 def test_confounded_of_a_number_of_clips(fs):
     split = splits.confounded(fs, "word", "speaker", p=0.8, clips=50)
     assert (len(split.train), len(split.validation)) == (40, 10)
-    with pytest.raises(AtlabError, match=r"\d+ clips a class cannot be confounded with p = 0.95: .*which allows 1\d"):
+    with pytest.raises(
+        AtlabError, match=r"\d+ clips a class cannot be confounded with p = 0.95: .*which allows 1\d"
+    ):
         splits.confounded(fs, "word", "speaker", p=0.95, clips=600)
 
 
@@ -188,7 +203,9 @@ def test_what_cannot_be_confounded_is_named(fs, tmp_path):
     with pytest.raises(AtlabError, match="unknown factor 'emotion'"):
         splits.confounded(fs, "word", "emotion")
     alone = toy(tmp_path / "set", words=3, speakers=1, repetitions=10, samples=8)
-    with pytest.raises(AtlabError, match="no clips a class cannot be confounded with p = 0.5: .* and 0 unpaired clips"):
+    with pytest.raises(
+        AtlabError, match="no clips a class cannot be confounded with p = 0.5: .* and 0 unpaired clips"
+    ):
         splits.confounded(alone, "word", "speaker", p=0.5)
 
 
@@ -211,8 +228,19 @@ def test_a_teacher_never_sees_the_test_sources_of_the_target(request, name, data
     assert_apart(data, teacher, "source")
 
 
+def test_a_teacher_of_a_number_of_clips(fs):
+    split = splits.random(fs)
+    teacher = splits.for_teacher(fs, split, seed=1, clips=100)
+    rows = np.concatenate(parts_of(teacher))
+    assert [len(part) for part in parts_of(teacher)] == [70, 20, 10] and not set(rows) & set(split.test)
+    assert len(np.concatenate(parts_of(splits.for_teacher(fs, split, clips=10_000)))) == 540
+
+
 @pytest.mark.parametrize("fractions", [(0.7, 0.2), (0.7, 0.2, 0.2), (1.1, -0.2, 0.1), (0.0, 0.5, 0.5)])
-@pytest.mark.parametrize("make", [splits.random, lambda fs, fractions: splits.confounded(fs, "word", "speaker", fractions=fractions)])
+@pytest.mark.parametrize(
+    "make",
+    [splits.random, lambda fs, fractions: splits.confounded(fs, "word", "speaker", fractions=fractions)],
+)
 def test_fractions_are_shares(fs, make, fractions):
     with pytest.raises(AtlabError, match="fractions are three shares that sum to 1"):
         make(fs, fractions=fractions)
@@ -228,7 +256,9 @@ def test_impossible_splits_are_named(fs, tmp_path):
     with pytest.raises(AtlabError, match="no value of 'word' is held out"):
         splits.disjoint(fs, "word", test=[])
     two = toy(tmp_path / "two", words=2, speakers=2, repetitions=2, samples=8)
-    with pytest.raises(AtlabError, match=r"2 values of 'speaker' cannot be dealt to 3 parts: \['speaker0', 'speaker1'\]"):
+    with pytest.raises(
+        AtlabError, match=r"2 values of 'speaker' cannot be dealt to 3 parts: \['speaker0', 'speaker1'\]"
+    ):
         splits.disjoint(two, "speaker")
 
 
@@ -242,11 +272,18 @@ def test_check_says_what_is_wrong(fs, shared):
     with pytest.raises(AtlabError, match="the training part has a single class of 'word': 'word1'"):
         Split(of_one[:10], of_one[10:20], of_one[20:]).check(fs, "word")
     seen = rows[word != "word4"]
-    with pytest.raises(AtlabError, match=r"the test part has classes of 'word' that training never saw: \['word4'\]"):
+    with pytest.raises(
+        AtlabError, match=r"the test part has classes of 'word' that training never saw: \['word4'\]"
+    ):
         Split(seen[::2], seen[1::2], rows[word == "word4"]).check(fs, "word")
-    with pytest.raises(AtlabError, match="the validation part has classes of 'speaker' that training never saw"):
+    with pytest.raises(
+        AtlabError, match="the validation part has classes of 'speaker' that training never saw"
+    ):
         splits.disjoint(fs, "speaker").check(fs, "speaker")
-    with pytest.raises(AtlabError, match=r"1 sources have clips in the train and in the test part: \['0.wav'\]; scores would be too good"):
+    with pytest.raises(
+        AtlabError,
+        match=r"1 sources have clips in the train and in the test part: \['0.wav'\]; scores",
+    ):
         Split(np.array([0, 3]), np.array([6]), np.array([1])).check(shared, "word")
 
 
@@ -267,7 +304,9 @@ def test_a_stored_split_of_other_data_or_no_split_is_refused(fs, shared, tmp_pat
     with pytest.raises(AtlabError, match="nothing.json is not a stored split"):
         Split.load(tmp_path / "nothing.json", fs)
     path.write_text('{"data": "x", "how": {}}')
-    with pytest.raises(AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test'\]"):
+    with pytest.raises(
+        AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test'\]"
+    ):
         Split.load(path, fs)
     path.write_text("{half")
     with pytest.raises(AtlabError, match="is not a stored split"):

@@ -31,15 +31,17 @@ def write_recordings(folder: Path, digits=range(10), speakers=SPEAKERS, takes=TA
     for digit in digits:
         for s, speaker in enumerate(speakers):
             for take in range(takes):
-                wave = corpora.sound(0.2 + 0.05 * ((digit + take) % 11), seed=1000 * digit + 100 * s + take, rate=8000)
+                wave = corpora.sound(
+                    0.2 + 0.05 * ((digit + take) % 11), seed=1000 * digit + 100 * s + take, rate=8000
+                )
                 corpora.write(folder / f"{digit}_{speaker}_{take}.wav", wave, 8000)
     return folder.parent
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> Path:
-    """360 recordings: one truncated, one stereo, one of 24 bit, one longer than 1 s; files that are no recordings."""
-    root = write_recordings(tmp_path_factory.mktemp("raw") / "free-spoken-digit-dataset – été" / "recordings")
+    """360 recordings: one truncated, one stereo, one of 24 bit, one over 1 s; other files too."""
+    root = write_recordings(tmp_path_factory.mktemp("raw") / "spoken digits – été" / "recordings")
     recordings = root / "recordings"
     broken = recordings / "7_jackson_3.wav"
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -69,7 +71,15 @@ def test_every_recording_is_accounted_for(fs):
     assert len(fs) == 359 and "7_jackson_3" not in set(fs.factors["id"])
     assert fs.card["dropped"] == {"broken": 1, "end beyond 1 s (clip kept)": 1}
     published = fs.card["published_clips"]
-    assert published["found"] == {"recordings": 360, "george": 120, "jackson": 120, "lucas": 0, "nicolas": 0, "theo": 0, "yweweler": 0}
+    assert published["found"] == {
+        "recordings": 360,
+        "george": 120,
+        "jackson": 120,
+        "lucas": 0,
+        "nicolas": 0,
+        "theo": 0,
+        "yweweler": 0,
+    }
     assert published["published"]["recordings"] == 3000 and published["other_wav_files"] == 1
     assert fs.factor_names == ["word", "speaker", "take"] and fs.sample_rate == 16_000
     assert fs.read([0]).shape == (1, 16_000) and fs.read([0]).dtype == np.int16
@@ -138,7 +148,9 @@ def test_splits_do_not_leak(fs):
 
 def test_differences_from_the_published_corpus_are_said(raw, tmp_path, capsys):
     fsdd.prepare(raw, tmp_path / "set", workers=1)
-    assert "fsdd: differs from the published corpus: recordings 360 instead of 3,000" in capsys.readouterr().out
+    assert (
+        "fsdd: differs from the published corpus: recordings 360 instead of 3,000" in capsys.readouterr().out
+    )
 
 
 def test_folders_without_recordings_are_named(tmp_path):
@@ -146,7 +158,9 @@ def test_folders_without_recordings_are_named(tmp_path):
         fsdd.prepare(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     corpora.write(tmp_path / "empty" / "hello.wav", corpora.sound(0.1))
-    with pytest.raises(AtlabError, match=r"no recording <digit>_<speaker>_<take>.wav in .*empty \(1 other wav files\)"):
+    with pytest.raises(
+        AtlabError, match=r"no recording <digit>_<speaker>_<take>.wav in .*empty \(1 other wav files\)"
+    ):
         fsdd.prepare(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -164,7 +178,9 @@ def test_more_than_one_percent_broken_is_refused(tmp_path):
 @pytest.fixture
 def small(monkeypatch, tmp_path) -> Path:
     """The folder free-spoken-digit-dataset-1.0.10 of a small published corpus."""
-    root = write_recordings(tmp_path / "free-spoken-digit-dataset-1.0.10" / "recordings", speakers=("george", "lucas"), takes=3)
+    root = write_recordings(
+        tmp_path / "free-spoken-digit-dataset-1.0.10" / "recordings", speakers=("george", "lucas"), takes=3
+    )
     monkeypatch.setattr(fsdd, "SPEAKERS", ("george", "lucas"))
     monkeypatch.setattr(fsdd, "TAKES", 3)
     monkeypatch.setattr(fsdd, "MANIFEST", {"george": fsdd.digest_of(root / "recordings", "george")})
@@ -188,11 +204,16 @@ def prepare_from(archive: Path, out: Path, monkeypatch) -> object:
 
 
 def left_beside(out: Path) -> set[str]:
-    return {path.name for path in out.parent.iterdir() if path.name.startswith((".", out.name))} - {f".{out.name}.lock"}
+    return {path.name for path in out.parent.iterdir() if path.name.startswith((".", out.name))} - {
+        f".{out.name}.lock"
+    }
 
 
 def test_manifest_is_the_hash_of_names_and_hashes(small):
-    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in sorted((small / "recordings").glob("*_george_*"))]
+    lines = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n"
+        for p in sorted((small / "recordings").glob("*_george_*"))
+    ]
     assert len(lines) == 30
     assert fsdd.MANIFEST == {"george": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
@@ -247,13 +268,28 @@ def no_archive(root: Path) -> Path:
     [
         (change_one, "is not FSDD v1.0.10: the recordings of george have another SHA-256"),
         (drop_one, r"is not FSDD v1.0.10: 59 of 60 recordings, differing in \['5_lucas_2.wav'\]"),
-        (lambda root: archive_of(root, ("x/recordings/1_zoe_0.wav", b"RIFF")), r"61 of 60 recordings, differing in \['1_zoe_0.wav'\]"),
+        (
+            lambda root: archive_of(root, ("x/recordings/1_zoe_0.wav", b"RIFF")),
+            r"61 of 60 recordings, differing in \['1_zoe_0.wav'\]",
+        ),
         (cut_short, "archive.tar.gz is not a whole tar.gz archive"),
         (no_archive, "archive.tar.gz is not a whole tar.gz archive"),
-        (lambda root: archive_of(root, ("../../escaped.wav", b"RIFF")), r"holds '../../escaped.wav', which would be written outside its folder"),
-        (lambda root: archive_of(root, ("x/../recordings/1_zoe_0.wav", b"RIFF")), "which would be written outside its folder"),
-        (lambda root: archive_of(root, ("/tmp/recordings/1_zoe_0.wav", b"RIFF")), "which would be written outside its folder"),
-        (lambda root: root.parent / "nowhere.tar.gz", "the download of file:.*nowhere.tar.gz failed .*give its folder as raw"),
+        (
+            lambda root: archive_of(root, ("../../escaped.wav", b"RIFF")),
+            r"holds '../../escaped.wav', which would be written outside its folder",
+        ),
+        (
+            lambda root: archive_of(root, ("x/../recordings/1_zoe_0.wav", b"RIFF")),
+            "which would be written outside its folder",
+        ),
+        (
+            lambda root: archive_of(root, ("/tmp/recordings/1_zoe_0.wav", b"RIFF")),
+            "which would be written outside its folder",
+        ),
+        (
+            lambda root: root.parent / "nowhere.tar.gz",
+            "the download of file:.*nowhere.tar.gz failed .*give its folder as raw",
+        ),
     ],
 )
 def test_downloads_that_are_not_the_corpus_leave_nothing(small, tmp_path, monkeypatch, make, message):
@@ -269,7 +305,11 @@ def test_links_in_an_archive_are_not_followed(small, tmp_path, monkeypatch):
         link = tarfile.TarInfo("x/recordings/0_george_0.wav")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(link)
-        tar.add(small, small.name, filter=lambda member: None if member.name.endswith("/0_george_0.wav") else member)
+        tar.add(
+            small,
+            small.name,
+            filter=lambda member: None if member.name.endswith("/0_george_0.wav") else member,
+        )
     with pytest.raises(AtlabError, match=r"59 of 60 recordings, differing in \['0_george_0.wav'\]"):
         prepare_from(path, tmp_path / "set", monkeypatch)
 
@@ -295,7 +335,9 @@ def test_a_connection_that_ends_early_is_noticed(small, tmp_path):
     content = archive_of(small).read_bytes()
     with http.server.HTTPServer(("127.0.0.1", 0), partial(Short, content=content)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(AtlabError, match=rf"failed \({len(content)} of {len(content) + 1000} bytes arrived\)"):
+        with pytest.raises(
+            AtlabError, match=rf"failed \({len(content)} of {len(content) + 1000} bytes arrived\)"
+        ):
             fsdd.download(tmp_path / "new", f"http://127.0.0.1:{server.server_port}/v1.0.10.tar.gz")
         server.shutdown()
     assert not (tmp_path / "new").exists()
@@ -312,7 +354,9 @@ def test_real_recordings(real_data, tmp_path):
     recordings = real_data / "fsdd" / "recordings"
     fs = fsdd.prepare(recordings, tmp_path / "set")
     speakers = fs.classes("speaker")
-    assert len(fs) == 500 * len(speakers) and fs.factors.groupby(["word", "speaker"]).size().unique().tolist() == [50]
+    assert len(fs) == 500 * len(speakers) and fs.factors.groupby(
+        ["word", "speaker"]
+    ).size().unique().tolist() == [50]
     for speaker in fsdd.MANIFEST.keys() & set(speakers):
         assert fsdd.digest_of(recordings, speaker) == fsdd.MANIFEST[speaker]
     assert fs.factors["duration"].between(0.1, 3).all()

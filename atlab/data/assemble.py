@@ -1,0 +1,147 @@
+"""The last step of a build: chunks of clips on disk -> the three files of a FactorSet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from atlab.data.factorset import FORMAT
+from atlab.errors import AtlabError
+from atlab.files import new_folder
+
+if TYPE_CHECKING:  # worker processes do without pandas, which takes a second to import
+    import pandas as pd
+
+REQUIRED = ("id", "source", "duration")
+KINDS = {np.dtype(np.int16): "audio", np.dtype(np.uint8): "image"}
+
+
+def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list[str]) -> None:
+    """Join the chunks into the final folder, hashing on the way, with one chunk of inputs in memory."""
+    table, dropped, broken, shapes = _read_rows(names)
+    dropped.update(card.get("dropped", {}))  # what a recipe left out before the build
+    for line in broken:
+        tqdm.write(f"skipped: {line}")
+    if len(broken) > 0.01 * items:
+        _forget_broken(names)
+        raise AtlabError(
+            f"{len(broken)} of {items} items are broken, more than 1 %; the first: {'; '.join(broken[:3])}"
+        )
+    if len(shapes) != 1:
+        raise AtlabError(
+            shapes_differ(shapes)
+            if shapes
+            else f"{items} items gave no clip at all; left out: {dict(dropped)}"
+        )
+    (shape, dtype) = shapes.pop()
+    _check_table(table, factors, dtype)
+    if broken:
+        dropped["broken"] += len(broken)
+    new = out.with_name(f".{out.name}.new")
+    with new_folder(new) as folder:
+        digest = hashlib.sha256(f"{len(table)} {shape} {dtype}".encode())
+        _write_inputs(folder / "inputs.npy", names, (len(table), *shape), dtype, digest)
+        digest.update(table.to_csv(index=False).encode())
+        table.to_parquet(folder / "factors.parquet", index=False)
+        final = {
+            "format": FORMAT,
+            "kind": KINDS[dtype],
+            "sample_rate": None,
+            **card,
+            "clips": len(table),
+            "shape": [len(table), *shape],
+            "factors": {factor: int(table[factor].nunique()) for factor in factors},
+            "dropped": dict(sorted(dropped.items())),
+            "content_hash": digest.hexdigest(),
+        }
+        (folder / "card.json").write_text(json.dumps(final, indent=1, default=str) + "\n")
+    _take_place(new, out)
+
+
+def _read_rows(names: list[Path]) -> tuple[pd.DataFrame, Counter, list[str], set]:
+    """Table of all rows, drops by reason, lines on broken items, shapes of the chunks' clips."""
+    import pandas as pd
+
+    columns, count, dropped, broken, shapes = {}, 0, Counter(), [], set()
+    for name in names:
+        with np.load(name, allow_pickle=False) as part:
+            info = json.loads(part["info"].tobytes())
+            if info["rows"]:
+                shapes.add((part["arrays"].shape[1:], part["arrays"].dtype))
+        for row in info["rows"]:
+            for column in row:
+                if column not in columns:
+                    columns[column] = [None] * count
+            for column, values in columns.items():
+                value = row.get(column)
+                values.append(sys.intern(value) if isinstance(value, str) else value)
+            count += 1
+        broken += info["broken"]
+        dropped.update(info["dropped"])
+    return pd.DataFrame(columns), dropped, broken, shapes
+
+
+def _forget_broken(names: list[Path]) -> None:
+    """Remove the chunks with broken items, so that repaired files are read when the build is tried again."""
+    for name in names:
+        with np.load(name, allow_pickle=False) as part:
+            broken = json.loads(part["info"].tobytes())["broken"]
+        if broken:
+            name.unlink()
+
+
+def _write_inputs(
+    path: Path, names: list[Path], shape: tuple[int, ...], dtype: np.dtype, digest: hashlib._Hash
+) -> None:
+    with open(path, "wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for name in names:
+            with np.load(name, allow_pickle=False) as part:
+                data = part["arrays"].tobytes() if part["arrays"].ndim > 1 else b""
+            digest.update(data)
+            file.write(data)
+
+
+def _take_place(new: Path, out: Path) -> None:
+    """Rename `new` to `out`; an older `out` is removed after that, and put back if the renaming fails."""
+    if not out.exists():
+        os.rename(new, out)
+        return
+    old = out.with_name(f".{out.name}.old")
+    os.rename(out, old)
+    try:
+        os.rename(new, out)
+    except OSError:
+        os.rename(old, out)
+        raise
+    shutil.rmtree(old)
+
+
+def _check_table(table: pd.DataFrame, factors: list[str], dtype: np.dtype) -> None:
+    missing = [column for column in (*REQUIRED, *factors) if column not in table]
+    if missing:
+        raise AtlabError(f"rows lack the columns {missing}; they have {list(table)}")
+    if dtype not in KINDS:
+        raise AtlabError(f"clips must be int16 waveforms or uint8 images, found {dtype}")
+    repeated = table["id"][table["id"].duplicated()].tolist()
+    if repeated:
+        raise AtlabError(f"clip ids must be unique; repeated: {repeated[:5]}")
+    holes = [column for column in factors if table[column].isna().any()]
+    if holes:
+        raise AtlabError(f"factors without a value in some rows: {holes}")
+
+
+def shapes_differ(shapes: set) -> str:
+    """What is wrong with clips of several (shape, dtype)."""
+    shown = ", ".join(f"{tuple(shape)} {dtype}" for shape, dtype in sorted(shapes, key=str)[:4])
+    return f"all clips must have one shape and type, the converter made {shown}"
