@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from atlab.errors import AtlabError, unknown
+from atlab.workers import pool as workers_pool
 
 SPLITS = ("random", "disjoint", "confounded")
 EMBEDDED = ("synthetic_speech", "synthetic_notes")
@@ -232,10 +232,9 @@ def train_many(
     load_data(wanted[0].data)  # rendered here once, with all cores, before workers ask for it
     teachers = list(dict.fromkeys(s.teacher() for s in wanted if s.strategy != "baseline"))
     rows = {}
-    context = multiprocessing.get_context("spawn")
     with (
         tqdm(total=len(teachers) + len(wanted), desc=study, unit="run") as bar,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
+        workers_pool(workers, _one_thread) as pool,
     ):
         # Baselines need no teacher and fill the workers while it trains.
         stages = [teachers + [s for s in wanted if s.strategy == "baseline"], [s for s in wanted if s.strategy != "baseline"]]

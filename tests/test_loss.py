@@ -166,7 +166,7 @@ def test_inverse_at_raises_similarity_and_at_lowers_it():
 
 @pytest.mark.parametrize("aggregation", F.AGGREGATIONS)
 def test_every_aggregation_trains(aggregation):
-    student, (x, y) = net(0), batch()
+    student, (x, _) = net(0), batch()
     at = atlab.AntiTransferLoss(student, atlab.Teacher(net(1), "conv3"), aggregation=aggregation)
     student(x)
     at(x).backward()

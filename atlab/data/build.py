@@ -7,17 +7,14 @@ import glob
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ from atlab.data.assemble import assemble, shapes_differ
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
 from atlab.files import locked, write_atomic
+from atlab.workers import pool as workers_pool
 
 
 @dataclass
@@ -153,10 +151,7 @@ def _convert_all(
             yield _convert_chunk(name, part, convert)
         return
     workers = max(1, min(workers or os.cpu_count() or 1, len(todo)))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(initializer, initargs)
-    ) as pool:
+    with workers_pool(workers, initializer, initargs) as pool:
         queue, running = iter(todo), set()
         try:
             while True:
@@ -172,19 +167,6 @@ def _convert_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _start_worker(initializer: Callable | None, initargs: tuple) -> None:
-    """Prepare a new worker, and make it end when its parent is gone: a killed parent cannot see to that."""
-    parent = multiprocessing.parent_process().sentinel
-
-    def watch() -> None:
-        connection.wait([parent])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    if initializer is not None:
-        initializer(*initargs)
 
 
 def _convert_chunk(name: Path, items: Sequence, convert: Callable) -> int:
