@@ -25,7 +25,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> g
     Training is solid, validation dashed; the anti-transfer panel appears if any history has it.
     """
     has_at = any("train_at" in h for h in histories.values())
-    figure = make_subplots(1, 2 if has_at else 1, subplot_titles=["cross-entropy", "anti-transfer loss"][: 1 + has_at])
+    titles = ["cross-entropy", "anti-transfer loss"][: 1 + has_at]
+    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.15)
     for colour, (name, history) in zip(_cycle(), histories.items(), strict=False):
         for column, what in enumerate(["loss", "at"], start=1):
             for part, dash in (("train", "solid"), ("validation", "dash")):
@@ -33,7 +34,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> g
                 if key in history:
                     label = f"{name}, {part}"
                     line = go.Scatter(x=history["epoch"], y=history[key], name=label, legendgroup=label, showlegend=column == 1,
-                                      line={"color": colour, "dash": dash})  # fmt: skip
+                                      mode="lines+markers", line={"color": colour, "dash": dash}, marker={"size": 5})  # fmt: skip
                     figure.add_trace(line, row=1, col=column)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="loss (nats)", row=1, col=1)
@@ -46,17 +47,20 @@ def accuracy_by_strategy(table: pd.DataFrame, columns: Sequence[str] = ("train_a
     """Seeds as points, mean and 95 % t interval as bars: rows of `strategy`, `seed` and accuracies -> Figure."""
     figure = make_subplots(1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True)
     strategies = list(dict.fromkeys(table["strategy"]))
+    names = [NAMES.get(strategy, strategy) for strategy in strategies]
     for column, key in enumerate(columns, start=1):
-        for colour, strategy in zip(_cycle(), strategies, strict=False):
+        for place, (colour, strategy) in enumerate(zip(_cycle(), strategies, strict=False)):
             values = table.loc[table["strategy"] == strategy, key].to_numpy()
-            name = NAMES.get(strategy, strategy)
-            figure.add_trace(go.Scatter(x=[name] * len(values), y=values, mode="markers", showlegend=False,
-                                        marker={"color": colour, "opacity": 0.5, "size": 8}, name=f"{name}, seeds"), row=1, col=column)  # fmt: skip
+            points = go.Scatter(x=[place - 0.15] * len(values), y=values, mode="markers", name=f"{names[place]}, seeds",
+                                marker={"color": colour, "opacity": 0.5, "size": 8})  # fmt: skip
+            figure.add_trace(points, row=1, col=column)
             if len(values) > 1:
                 interval = mean_interval(values)
-                error = {"type": "data", "array": [interval.high - interval.mean]}
-                figure.add_trace(go.Scatter(x=[name], y=[interval.mean], error_y=error, mode="markers", showlegend=False,
-                                            marker={"color": colour, "symbol": "diamond", "size": 12}, name=f"{name}, mean"), row=1, col=column)  # fmt: skip
+                error = {"type": "data", "array": [interval.high - interval.mean], "color": colour}
+                mean = go.Scatter(x=[place + 0.1], y=[interval.mean], error_y=error, mode="markers", name=f"{names[place]}, mean",
+                                  marker={"color": colour, "symbol": "diamond", "size": 11})  # fmt: skip
+                figure.add_trace(mean, row=1, col=column)
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]).update_layout(showlegend=False)
     figure.update_yaxes(range=[0, 1.02], title_text="accuracy", col=1)
     return figure.update_layout(title=title, height=400, width=800, **LAYOUT)
 

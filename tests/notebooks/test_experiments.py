@@ -39,7 +39,7 @@ def test_the_quickstart_says_what_its_runs_say(quickstarted):
     table = runs.table(quickstarted.parent / "runs/quickstart")
     students = table[table["role"] == "student"]
     assert sorted(students["strategy"]) == ["at", "at", "baseline", "baseline", "wi", "wi"]
-    findings = quickstart.findings(students, "word", "speaker")
+    findings = quickstart.findings(students)
     assert findings.text in outputs(quickstarted)
     accuracy = students.pivot(index="seed", columns="strategy", values="test_accuracy")
     want = stats.paired_difference(accuracy["at"], accuracy["wi"])
