@@ -126,7 +126,7 @@ def train(
     root: str | Path = "runs",
     study: str = "train",
     progress: bool = True,
-    device: str | None = None,
+    device: str = "auto",
     run_dir: str | Path = "",
 ):
     """Train as the settings say into root/study/<id>/, or open the run if it is done: -> `runs.Run`.
@@ -156,14 +156,14 @@ def train(
     return run
 
 
-def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, device_name: str | None) -> None:
+def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, device_name: str) -> None:
     import torch
 
     from atlab import device as devices
     from atlab import models, strategies, training
     from atlab.data import Batches, input_statistics
 
-    s, split, device = settings, make_split(fs, settings), devices.choose(device_name)
+    s, split, device = settings, make_split(fs, settings), devices.choose(None if device_name == "auto" else device_name)
     factor = s.orthogonal if s.role == "teacher" else s.target
     classes = sorted(set(fs.labels(factor, split.train)))
     codes = fs.codes(factor, classes)
@@ -220,7 +220,7 @@ def _at_settings(s: Settings, run, batches: list, teachers: list, channels_last:
 
 
 def train_many(
-    settings: Iterable[Settings], root: str | Path = "runs", study: str = "train", workers: int = 2, device: str | None = None
+    settings: Iterable[Settings], root: str | Path = "runs", study: str = "train", workers: int = 2, device: str = "auto"
 ) -> pd.DataFrame:
     """Train all settings in parallel processes, one thread each; done ones are only read: -> table of their runs.
 
@@ -256,6 +256,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _job(settings: Settings, root: str, study: str, device: str | None) -> dict:
+def _job(settings: Settings, root: str, study: str, device: str) -> dict:
     run = train(settings, root, study, progress=False, device=device)
     return {"run": str(run.path), **run.result()}
