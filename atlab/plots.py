@@ -40,7 +40,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> g
     figure.update_yaxes(title_text="loss (nats)", row=1, col=1)
     if has_at:
         figure.update_yaxes(title_text="similarity x beta", row=1, col=2)
-    return figure.update_layout(title=title, height=380, width=900, **LAYOUT)
+    legend = {"orientation": "h", "y": -0.25}
+    return figure.update_layout(title=title, height=420, width=820, legend=legend, **LAYOUT)
 
 
 def accuracy_by_strategy(table: pd.DataFrame, columns: Sequence[str] = ("train_accuracy", "test_accuracy"), title: str = "") -> go.Figure:
