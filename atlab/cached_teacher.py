@@ -63,7 +63,9 @@ class CachedTeacher:
             raise unknown("aggregation of a cached teacher", aggregation, AGGREGATIONS)
         parts = list(batches) if isinstance(batches, list | tuple) else [batches]
         if any(part.augmented for part in parts):
-            raise AtlabError("a cached teacher cannot follow augmented inputs: use atlab.Teacher, or turn augmentation off")
+            raise AtlabError(
+                "a cached teacher cannot follow augmented inputs: use atlab.Teacher, or turn augmentation off"
+            )
         self.layers, self.aggregation, self.folder = teacher.layers, aggregation, Path(folder)
         key = _key(teacher, parts, aggregation)
         with locked(self.folder):  # runs that start together build it once
@@ -75,7 +77,9 @@ class CachedTeacher:
         self._position[torch.from_numpy(rows)] = torch.arange(len(rows))
         self._stored = {layer: self._read(layer) for layer in self.layers}
 
-    def targets(self, x: Tensor | None, index: Tensor | None, channels_last: bool = False) -> dict[str, Descriptor]:
+    def targets(
+        self, x: Tensor | None, index: Tensor | None, channels_last: bool = False
+    ) -> dict[str, Descriptor]:
         """The descriptor of each layer for the clips of `index` [B] (row numbers); x only names the device."""
         if index is None:
             raise AtlabError("a cached teacher needs the clips' row numbers: call at(x, index=batch.index)")
@@ -84,7 +88,9 @@ class CachedTeacher:
         position = self._position[index.clamp(0, len(self._position) - 1)]
         if not bool((known & (position >= 0)).all()):
             missing = index[~known | (position < 0)][:5].tolist()
-            raise AtlabError(f"clips in rows {missing} are not in the cache {self.folder}; it holds {self.card['clips']} clips")
+            raise AtlabError(
+                f"clips in rows {missing} are not in the cache {self.folder}; it holds {self.card['clips']} clips"
+            )
         device = x.device if x is not None else torch.device("cpu")
         return {layer: self._restore(layer, position, device) for layer in self.layers}
 
@@ -96,16 +102,22 @@ class CachedTeacher:
     def check_use(self, aggregation: object, wants_features: bool) -> None:
         """AtlabError unless a loss with this aggregation can be computed from what is stored."""
         if aggregation != self.aggregation:
-            raise AtlabError(f"the cache {self.folder} was built for {self.aggregation!r}, the loss asks for {aggregation!r}")
+            raise AtlabError(
+                f"the cache {self.folder} was built for {self.aggregation!r}, the loss asks for {aggregation!r}"
+            )
         if wants_features:
-            raise AtlabError("published=True and similarities of your own need the teacher's features: use atlab.Teacher")
+            raise AtlabError(
+                "published=True and similarities of your own need the teacher's features: use atlab.Teacher"
+            )
 
     def close(self) -> None:
         """Let go of the memory map."""
         self._stored = {}
 
     def _read(self, layer: str) -> list:
-        values, scales = (np.load(self.folder / f"{layer}.{part}.npy", mmap_mode="r") for part in ("values", "scales"))
+        values, scales = (
+            np.load(self.folder / f"{layer}.{part}.npy", mmap_mode="r") for part in ("values", "scales")
+        )
         if self.card["bytes"] <= RESIDENT_BYTES:
             return [torch.from_numpy(np.array(stored)) for stored in (values, scales)]
         return [values, scales]
@@ -119,7 +131,9 @@ class CachedTeacher:
             batch, scale = values[position], scales[position]
         else:
             rows = position.numpy()
-            batch, scale = (torch.from_numpy(stored[rows]).to(device, non_blocking=True) for stored in (values, scales))
+            batch, scale = (
+                torch.from_numpy(stored[rows]).to(device, non_blocking=True) for stored in (values, scales)
+            )
         batch = batch.float() * scale.reshape(-1, *[1] * (batch.ndim - 1))
         form = self.card["forms"][layer]
         if form == "features":
@@ -153,11 +167,16 @@ def _open(folder: Path, key: dict) -> dict:
 
 
 @torch.no_grad()
-def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: str, channels_last: bool) -> None:
+def _build(
+    folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: str, channels_last: bool
+) -> None:
     """One teacher pass over all clips fills every layer; the folder appears only when it is complete."""
     clips = sum(part.clips for part in parts)
     rows, files, forms, sizes = np.empty(clips, np.int64), {}, {}, {}
-    with new_folder(folder) as new, tqdm(total=clips, desc="caching the teacher", unit="clip", leave=False) as bar:
+    with (
+        new_folder(folder) as new,
+        tqdm(total=clips, desc="caching the teacher", unit="clip", leave=False) as bar,
+    ):
         done = 0
         for batch in (batch for part in parts for batch in part.epoch(0)):
             features = teacher(batch.x, channels_last)
@@ -167,7 +186,10 @@ def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: 
                 with torch.autocast(maps.device.type, enabled=False):
                     forms[layer], sizes[layer], values = _pack(maps, aggregation)
                 scales = values.abs().flatten(1).amax(1)
-                values = (values / scales.clamp_min(torch.finfo(torch.float32).tiny).reshape(-1, *[1] * (values.ndim - 1))).half()
+                values = (
+                    values
+                    / scales.clamp_min(torch.finfo(torch.float32).tiny).reshape(-1, *[1] * (values.ndim - 1))
+                ).half()
                 if layer not in files:
                     files[layer] = _create(new, layer, clips, values.shape[1:], bar)
                 for file, part in zip(files[layer], (values, scales), strict=True):
@@ -186,7 +208,9 @@ def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: 
 def _create(folder: Path, layer: str, clips: int, shape: tuple, bar: tqdm) -> tuple[np.memmap, np.memmap]:
     need, free = 2 * clips * int(np.prod(shape)), shutil.disk_usage(folder).free
     if need > free:
-        raise AtlabError(f"the cache of layer {layer!r} needs {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free")
+        raise AtlabError(
+            f"the cache of layer {layer!r} needs {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free"
+        )
     values = np.lib.format.open_memmap(folder / f"{layer}.values.npy", "w+", np.float16, (clips, *shape))
     return values, np.lib.format.open_memmap(folder / f"{layer}.scales.npy", "w+", np.float32, (clips,))
 

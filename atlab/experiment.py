@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -148,7 +148,11 @@ def train(
     if settings.strategy != "baseline":
         teacher = train(settings.teacher(), root, study, progress, device)
         orthogonal.append(teacher)
-    run = runs.Run(run_dir) if run_dir else runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
+    run = (
+        runs.Run(run_dir)
+        if run_dir
+        else runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
+    )
     if run.done:
         return run
     with run:
@@ -163,7 +167,11 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
     from atlab import models, strategies, training
     from atlab.data import Batches, input_statistics
 
-    s, split, device = settings, make_split(fs, settings), devices.choose(None if device_name == "auto" else device_name)
+    s, split, device = (
+        settings,
+        make_split(fs, settings),
+        devices.choose(None if device_name == "auto" else device_name),
+    )
     factor = s.orthogonal if s.role == "teacher" else s.target
     classes = sorted(set(fs.labels(factor, split.train)))
     codes = fs.codes(factor, classes)
@@ -174,7 +182,9 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
     train_set, validation = batches(split.train, shuffle=True), batches(split.validation)
     with torch.random.fork_rng():
         torch.manual_seed(s.seed)
-        model = models.vgg16(len(classes), s.width, in_channels=next(iter(validation.epoch(0))).x.shape[1]).to(device)
+        model = models.vgg16(
+            len(classes), s.width, in_channels=next(iter(validation.epoch(0))).x.shape[1]
+        ).to(device)
     model.set_normalisation(*input_statistics(batches(split.train)))
     teachers = [models.load(t.model_path).to(device) for t in orthogonal]
     mode = devices.precision(s.precision, device)
@@ -188,7 +198,10 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
         checkpoint=run.checkpoint_path, progress=progress, description=label,
     )  # fmt: skip
     plan.close()
-    parts = {name: training.evaluate(model, batches(getattr(split, name))) for name in ("train", "validation", "test")}
+    parts = {
+        name: training.evaluate(model, batches(getattr(split, name)))
+        for name in ("train", "validation", "test")
+    }
     test = parts["test"]
     table = pd.DataFrame({"row": test.rows, "code": test.codes, "prediction": test.predictions})
     table.to_parquet(run.path / "predictions.parquet")
@@ -216,11 +229,17 @@ def _at_settings(s: Settings, run, batches: list, teachers: list, channels_last:
         return settings
     key = [models.weights_hash(t) for t in teachers] + [b.identity for b in batches] + [layers, s.aggregation]
     folder = run.path.parent / "caches" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    return replace(settings, wrap=lambda teacher: CachedTeacher(teacher, batches, folder, s.aggregation, channels_last))
+    return replace(
+        settings, wrap=lambda teacher: CachedTeacher(teacher, batches, folder, s.aggregation, channels_last)
+    )
 
 
 def train_many(
-    settings: Iterable[Settings], root: str | Path = "runs", study: str = "train", workers: int = 2, device: str = "auto"
+    settings: Iterable[Settings],
+    root: str | Path = "runs",
+    study: str = "train",
+    workers: int = 2,
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Train all settings in parallel processes, one thread each; done ones are only read: -> table of their runs.
 
@@ -237,7 +256,10 @@ def train_many(
         workers_pool(workers, _one_thread) as pool,
     ):
         # Baselines need no teacher and fill the workers while it trains.
-        stages = [teachers + [s for s in wanted if s.strategy == "baseline"], [s for s in wanted if s.strategy != "baseline"]]
+        stages = [
+            teachers + [s for s in wanted if s.strategy == "baseline"],
+            [s for s in wanted if s.strategy != "baseline"],
+        ]
         for stage in stages:
             jobs = {pool.submit(_job, s, str(root), study, device): s for s in stage}
             try:

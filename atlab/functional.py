@@ -60,7 +60,9 @@ def clip_kernel(features: Tensor) -> Tensor:
     """
     clips = flat(features).flatten(1)
     if len(clips) < 4:
-        raise AtlabError(f"clip_kernel compares clips and needs a batch of at least 4, found {len(clips)} (choose a batch size that leaves no smaller last batch)")
+        raise AtlabError(
+            f"clip_kernel compares clips and needs a batch of at least 4, found {len(clips)} (choose a batch size that leaves no smaller last batch)"
+        )
     return u_centre(self_product(clips)).unsqueeze(0)
 
 
@@ -263,7 +265,9 @@ def linear_cka(x: Tensor, y: Tensor, unbiased: bool = True) -> Tensor:
     1.0
     """
     if len(x) != len(y):
-        raise AtlabError(f"CKA compares two representations of the same clips, found {len(x)} and {len(y)} clips")
+        raise AtlabError(
+            f"CKA compares two representations of the same clips, found {len(x)} and {len(y)} clips"
+        )
     if unbiased:
         return cka(clip_kernel(x.flatten(1)), clip_kernel(y.flatten(1))).squeeze(0)
     return cka(Factor(flat(x).flatten(1)[None]), Factor(flat(y).flatten(1)[None])).squeeze(0)
@@ -288,7 +292,9 @@ def _check_shapes(student: Tensor, teacher: Tensor, aggregation: Aggregation) ->
         wants[name] = s[0] == t[0] and s[2:] == t[2:]
     agrees = s[0] == t[0] if callable(aggregation) else wants.get(aggregation, s == t)
     if not agrees:
-        raise AtlabError(f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}")
+        raise AtlabError(
+            f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}"
+        )
 
 
 def _compare_plain(compare: Callable, student: Descriptor, teacher: Descriptor) -> Tensor:
@@ -300,7 +306,10 @@ def _compare_plain(compare: Callable, student: Descriptor, teacher: Descriptor) 
         s = student.x[:, :, None].expand(b, c, k, n).reshape(-1, n)
         t = teacher.x[:, None].expand(b, c, k, n).reshape(-1, n)
     else:
-        s, t = student.x.reshape(-1, n), teacher.x[:, torch.randint(k, (c,), device=teacher.x.device)].reshape(-1, n)
+        s, t = (
+            student.x.reshape(-1, n),
+            teacher.x[:, torch.randint(k, (c,), device=teacher.x.device)].reshape(-1, n),
+        )
     return compare(s, t).reshape(b, -1).mean(1)
 
 

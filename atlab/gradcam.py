@@ -13,7 +13,11 @@ METHODS = ("GradCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM")
 
 
 def class_activation_map(
-    model: nn.Module, x: Tensor, layer: str = "conv13", target: int | list[int] | None = None, method: str = "GradCAM"
+    model: nn.Module,
+    x: Tensor,
+    layer: str = "conv13",
+    target: int | list[int] | None = None,
+    method: str = "GradCAM",
 ) -> np.ndarray:
     """Class activation maps of a batch: x [B, C, H, W] -> float32 [B, H, W] in [0, 1], at the input's resolution.
 
@@ -49,7 +53,10 @@ def class_activation_map(
     try:
         # The library needs a graph from the parameters and leaves gradients behind; frozen models are thawed for it.
         model.eval().requires_grad_(True)
-        with torch.enable_grad(), getattr(pytorch_grad_cam, method)(model=model, target_layers=[module]) as cam:
+        with (
+            torch.enable_grad(),
+            getattr(pytorch_grad_cam, method)(model=model, target_layers=[module]) as cam,
+        ):
             maps = cam(input_tensor=x.detach().float(), targets=targets)
     finally:
         model.train(training)
@@ -67,6 +74,8 @@ def map_agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if a.shape != b.shape:
         raise AtlabError(f"maps of the same clips and size can be compared, found {a.shape} and {b.shape}")
-    a, b = (m.reshape(len(m), -1).astype(float) - m.reshape(len(m), -1).mean(1, keepdims=True) for m in (a, b))
+    a, b = (
+        m.reshape(len(m), -1).astype(float) - m.reshape(len(m), -1).mean(1, keepdims=True) for m in (a, b)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))

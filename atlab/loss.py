@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from atlab.cached_teacher import CachedTeacher
 from atlab.descriptors import Descriptor
 from atlab.errors import AtlabError
-from atlab.functional import AGGREGATIONS, SIMILARITIES, Aggregation, SimilarityName, _resolve, anti_transfer_loss, target_loss
+from atlab.functional import (
+    AGGREGATIONS,
+    SIMILARITIES,
+    Aggregation,
+    SimilarityName,
+    _resolve,
+    anti_transfer_loss,
+    target_loss,
+)
 from atlab.taps import Taps
 from atlab.teacher import Teacher
 
@@ -58,10 +66,16 @@ class AntiTransferLoss:
         self.teachers = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
         if not all(isinstance(t, Teacher | CachedTeacher) for t in self.teachers):
             found = ", ".join(type(t).__name__ for t in self.teachers)
-            raise AtlabError(f"teacher must be atlab.Teacher(model, layers) or CachedTeacher, or several; found {found}")
-        self.betas = [float(beta)] * len(self.teachers) if isinstance(beta, int | float) else list(map(float, beta))
+            raise AtlabError(
+                f"teacher must be atlab.Teacher(model, layers) or CachedTeacher, or several; found {found}"
+            )
+        self.betas = (
+            [float(beta)] * len(self.teachers) if isinstance(beta, int | float) else list(map(float, beta))
+        )
         if len(self.betas) != len(self.teachers) or not self.teachers:
-            raise AtlabError(f"{len(self.betas)} values of beta for {len(self.teachers)} teachers; give one, or one a teacher")
+            raise AtlabError(
+                f"{len(self.betas)} values of beta for {len(self.teachers)} teachers; give one, or one a teacher"
+            )
         _resolve("aggregation", aggregation, AGGREGATIONS)
         _resolve("similarity", similarity, SIMILARITIES)
         for cached in self.teachers:
@@ -88,15 +102,24 @@ class AntiTransferLoss:
                     raise AtlabError(f"layer {layer!r}: {error}") from None
         return total
 
-    def _compare(self, student: Tensor, target: Tensor | Descriptor, teacher: Teacher | CachedTeacher) -> Tensor:
+    def _compare(
+        self, student: Tensor, target: Tensor | Descriptor, teacher: Teacher | CachedTeacher
+    ) -> Tensor:
         if isinstance(teacher, CachedTeacher):
             return target_loss(student, target, self.aggregation, self.similarity)
-        return anti_transfer_loss(student, target, self.aggregation, self.similarity, published=self.published)
+        return anti_transfer_loss(
+            student, target, self.aggregation, self.similarity, published=self.published
+        )
 
     @property
     def identity(self) -> str:
         """What the loss depends on besides the student, for a checkpoint to tell two trainings apart."""
-        parts = [self.aggregation, self.similarity, self.published, *zip([t.identity for t in self.teachers], self.betas, strict=True)]
+        parts = [
+            self.aggregation,
+            self.similarity,
+            self.published,
+            *zip([t.identity for t in self.teachers], self.betas, strict=True),
+        ]
         return " ".join(map(str, parts))
 
     def close(self) -> None:

@@ -44,9 +44,13 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> g
     return figure.update_layout(title=title, height=420, width=820, legend=legend, **LAYOUT)
 
 
-def accuracy_by_strategy(table: pd.DataFrame, columns: Sequence[str] = ("train_accuracy", "test_accuracy"), title: str = "") -> go.Figure:
+def accuracy_by_strategy(
+    table: pd.DataFrame, columns: Sequence[str] = ("train_accuracy", "test_accuracy"), title: str = ""
+) -> go.Figure:
     """Seeds as points, mean and 95 % t interval as bars: rows of `strategy`, `seed` and accuracies -> Figure."""
-    figure = make_subplots(1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True)
+    figure = make_subplots(
+        1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True
+    )
     strategies = list(dict.fromkeys(table["strategy"]))
     names = [NAMES.get(strategy, strategy) for strategy in strategies]
     for column, key in enumerate(columns, start=1):
@@ -61,12 +65,16 @@ def accuracy_by_strategy(table: pd.DataFrame, columns: Sequence[str] = ("train_a
                 mean = go.Scatter(x=[place + 0.1], y=[interval.mean], error_y=error, mode="markers", name=f"{names[place]}, mean",
                                   marker={"color": colour, "symbol": "diamond", "size": 11})  # fmt: skip
                 figure.add_trace(mean, row=1, col=column)
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]).update_layout(showlegend=False)
+    figure.update_xaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]
+    ).update_layout(showlegend=False)
     figure.update_yaxes(range=[0, 1.02], title_text="accuracy", col=1)
     return figure.update_layout(title=title, height=400, width=800, **LAYOUT)
 
 
-def confusion_matrix(codes: np.ndarray, predictions: np.ndarray, classes: Sequence[str], title: str = "") -> go.Figure:
+def confusion_matrix(
+    codes: np.ndarray, predictions: np.ndarray, classes: Sequence[str], title: str = ""
+) -> go.Figure:
     """Share of each true class that was given each label: class numbers [N], [N] -> Figure."""
     counts = np.zeros((len(classes), len(classes)))
     np.add.at(counts, (codes, predictions), 1)
@@ -78,27 +86,41 @@ def confusion_matrix(codes: np.ndarray, predictions: np.ndarray, classes: Sequen
     return figure.update_xaxes(title_text="predicted").update_yaxes(title_text="true", autorange="reversed")
 
 
-def spectrogram(magnitude: np.ndarray, times: np.ndarray, frequencies: np.ndarray, title: str = "") -> go.Figure:
+def spectrogram(
+    magnitude: np.ndarray, times: np.ndarray, frequencies: np.ndarray, title: str = ""
+) -> go.Figure:
     """Magnitude in dB below its maximum: [time, frequency], seconds, Hz -> Figure."""
     return spectrograms({"": magnitude}, times, frequencies, title)
 
 
-def spectrograms(panels: Mapping[str, np.ndarray], times: np.ndarray, frequencies: np.ndarray, title: str = "") -> go.Figure:
+def spectrograms(
+    panels: Mapping[str, np.ndarray], times: np.ndarray, frequencies: np.ndarray, title: str = ""
+) -> go.Figure:
     """Several spectrograms side by side on one dB scale: {name: [time, frequency]} -> Figure."""
     figure = _panels(panels, title)
     for column, magnitude in enumerate(panels.values(), start=1):
-        figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=column == 1), row=1, col=column)
+        figure.add_trace(
+            _spectrogram_trace(magnitude, times, frequencies, showscale=column == 1), row=1, col=column
+        )
     return figure
 
 
 def activation_maps(
-    magnitude: np.ndarray, maps: Mapping[str, np.ndarray], times: np.ndarray, frequencies: np.ndarray, title: str = ""
+    magnitude: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    times: np.ndarray,
+    frequencies: np.ndarray,
+    title: str = "",
 ) -> go.Figure:
     """Class activation maps over the spectrogram of their clip (paper fig. 5): {model: [time, frequency] in [0, 1]}."""
     figure = _panels({"spectrogram": magnitude, **maps}, title)
     figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=False), row=1, col=1)
     for column, heat in enumerate(maps.values(), start=2):
-        figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=False, colours="Greys_r"), row=1, col=column)
+        figure.add_trace(
+            _spectrogram_trace(magnitude, times, frequencies, showscale=False, colours="Greys_r"),
+            row=1,
+            col=column,
+        )
         figure.add_trace(go.Heatmap(z=heat.T, x=times, y=frequencies, colorscale="Inferno", zmin=0, zmax=1, opacity=0.6,
                                     showscale=column == 2, colorbar={"title": "relevance"}), row=1, col=column)  # fmt: skip
     return figure
@@ -112,14 +134,18 @@ def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
     return figure.update_xaxes(title_text=counts.columns.name).update_yaxes(title_text=counts.index.name)
 
 
-def _spectrogram_trace(magnitude, times, frequencies, showscale: bool, colours: str = "Cividis") -> go.Heatmap:
+def _spectrogram_trace(
+    magnitude, times, frequencies, showscale: bool, colours: str = "Cividis"
+) -> go.Heatmap:
     decibel = 20 * np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-12), 1e-4))
     return go.Heatmap(z=decibel.T, x=times, y=frequencies, colorscale=colours, zmin=-80, zmax=0, showscale=showscale,
                       colorbar={"title": "dB"})  # fmt: skip
 
 
 def _panels(panels: Mapping[str, object], title: str) -> go.Figure:
-    figure = make_subplots(1, len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.02)
+    figure = make_subplots(
+        1, len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.02
+    )
     figure.update_xaxes(title_text="time (s)").update_yaxes(title_text="frequency (Hz)", col=1)
     return figure.update_layout(title=title, height=340, width=max(480, 260 * len(panels)), **LAYOUT)
 

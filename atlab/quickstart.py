@@ -38,7 +38,9 @@ def waveform(fs, row: int) -> np.ndarray:
     return fs.read([row])[0].astype(np.float32) / 32768
 
 
-def spectrogram_panels(fs, rows: Sequence[int], factors: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def spectrogram_panels(
+    fs, rows: Sequence[int], factors: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Arguments of `plots.spectrograms`: {caption: [time, frequency]}, seconds, Hz."""
     magnitudes, times, frequencies = _spectrograms(fs, rows)
     names = [", ".join(str(fs.factors.iloc[row][f]) for f in factors) for row in rows]
@@ -59,7 +61,9 @@ def split_sentence(split, settings) -> str:
 
 def grid(settings, strategies: Sequence[str], seeds: int) -> list:
     """The same settings for each strategy and seed."""
-    return [replace(settings, strategy=strategy, seed=seed) for seed in range(seeds) for strategy in strategies]
+    return [
+        replace(settings, strategy=strategy, seed=seed) for seed in range(seeds) for strategy in strategies
+    ]
 
 
 def run_of(table: pd.DataFrame, strategy: str, seed: int):
@@ -99,7 +103,11 @@ def test_predictions(run) -> tuple[np.ndarray, np.ndarray, list[str]]:
     from atlab import models
 
     table = pd.read_parquet(run.path / "predictions.parquet")
-    return table["code"].to_numpy(), table["prediction"].to_numpy(), models.load(run.model_path).card["classes"]
+    return (
+        table["code"].to_numpy(),
+        table["prediction"].to_numpy(),
+        models.load(run.model_path).card["classes"],
+    )
 
 
 def activation_maps(fs, row: int, runs: Mapping[str, object], layer: str = "conv13"):

@@ -41,7 +41,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         raise AtlabError(f"an interval over seeds needs at least 2 of them, found {len(values)}")
     error = values.std(ddof=1) / np.sqrt(len(values))
     half = float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
-    return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values))
+    return Interval(
+        float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values)
+    )
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
@@ -55,7 +57,9 @@ def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.9
     return mean_interval(np.asarray(a, float) - np.asarray(b, float), level)
 
 
-def clip_bootstrap(correct_a: Sequence[bool], correct_b: Sequence[bool], level: float = 0.95, seed: int = 0) -> Interval:
+def clip_bootstrap(
+    correct_a: Sequence[bool], correct_b: Sequence[bool], level: float = 0.95, seed: int = 0
+) -> Interval:
     """Difference in accuracy of two models on the same clips, with a percentile bootstrap interval over clips.
 
     Says how the difference would vary with other test clips, not with other seeds; 10,000 resamples. Only the
@@ -69,7 +73,9 @@ def clip_bootstrap(correct_a: Sequence[bool], correct_b: Sequence[bool], level: 
         raise AtlabError(f"the same clips on both sides, found {a.shape} and {b.shape}")
     n = len(a)
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    draws = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], 10_000)
+    draws = np.random.default_rng(seed).multinomial(
+        n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], 10_000
+    )
     low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, [0.5 - level / 2, 0.5 + level / 2])
     return Interval((only_a - only_b) / n, float(low), float(high), n)
 

@@ -70,7 +70,16 @@ def at(student: nn.Module, orthogonal: Sequence[nn.Module], settings: AtSettings
         raise AtlabError("strategy 'at' needs a network of an orthogonal task, found none")
     teachers = [settings.wrap(Teacher(model, settings.layers)) for model in orthogonal]
     return Plan(
-        [AntiTransferLoss(student, teachers, settings.aggregation, settings.similarity, settings.beta, settings.published)]
+        [
+            AntiTransferLoss(
+                student,
+                teachers,
+                settings.aggregation,
+                settings.similarity,
+                settings.beta,
+                settings.published,
+            )
+        ]
     )
 
 
@@ -81,7 +90,9 @@ STRATEGIES: dict[str, Callable[[nn.Module, Sequence[nn.Module], AtSettings], Pla
 }
 
 
-def apply(name: str, student: nn.Module, orthogonal: Sequence[nn.Module] = (), settings: AtSettings | None = None) -> Plan:
+def apply(
+    name: str, student: nn.Module, orthogonal: Sequence[nn.Module] = (), settings: AtSettings | None = None
+) -> Plan:
     """Prepare `student` for the named strategy; freezes what the plan says.
 
     >>> import atlab
@@ -99,5 +110,7 @@ def apply(name: str, student: nn.Module, orthogonal: Sequence[nn.Module] = (), s
 
 def _one(orthogonal: Sequence[nn.Module], strategy: str) -> nn.Module:
     if len(orthogonal) != 1:
-        raise AtlabError(f"strategy {strategy!r} starts from exactly one orthogonal network, found {len(orthogonal)}")
+        raise AtlabError(
+            f"strategy {strategy!r} starts from exactly one orthogonal network, found {len(orthogonal)}"
+        )
     return orthogonal[0]

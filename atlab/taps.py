@@ -56,7 +56,9 @@ class Taps:
             )
         output, version = self._outputs[layer], self._versions[layer]
         if version is not None and output._version != version:
-            raise AtlabError(f"layer {layer!r} was overwritten in place by a later module; tap that later module instead")
+            raise AtlabError(
+                f"layer {layer!r} was overwritten in place by a later module; tap that later module instead"
+            )
         return output
 
     def pop(self, layer: str) -> Tensor:
@@ -129,7 +131,9 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 def _record(outputs: dict, versions: dict, layer: str, module: nn.Module, _: object, output: object) -> None:
     tensor = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(tensor, Tensor):
-        raise AtlabError(f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor")
+        raise AtlabError(
+            f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor"
+        )
     if getattr(module, "inplace", False):
         # The in-place activation is what is asked for, and nothing that writes in place follows one in practice;
         # its version is kept to notice if something does.

@@ -46,7 +46,9 @@ class Teacher:
             self._layout = layout
         return run_up_to(self.model, self._taps, x)
 
-    def targets(self, x: Tensor, index: Tensor | None = None, channels_last: bool = False) -> dict[str, Tensor]:
+    def targets(
+        self, x: Tensor, index: Tensor | None = None, channels_last: bool = False
+    ) -> dict[str, Tensor]:
         """What the student is compared with at each layer; `index` is for teachers that remember clips."""
         return self(x, channels_last)
 

@@ -56,7 +56,9 @@ def make_step(variant: str, layer: str, width: float, device: torch.device, fold
         if variant == "live":
             extra = atlab.AntiTransferLoss(student, teacher)
         elif variant == "cached":
-            cached = atlab.CachedTeacher(teacher, InMemory(x, y, batch_size=BATCH), f"{folder}/{layer}-{width}")
+            cached = atlab.CachedTeacher(
+                teacher, InMemory(x, y, batch_size=BATCH), f"{folder}/{layer}-{width}"
+            )
             extra = atlab.AntiTransferLoss(student, cached)
         else:
             orthogonal.eval().requires_grad_(False)
@@ -107,7 +109,12 @@ def time_layer(layer: str, width: float, repeats: int, device: torch.device) -> 
                 step()
                 times[variant].append(time.perf_counter() - start)
     plain = np.array(times["plain"])
-    row = {"layer": layer, "width": width, "plain_s": float(np.median(plain)), "share": share_of_forward(layer, width)}
+    row = {
+        "layer": layer,
+        "width": width,
+        "plain_s": float(np.median(plain)),
+        "share": share_of_forward(layer, width),
+    }
     for variant in VARIANTS[1:]:
         ratios = np.array(times[variant]) / plain
         row[variant] = float(np.median(ratios))
@@ -117,7 +124,19 @@ def time_layer(layer: str, width: float, repeats: int, device: torch.device) -> 
 
 def peak_gib(variant: str, layer: str, width: float, device: torch.device) -> float:
     """Peak memory of three steps in a fresh process: of the device, or of the process beyond its libraries."""
-    command = [sys.executable, "-m", "benchmarks.at_step", "--peak", variant, "--layers", layer, "--width", str(width), "--device", str(device)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.at_step",
+        "--peak",
+        variant,
+        "--layers",
+        layer,
+        "--width",
+        str(width),
+        "--device",
+        str(device),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -128,7 +147,9 @@ def resident_gib() -> float:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--layers", nargs="+", default=["conv1", "conv5", "conv9", "conv13"])
     parser.add_argument("--repeats", type=int, default=15)
@@ -145,21 +166,36 @@ def main() -> None:
             step = make_step(a.peak, a.layers[0], a.width, device, folder)
             for _ in range(3):
                 step()
-        print(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else resident_gib() - libraries)
+        print(
+            torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else resident_gib() - libraries
+        )
         return
     rows = []
-    print(f"{'layer':8}{'plain s':>9}{'cached':>9}{'live':>9}{'limit':>9}{'authors':>9}   peak GiB: " + ", ".join(VARIANTS))
+    print(
+        f"{'layer':8}{'plain s':>9}{'cached':>9}{'live':>9}{'limit':>9}{'authors':>9}   peak GiB: "
+        + ", ".join(VARIANTS)
+    )
     for layer in a.layers:
         row = time_layer(layer, a.width, a.repeats, device)
         row["peak_gib"] = {variant: peak_gib(variant, layer, a.width, device) for variant in VARIANTS}
         rows.append(row)
         limit = 1.03 + 0.33 * row["share"]
         peaks = ", ".join(f"{p:.2f}" for p in row["peak_gib"].values())
-        print(f"{layer:8}{row['plain_s']:9.3f}{row['cached']:9.2f}{row['live']:9.2f}{limit:9.2f}{row['authors']:9.2f}   {peaks}", flush=True)
+        print(
+            f"{layer:8}{row['plain_s']:9.3f}{row['cached']:9.2f}{row['live']:9.2f}{limit:9.2f}{row['authors']:9.2f}   {peaks}",
+            flush=True,
+        )
     if a.out:
-        machine = {"processor": platform.machine(), "threads": a.threads, "torch": torch.__version__, "device": str(device)}
+        machine = {
+            "processor": platform.machine(),
+            "threads": a.threads,
+            "torch": torch.__version__,
+            "device": str(device),
+        }
         a.out.parent.mkdir(parents=True, exist_ok=True)
-        a.out.write_text(json.dumps({"machine": machine, "command": " ".join(sys.argv[1:]), "rows": rows}, indent=1) + "\n")
+        a.out.write_text(
+            json.dumps({"machine": machine, "command": " ".join(sys.argv[1:]), "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,17 @@ LICENCE = "public domain (rendered on this machine; eSpeak NG itself is GPL-3)"
 CITATION = "eSpeak NG, github.com/espeak-ng/espeak-ng"
 ACCESS = "embedded: needs the espeakng-loader wheel, no raw data and no network"
 SIZE = "5,760 clips, 184 MB"
-FACTORS = {"word": "spoken word", "speaker": "one of 24 voices", "emotion": "neutral, angry, happy, sad", "voice": "low or high"}
+FACTORS = {
+    "word": "spoken word",
+    "speaker": "one of 24 voices",
+    "emotion": "neutral, angry, happy, sad",
+    "voice": "low or high",
+}
 
 
-def prepare(raw: str | Path | None, out: str | Path, *, workers: int | None = None, **options: object) -> FactorSet:
+def prepare(
+    raw: str | Path | None, out: str | Path, *, workers: int | None = None, **options: object
+) -> FactorSet:
     """Render into `out`; options are those of `atlab.data.synthetic_speech`. AtlabError if a raw folder is given."""
     if raw is not None:
         raise AtlabError(f"{NAME} is rendered, it takes no raw folder; found {raw}")

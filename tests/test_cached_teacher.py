@@ -85,7 +85,9 @@ def test_training_with_a_cache_runs_no_teacher_forward(tmp_path):
 def test_grams_are_triangles_and_late_layers_are_stored_as_their_smaller_features(tmp_path):
     teacher, data = atlab.Teacher(vgg(1), ["conv1", "conv13"]), clips()
     cached = atlab.CachedTeacher(teacher, data, tmp_path / "cache")
-    values = {layer: np.load(tmp_path / "cache" / f"{layer}.values.npy", mmap_mode="r") for layer in cached.layers}
+    values = {
+        layer: np.load(tmp_path / "cache" / f"{layer}.values.npy", mmap_mode="r") for layer in cached.layers
+    }
     assert values["conv1"].shape == (10, 4 * 5 // 2) and values["conv13"].shape == (10, 32, 4)
     assert all(v.dtype == np.float16 for v in values.values())
 
@@ -123,7 +125,9 @@ def test_a_cache_too_large_for_the_device_is_read_from_the_map(tmp_path, monkeyp
 )
 def test_the_cache_of_something_else_is_refused(tmp_path, change, message):
     def make(teacher=1, data=0, layers="conv5", aggregation="gram"):
-        return atlab.CachedTeacher(atlab.Teacher(vgg(teacher), layers), clips(seed=data), tmp_path / "cache", aggregation)
+        return atlab.CachedTeacher(
+            atlab.Teacher(vgg(teacher), layers), clips(seed=data), tmp_path / "cache", aggregation
+        )
 
     make()
     make()

@@ -22,7 +22,9 @@ from atlab.experiment import Settings
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return atlab.data.toy(tmp_path_factory.mktemp("data") / "toy", words=3, speakers=6, repetitions=8, samples=4096)
+    return atlab.data.toy(
+        tmp_path_factory.mktemp("data") / "toy", words=3, speakers=6, repetitions=8, samples=4096
+    )
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def test_a_run_is_whole_and_the_teacher_saw_no_test_clip(tiny, toy, tmp_path, sp
     settings = replace(tiny, split=split)
     run = experiment.train(settings, tmp_path, "s", progress=False)
     teacher = experiment.train(settings.teacher(), tmp_path, "s", progress=False)
-    assert run.done and {"params.json", "result.json", "history.parquet", "model.safetensors", "done"} <= set(os.listdir(run.path))
+    assert run.done and {"params.json", "result.json", "history.parquet", "model.safetensors", "done"} <= set(
+        os.listdir(run.path)
+    )
     of_student, of_teacher = (json.loads((r.path / "split.json").read_text()) for r in (run, teacher))
     seen_by_teacher = set(of_teacher["train"] + of_teacher["validation"] + of_teacher["test"])
     assert not seen_by_teacher & set(of_student["test"])
@@ -64,14 +68,22 @@ def test_one_teacher_serves_all_students_of_a_study(tiny, tmp_path):
     # The conv weights of WI start at the teacher's, AT's do not; after one epoch that still shows.
     teacher = models.load(runs.Run(everything.set_index("role").loc["teacher", "path"]).model_path)
     distance = {
-        s: float((models.load(f"{path}/model.safetensors").features[0].weight - teacher.features[0].weight).abs().mean().detach())
+        s: float(
+            (models.load(f"{path}/model.safetensors").features[0].weight - teacher.features[0].weight)
+            .abs()
+            .mean()
+            .detach()
+        )
         for s, path in zip(table["strategy"], table["run"], strict=True)
     }
     assert distance["wi"] < 0.5 * distance["at"]
 
 
 def test_cached_and_live_teachers_train_the_same_network(tiny, tmp_path):
-    runs_ = [experiment.train(replace(tiny, cached=cached), tmp_path, "s", progress=False) for cached in (True, False)]
+    runs_ = [
+        experiment.train(replace(tiny, cached=cached), tmp_path, "s", progress=False)
+        for cached in (True, False)
+    ]
     live, cached = (r.history()["train_at"].to_numpy() for r in runs_)
     assert np.allclose(live, cached, rtol=5e-3)
     assert (tmp_path / "s" / "caches").exists()
@@ -94,7 +106,9 @@ def test_killed_during_training_a_rerun_ends_with_the_same_weights(tiny, tmp_pat
     process = subprocess.Popen([sys.executable, "-c", KILLED, repr(vars(settings)), str(tmp_path / "killed")])
     limit = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("s/*/checkpoint*")):
-        assert process.poll() is None and time.monotonic() < limit, "the run ended before a checkpoint was seen"
+        assert process.poll() is None and time.monotonic() < limit, (
+            "the run ended before a checkpoint was seen"
+        )
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -102,10 +116,14 @@ def test_killed_during_training_a_rerun_ends_with_the_same_weights(tiny, tmp_pat
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        resumed, whole = (experiment.train(settings, tmp_path / name, "s", progress=False) for name in ("killed", "whole"))
+        resumed, whole = (
+            experiment.train(settings, tmp_path / name, "s", progress=False) for name in ("killed", "whole")
+        )
     finally:
         torch.set_num_threads(threads)
-    assert models.weights_hash(models.load(resumed.model_path)) == models.weights_hash(models.load(whole.model_path))
+    assert models.weights_hash(models.load(resumed.model_path)) == models.weights_hash(
+        models.load(whole.model_path)
+    )
     assert resumed.result() == whole.result()
 
 
@@ -124,7 +142,10 @@ def test_the_teacher_is_shared_by_every_strategy_layer_and_beta(tiny):
         ({"split": "speaker"}, "unknown split 'speaker'; allowed: random, disjoint, confounded"),
         ({"data": "nowhere"}, "no data set at 'nowhere'"),
         ({"split": "disjoint", "orthogonal": "word"}, "a single class of 'word'"),
-        ({"split": "disjoint", "held_out": "speaker9"}, "unknown value of speaker 'speaker9'; nearest: 'speaker"),
+        (
+            {"split": "disjoint", "held_out": "speaker9"},
+            "unknown value of speaker 'speaker9'; nearest: 'speaker",
+        ),
         ({"layers": "conv14"}, "unknown layer 'conv14'; nearest"),
     ],
 )

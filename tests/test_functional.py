@@ -32,7 +32,12 @@ def naive_u_centred(k: torch.Tensor) -> torch.Tensor:
     rows = [sum(k[i, j] for j in range(n) if j != i) for i in range(n)]
     total = sum(rows)
     out = [
-        [k[i, j] - rows[i] / (n - 2) - rows[j] / (n - 2) + total / ((n - 1) * (n - 2)) if i != j else 0 * total for j in range(n)]
+        [
+            k[i, j] - rows[i] / (n - 2) - rows[j] / (n - 2) + total / ((n - 1) * (n - 2))
+            if i != j
+            else 0 * total
+            for j in range(n)
+        ]
         for i in range(n)
     ]
     return torch.stack([torch.stack(row) for row in out])
@@ -80,7 +85,9 @@ def naive_similarity(a: torch.Tensor, b: torch.Tensor, similarity: str) -> torch
 
 def naive_loss(s: torch.Tensor, t: torch.Tensor, aggregation: str, similarity: str) -> torch.Tensor:
     per_clip = []
-    for items_s, items_t in zip(naive_descriptors(s, aggregation), naive_descriptors(t, aggregation), strict=True):
+    for items_s, items_t in zip(
+        naive_descriptors(s, aggregation), naive_descriptors(t, aggregation), strict=True
+    ):
         pairs = [(x, y) for x in items_s for y in items_t]
         per_clip.append(sum(naive_similarity(x, y, similarity) for x, y in pairs) / len(pairs))
     return sum(per_clip) / len(per_clip)
@@ -121,7 +128,10 @@ def test_implicit_kernels_equal_explicit_ones(aggregation, shape, similarity):
     lean, full = F.describe(s, aggregation), F.describe(s, aggregation, lean=False)
     assert isinstance(lean, Factor) and isinstance(full, torch.Tensor)
     compare = F.SIMILARITIES[similarity]
-    values = [compare(a, F.describe(t, aggregation, form)).sum() for a, form in ((lean, True), (full, False), (lean, False), (full, True))]
+    values = [
+        compare(a, F.describe(t, aggregation, form)).sum()
+        for a, form in ((lean, True), (full, False), (lean, False), (full, True))
+    ]
     gradients = [torch.autograd.grad(v, s, retain_graph=True)[0] for v in values]
     for value, gradient in zip(values[1:], gradients[1:], strict=True):
         assert float(value) == pytest.approx(float(values[0]), rel=1e-9)
@@ -149,7 +159,9 @@ def test_channel_order_changes_gram_and_not_the_permutation_invariant_kernels():
 
 
 @pytest.mark.parametrize("similarity", ["squared_cosine", "cka"])
-@pytest.mark.parametrize("aggregation", [a for a in F.AGGREGATIONS if a not in ("comp_mul", "stochastic_pairwise")])
+@pytest.mark.parametrize(
+    "aggregation", [a for a in F.AGGREGATIONS if a not in ("comp_mul", "stochastic_pairwise")]
+)
 @pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e6, 1e12])
 def test_scale_invariance_in_float32(aggregation, similarity, scale):
     """comp_mul is not scale-invariant (its power compresses scale away, its floor does not); all others are."""
@@ -183,7 +195,10 @@ def test_an_all_zero_clip_gives_finite_values_and_gradients(aggregation, similar
     loss = F.anti_transfer_loss(s, t, aggregation, similarity)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(s.grad).all()
-    if aggregation in ("gram", "position_gram", "mean", "sum", "max", "none", "pairwise") and similarity == "squared_cosine":
+    if (
+        aggregation in ("gram", "position_gram", "mean", "sum", "max", "none", "pairwise")
+        and similarity == "squared_cosine"
+    ):
         assert float(F.anti_transfer_loss(s, t, aggregation, similarity, reduction="none")[2]) == 0
         assert s.grad[2].abs().max() == 0
 
@@ -246,12 +261,16 @@ def test_a_users_callables_take_the_place_of_names():
         assert float(mine) == 1
     own = lambda a, b: torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)) ** 2  # noqa: E731
     for aggregation in ("gram", "pairwise"):
-        assert float(F.anti_transfer_loss(s, t, aggregation, own)) == pytest.approx(float(F.anti_transfer_loss(s, t, aggregation)))
+        assert float(F.anti_transfer_loss(s, t, aggregation, own)) == pytest.approx(
+            float(F.anti_transfer_loss(s, t, aggregation))
+        )
 
 
 def test_linear_cka_against_hsic():
     """Unbiased HSIC of Song et al. 2012, eq. 5, in a plain loop-free float64 formula of its own."""
-    x, y = (torch.randn(12, d, dtype=torch.float64, generator=torch.Generator().manual_seed(d)) for d in (5, 7))
+    x, y = (
+        torch.randn(12, d, dtype=torch.float64, generator=torch.Generator().manual_seed(d)) for d in (5, 7)
+    )
     y[:, :5] += x
 
     def hsic(k, l):  # noqa: E741
@@ -281,7 +300,10 @@ def test_unbiased_cka_of_unrelated_features_is_near_zero_where_the_biased_one_is
         (lambda s, t: F.anti_transfer_loss(s, t, "grams"), "unknown aggregation 'grams'; nearest: 'gram'"),
         (lambda s, t: F.anti_transfer_loss(s, t, similarity="cosine"), "unknown similarity 'cosine'"),
         (lambda s, t: F.anti_transfer_loss(s, t, reduction="sum"), "unknown reduction 'sum'"),
-        (lambda s, t: F.anti_transfer_loss(s, t[:, :2]), r"student \(5, 4, 3, 2\) and teacher \(5, 2, 3, 2\)"),
+        (
+            lambda s, t: F.anti_transfer_loss(s, t[:, :2]),
+            r"student \(5, 4, 3, 2\) and teacher \(5, 2, 3, 2\)",
+        ),
         (lambda s, t: F.anti_transfer_loss(s, t[:, :, :2], "mean"), "cannot be compared by 'mean'"),
         (lambda s, t: F.anti_transfer_loss(s[:3], t[:3], "clip_kernel"), "batch of at least 4, found 3"),
         (lambda s, t: F.anti_transfer_loss(s, t, "clip_kernel", reduction="none"), "one value a batch"),

@@ -21,7 +21,12 @@ CONV = ("features.0", "features.3", "features.6")
 class Net(nn.Module):
     """Three convolutions, one batch norm and dropout: enough to see drift and truncation."""
 
-    tap_points = {"conv1": "features.2", "conv2": "features.4", "conv3": "features.7", "conv3.pre": "features.6"}
+    tap_points = {
+        "conv1": "features.2",
+        "conv2": "features.4",
+        "conv3": "features.7",
+        "conv3.pre": "features.6",
+    }
 
     def __init__(self, classes: int = 3, channels: int = 4) -> None:
         super().__init__()
@@ -50,7 +55,9 @@ def counted(model: nn.Module) -> dict[str, int]:
     """How often each leaf module runs, from here on."""
     counts = {name: 0 for name, m in model.named_modules() if not list(m.children())}
     for name in counts:
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: counts.__setitem__(name, counts[name] + 1))
+        model.get_submodule(name).register_forward_hook(
+            lambda *_, name=name: counts.__setitem__(name, counts[name] + 1)
+        )
     return counts
 
 
@@ -120,7 +127,9 @@ def test_the_original_of_a_teacher_is_untouched_and_may_be_the_students_start():
 
 def test_no_hook_is_left_after_close():
     student = net(0)
-    with atlab.AntiTransferLoss(student, [atlab.Teacher(net(1), "conv1"), atlab.Teacher(net(2), ["conv3", "conv3.pre"])]) as at:
+    with atlab.AntiTransferLoss(
+        student, [atlab.Teacher(net(1), "conv1"), atlab.Teacher(net(2), ["conv3", "conv3.pre"])]
+    ) as at:
         assert hooks(student) == 3
     assert hooks(student) == 0 and all(hooks(t.model) == 0 for t in at.teachers)
 
@@ -145,7 +154,9 @@ def test_layers_teachers_and_signs_of_beta_add_up():
     both = [atlab.Teacher(a, ["conv1", "conv3.pre"]), atlab.Teacher(b, "conv2")]
     at = atlab.AntiTransferLoss(student, both, beta=[2.0, -0.5])
     student(x)
-    assert float(at(x).detach()) == pytest.approx(2 * (parts["a1"] + parts["a3"]) - 0.5 * parts["b2"], rel=1e-5)
+    assert float(at(x).detach()) == pytest.approx(
+        2 * (parts["a1"] + parts["a3"]) - 0.5 * parts["b2"], rel=1e-5
+    )
 
 
 def test_inverse_at_raises_similarity_and_at_lowers_it():
@@ -272,12 +283,24 @@ def test_any_torchvision_network_and_layer():
     ("make", "message"),
     [
         (lambda s, t: atlab.Teacher(t, "conv22"), "unknown layer 'conv22'; nearest: 'conv2'"),
-        (lambda s, t: atlab.AntiTransferLoss(nn.Sequential(nn.Linear(1, 1)), atlab.Teacher(t, "conv2")), "unknown layer 'conv2'; allowed: 0"),
+        (
+            lambda s, t: atlab.AntiTransferLoss(nn.Sequential(nn.Linear(1, 1)), atlab.Teacher(t, "conv2")),
+            "unknown layer 'conv2'; allowed: 0",
+        ),
         (lambda s, t: atlab.AntiTransferLoss(s, t), "teacher must be atlab.Teacher"),
         (lambda s, t: atlab.AntiTransferLoss(s, [nn.Linear(1, 1)]), "found Linear"),
-        (lambda s, t: atlab.AntiTransferLoss(s, atlab.Teacher(t, "conv2"), beta=[1.0, 2.0]), "2 values of beta for 1 teachers"),
-        (lambda s, t: atlab.AntiTransferLoss(s, atlab.Teacher(t, "conv2"), aggregation="gramm"), "nearest: 'gram'"),
-        (lambda s, t: atlab.AntiTransferLoss(s, atlab.Teacher(t, "conv2"), similarity="ckaa"), "nearest: 'cka'"),
+        (
+            lambda s, t: atlab.AntiTransferLoss(s, atlab.Teacher(t, "conv2"), beta=[1.0, 2.0]),
+            "2 values of beta for 1 teachers",
+        ),
+        (
+            lambda s, t: atlab.AntiTransferLoss(s, atlab.Teacher(t, "conv2"), aggregation="gramm"),
+            "nearest: 'gram'",
+        ),
+        (
+            lambda s, t: atlab.AntiTransferLoss(s, atlab.Teacher(t, "conv2"), similarity="ckaa"),
+            "nearest: 'cka'",
+        ),
     ],
 )
 def test_bad_arguments_are_named_at_construction(make, message):

@@ -23,11 +23,19 @@ def test_learning_curves_keep_target_and_anti_transfer_apart():
 
 
 def test_accuracy_by_strategy_shows_every_seed_and_the_interval():
-    table = pd.DataFrame({"strategy": ["baseline", "at"] * 3, "seed": [0, 0, 1, 1, 2, 2], "test_accuracy": [0.5, 0.6, 0.4, 0.7, 0.6, 0.5]})
+    table = pd.DataFrame(
+        {
+            "strategy": ["baseline", "at"] * 3,
+            "seed": [0, 0, 1, 1, 2, 2],
+            "test_accuracy": [0.5, 0.6, 0.4, 0.7, 0.6, 0.5],
+        }
+    )
     figure = plots.accuracy_by_strategy(table, ["test_accuracy"])
     points, mean = figure.data[0], figure.data[1]
     assert list(points.y) == [0.5, 0.4, 0.6] and figure.layout.xaxis.ticktext == ("baseline", "AT")
-    assert mean.y[0] == pytest.approx(0.5) and mean.error_y.array[0] == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert mean.y[0] == pytest.approx(0.5) and mean.error_y.array[0] == pytest.approx(
+        4.303 * 0.1 / 3**0.5, rel=1e-3
+    )
 
 
 def test_confusion_matrix_is_rows_of_true_classes():

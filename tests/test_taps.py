@@ -132,7 +132,10 @@ def test_bad_layers_are_named(layers, message):
 
 
 def test_reading_another_layer_than_the_tapped_ones():
-    with Taps(small_net(), "1") as taps, pytest.raises(AtlabError, match="unknown tapped layer '3'; allowed: 1"):
+    with (
+        Taps(small_net(), "1") as taps,
+        pytest.raises(AtlabError, match="unknown tapped layer '3'; allowed: 1"),
+    ):
         taps["3"]
 
 

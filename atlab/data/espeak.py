@@ -18,7 +18,9 @@ import numpy as np
 
 from atlab.errors import AtlabError
 
-SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: sound through the callback, without a thread; 25 times faster than mode 1
+SYNCHRONOUS = (
+    2  # AUDIO_OUTPUT_SYNCHRONOUS: sound through the callback, without a thread; 25 times faster than mode 1
+)
 DONT_EXIT = 0x8000
 UTF8_AND_END_PAUSE_OFF = 1
 RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
@@ -41,10 +43,22 @@ class Voice:
 
     def text(self) -> str:
         """The voice-variant file that eSpeak NG reads."""
-        lines = ["language variant", f"name {self.name}", f"pitch {self.pitch[0]} {self.pitch[1]}", f"roughness {self.roughness}"]
+        lines = [
+            "language variant",
+            f"name {self.name}",
+            f"pitch {self.pitch[0]} {self.pitch[1]}",
+            f"roughness {self.roughness}",
+        ]
         lines += ["breath " + " ".join([str(self.breath)] * 8)] if self.breath else []
-        lines += [f"voicing {self.voicing}", f"consonants {self.consonants} {self.consonants}", f"speed {self.speed}"]
-        lines += [f"formant {n} {frequency} {strength} {width}" for n, (frequency, strength, width) in enumerate(self.formants)]
+        lines += [
+            f"voicing {self.voicing}",
+            f"consonants {self.consonants} {self.consonants}",
+            f"speed {self.speed}",
+        ]
+        lines += [
+            f"formant {n} {frequency} {strength} {width}"
+            for n, (frequency, strength, width) in enumerate(self.formants)
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -112,12 +126,25 @@ class Engine:
             self._pieces.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    def say(self, word: str, voice: Voice, rate: int = 175, pitch: int = 50, pitch_range: int = 50, volume: int = 100) -> np.ndarray:
+    def say(
+        self,
+        word: str,
+        voice: Voice,
+        rate: int = 175,
+        pitch: int = 50,
+        pitch_range: int = 50,
+        volume: int = 100,
+    ) -> np.ndarray:
         """int16 samples [T] at `sample_rate`; rate in words a minute (80 to 450), the others 0 to 100 (volume 200)."""
         name = f"{voice.accent}+{voice.name}"
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise AtlabError(f"eSpeak NG does not know the voice {name!r}")
-        limits = ((RATE, rate, 80, 450), (PITCH, pitch, 0, 100), (RANGE, pitch_range, 0, 100), (VOLUME, volume, 0, 200))
+        limits = (
+            (RATE, rate, 80, 450),
+            (PITCH, pitch, 0, 100),
+            (RANGE, pitch_range, 0, 100),
+            (VOLUME, volume, 0, 200),
+        )
         for parameter, value, low, high in limits:
             self._library.espeak_SetParameter(parameter, min(max(int(value), low), high), 0)
         self._pieces.clear()

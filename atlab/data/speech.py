@@ -19,7 +19,12 @@ from atlab.errors import AtlabError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Prosody of an emotion: rate (words a minute), pitch, pitch range, volume, on eSpeak NG's scales.
-EMOTIONS = {"neutral": (175, 50, 50, 60), "angry": (205, 58, 75, 76), "happy": (195, 66, 90, 66), "sad": (140, 40, 20, 48)}
+EMOTIONS = {
+    "neutral": (175, 50, 50, 60),
+    "angry": (205, 58, 75, 76),
+    "happy": (195, 66, 90, 66),
+    "sad": (140, 40, 20, 48),
+}
 STRENGTH = 1.5  # how far emotions stand from neutral; 1.0 is hard to tell apart
 JITTER = (7, 3, 6, 4)  # standard deviation between repetitions, same scales
 ACCENTS = ("en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
@@ -54,7 +59,13 @@ def synthetic_speech(
     if not is_installed():
         raise AtlabError("synthetic speech needs eSpeak NG: pip install espeakng-loader")
     words = tuple(words)
-    if not (words and len(set(words)) == len(words) and speakers >= 1 and 1 <= emotions <= len(EMOTIONS) and repetitions >= 1):
+    if not (
+        words
+        and len(set(words)) == len(words)
+        and speakers >= 1
+        and 1 <= emotions <= len(EMOTIONS)
+        and repetitions >= 1
+    ):
         raise AtlabError(
             f"needs distinct words, speakers >= 1, emotions 1 to {len(EMOTIONS)}, repetitions >= 1; found "
             f"words={words}, speakers={speakers}, emotions={emotions}, repetitions={repetitions}"
@@ -91,7 +102,9 @@ def draw_voices(count: int, seed: int) -> list[Voice]:
     for n in range(count):
         frequency = np.clip(100 * lengths[n] * rng.normal(1, 0.04, 9), 75, 140)
         strength, width = rng.uniform(75, 125, 9), rng.uniform(75, 140, 9)
-        formants = tuple((round(f), round(s), round(w)) for f, s, w in zip(frequency, strength, width, strict=True))
+        formants = tuple(
+            (round(f), round(s), round(w)) for f, s, w in zip(frequency, strength, width, strict=True)
+        )
         voices.append(Voice(
             name=f"spk{n:02d}", accent=str(accents[n]), pitch=(round(pitches[n]), round(pitches[n] * rng.uniform(1.25, 1.6))),
             formants=formants, voicing=round(rng.uniform(85, 115)), consonants=round(rng.uniform(80, 120)), speed=round(rng.uniform(90, 110)),
@@ -117,7 +130,9 @@ def _render(item: tuple[int, str], words: Sequence[str], repetitions: int, seed:
     with Engine(_worker["data"]) as engine:
         for word in words:
             for repetition in range(repetitions):
-                rng = np.random.default_rng([seed, speaker, list(EMOTIONS).index(emotion), repetition, *word.encode()])
+                rng = np.random.default_rng(
+                    [seed, speaker, list(EMOTIONS).index(emotion), repetition, *word.encode()]
+                )
                 wave = _trim(_resample(engine.say(word, voice, *_prosody(emotion, rng)), engine.sample_rate))
                 name = f"{voice.name}-{emotion}-{word}-{repetition}"
                 row = {"id": name, "source": name, "duration": len(wave) / SAMPLE_RATE, "word": word, "speaker": voice.name,

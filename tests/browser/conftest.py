@@ -30,7 +30,10 @@ def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         port = s.getsockname()[1]
     root = tmp_path / "root"
     root.mkdir()
-    env = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    env = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+    }
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={root}",
@@ -39,7 +42,11 @@ def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait_for(lambda: urllib.request.urlopen(f"{address}/api/status", timeout=1).status == 200, process, tmp_path / "lab.log")
+            _wait_for(
+                lambda: urllib.request.urlopen(f"{address}/api/status", timeout=1).status == 200,
+                process,
+                tmp_path / "lab.log",
+            )
             yield address, root
         finally:
             process.terminate()
@@ -57,7 +64,14 @@ def page():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.outside = []
-        page.on("request", lambda r: page.outside.append(r.url) if r.url.startswith("http") and "//127.0.0.1" not in r.url else None)
+        page.on(
+            "request",
+            lambda r: (
+                page.outside.append(r.url)
+                if r.url.startswith("http") and "//127.0.0.1" not in r.url
+                else None
+            ),
+        )
         yield page
         browser.close()
 
@@ -70,7 +84,9 @@ def with_parameters() -> Callable[[Path, Path, dict], Path]:
         cells = json.loads(notebook.read_text())
         for cell in cells["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
-                cell["source"] = "".join(cell["source"]) + "\n" + "\n".join(f"{k} = {v!r}" for k, v in values.items())
+                cell["source"] = (
+                    "".join(cell["source"]) + "\n" + "\n".join(f"{k} = {v!r}" for k, v in values.items())
+                )
         (folder / notebook.name).write_text(json.dumps(cells))
         return folder / notebook.name
 

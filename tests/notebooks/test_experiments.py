@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2] / "notebooks"
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return atlab.data.toy(tmp_path_factory.mktemp("data") / "toy", words=3, speakers=6, repetitions=8, samples=4096)
+    return atlab.data.toy(
+        tmp_path_factory.mktemp("data") / "toy", words=3, speakers=6, repetitions=8, samples=4096
+    )
 
 
 def outputs(notebook: Path) -> str:
@@ -31,7 +33,14 @@ def outputs(notebook: Path) -> str:
 def quickstarted(toy, tmp_path_factory) -> Path:
     """The quickstart, executed on tones, with its page."""
     folder = tmp_path_factory.mktemp("quickstart")
-    given = {"data": str(toy.path), "pairing": 0.8, "width": 0.0625, "epochs": 2, "seeds": 2, "root": str(folder / "runs")}
+    given = {
+        "data": str(toy.path),
+        "pairing": 0.8,
+        "width": 0.0625,
+        "epochs": 2,
+        "seeds": 2,
+        "root": str(folder / "runs"),
+    }
     return notebooks.execute(ROOT / "tutorials/01_quickstart.ipynb", given, folder / "out.ipynb", html=True)
 
 
@@ -60,7 +69,15 @@ def test_the_quickstarts_page_asks_no_other_host_for_anything(quickstarted):
 
 
 def test_the_training_notebook_fills_its_run_folder(toy, tmp_path):
-    given = {"data": str(toy.path), "pairing": 0.8, "width": 0.0625, "epochs": 1, "batch_size": 16, "strategy": "baseline", "seed": 3}
+    given = {
+        "data": str(toy.path),
+        "pairing": 0.8,
+        "width": 0.0625,
+        "epochs": 1,
+        "batch_size": 16,
+        "strategy": "baseline",
+        "seed": 3,
+    }
     run = notebooks.run(ROOT / "experiments/train.ipynb", given, root=tmp_path, study="one")
     assert run.done and run.notebook_path.exists()
     result = run.result()
