@@ -50,8 +50,7 @@ class _TakesPairs(TyperCommand):
         return super().parse_args(ctx, folded)
 
 
-app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="A lab bench for anti-transfer learning and layer-wise transferability.")  # fmt: skip
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)  # fmt: skip
 data = typer.Typer(no_args_is_help=True, help="Data sets: what there is, what is in one, raw files to a FactorSet.")
 app.add_typer(data, name="data")
 
@@ -64,7 +63,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False) -> None:
-    pass
+    """A lab bench for anti-transfer learning and layer-wise transferability."""
 
 
 @app.command(cls=_TakesPairs)

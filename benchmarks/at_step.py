@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -140,9 +139,10 @@ def peak_gib(variant: str, layer: str, width: float, device: torch.device) -> fl
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def resident_gib() -> float:
-    """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def memory_gib(field: str) -> float:
+    """VmRSS (resident now) or VmHWM (its peak) of this process; Linux only."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 2**20
 
 
 def main() -> None:
@@ -162,13 +162,13 @@ def main() -> None:
     device = torch.device(a.device)
     if a.peak:
         with tempfile.TemporaryDirectory() as folder:
-            libraries = resident_gib()
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+            libraries = memory_gib("VmRSS")
             step = make_step(a.peak, a.layers[0], a.width, device, folder)
             for _ in range(3):
                 step()
-        print(
-            torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else resident_gib() - libraries
-        )
+        on_device = device.type == "cuda"
+        print(torch.cuda.max_memory_allocated() / 2**30 if on_device else memory_gib("VmHWM") - libraries)
         return
     rows = []
     print(
