@@ -1,4 +1,4 @@
-"""Noise for clean clips: eight synthetic families, mixed at a true signal-to-noise ratio when clips are read."""
+"""Noise for clean clips: eight synthetic families, mixed at a true ratio to the sound when clips are read."""
 
 from __future__ import annotations
 
@@ -11,47 +11,102 @@ from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError, unknown
 
 Generator = np.random.Generator
+VERSION = (
+    1  # of the generators below: raised when their output changes, for it is part of a view's content hash
+)
+ACTIVE_DB = -40.0
 
 
-def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """clean + noise at a ratio of their powers over the whole clip of `snr_db`: float32 [T], [T] -> float32 [T].
+def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = slice(None)) -> np.ndarray:
+    """Clean sound plus noise at a true signal-to-noise ratio: float [T] in -1..1, float [T] -> float32 [T].
 
-    Where the sum would exceed full scale (1), it is turned down as a whole: the ratio stays, nothing is clipped.
-    A silent clip or noise has no ratio and raises AtlabError.
+    The ratio is the power of the clean samples in `active` (all of them if not given; see `active_part`) over
+    the power of all of the noise, in dB. Where the sum would exceed full scale (1), it is turned down as a
+    whole: the ratio stays, nothing is clipped. Powers are taken in float64; there is no square root too many,
+    as there is in MS-SNSD's mixer.
 
-    >>> tone, hiss = np.sin(np.arange(16000) / 5), np.ones(16000)
+    Raises AtlabError for different lengths and for silent sound or noise, to which there is no ratio.
+
+    >>> tone, hiss = np.sin(np.arange(16000) / 5), np.random.default_rng(0).normal(size=16000)
     >>> added = mix(0.1 * tone, hiss, 20.0) - 0.1 * tone
     >>> round(float(10 * np.log10(np.mean((0.1 * tone) ** 2) / np.mean(added**2))), 2)
     20.0
     """
+    return _within_full_scale(_sum(clean, noise, snr_db, active))[0]
+
+
+def active_part(wave: np.ndarray) -> slice:
+    """From the first to the last sample within 40 dB of the loudest one: the word, without padding around it.
+
+    >>> active_part(np.array([0, 0, 9, -500, 20, 1, 0]))
+    slice(2, 5, None)
+    """
+    loud = np.abs(wave.astype(np.float64))
+    loud = np.flatnonzero((loud >= loud.max(initial=0.0) * 10 ** (ACTIVE_DB / 20)) & (loud > 0))
+    return slice(int(loud[0]), int(loud[-1]) + 1) if len(loud) else slice(0, 0)
+
+
+def _sum(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice) -> np.ndarray:
     if clean.shape != noise.shape:
-        raise AtlabError(f"clip and noise must be of one length, found {clean.shape} and {noise.shape}")
-    powers = [float(np.mean(np.square(part, dtype=np.float64))) for part in (clean, noise)]
-    if not min(powers) > 0:
-        raise AtlabError("a silent clip or a silent noise has no signal-to-noise ratio")
-    mixture = clean + noise * np.sqrt(powers[0] / powers[1] / 10 ** (snr_db / 10))
-    return (mixture / max(1.0, float(np.abs(mixture).max()))).astype(np.float32)
+        raise AtlabError(f"sound and noise must be of one length, found {clean.shape} and {noise.shape}")
+    signal, added = _power(clean[active]), _power(noise)
+    if not min(signal, added) > 0:
+        raise AtlabError(
+            f"{'sound' if not signal > 0 else 'noise'} is silent: there is no signal-to-noise ratio"
+        )
+    return clean + noise * np.sqrt(signal / added / 10 ** (snr_db / 10))
+
+
+def _power(wave: np.ndarray) -> float:
+    return float(np.mean(np.square(wave, dtype=np.float64))) if len(wave) else 0.0
+
+
+def _within_full_scale(mixture: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The mixture, turned down if it has to be, and whether it was."""
+    peak = float(np.abs(mixture).max(initial=0.0))
+    return (mixture / max(1.0, peak)).astype(np.float32), peak > 1.0
 
 
 def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) -> np.ndarray:
-    """Noise of a kind in `KINDS`: float32 [samples], RMS 1; the same `rng` state gives the same noise.
+    """Noise of a kind in `KINDS`: float32 [samples], RMS 1; the same state of `rng` gives the same noise.
+
+    All eight are made by formulas. Babble, too, needs no recorded voices: it is the sum of six talkers without
+    words, a buzz in moving formant bands in the rhythm of syllables.
+
+    Raises AtlabError for an unknown kind, no samples, or a sample rate below 8,000.
 
     >>> noise("hum", np.random.default_rng(0), 16000).shape
     (16000,)
     """
     if kind not in _FAMILIES:
         raise unknown("noise", kind, _FAMILIES)
-    wave = _FAMILIES[kind](rng, samples, sample_rate)
-    return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
+    if samples < 1 or sample_rate < 8000:
+        raise AtlabError(
+            f"noise needs at least 1 sample and 8,000 samples a second, found {samples} and {sample_rate}"
+        )
+    wave = _FAMILIES[kind](rng, max(samples, sample_rate // 4), sample_rate)[
+        :samples
+    ]  # slopes need some length
+    return (wave / np.sqrt(_power(wave))).astype(np.float32)
 
 
 class Noisy(FactorSet):
-    """A view of clips with noise: a further factor `noise` (its kind) and a column `snr_db`; the files stay clean.
+    """A view of clips with noise: a further factor `noise` (its kind), a column `snr_db`; the files stay clean.
 
-    Kinds are dealt evenly, the ratio is uniform in `snr_db`; both, and the noise itself, depend on (seed, clip id)
-    only, so a clip sounds the same in every batch and epoch.
+    Kinds are dealt evenly and at random, the ratio is drawn uniformly: neither tells anything of the other
+    factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`), so that
+    long words and short ones meet noise of one level. A clip sounds the same in every batch, epoch and process.
+    A silent clip stays as it is.
 
-    Raises AtlabError for images, an unknown kind, or a range whose ends are swapped.
+    Args:
+        snr_db: lowest and highest ratio, dB.
+        kinds: names in `KINDS`; all eight if None.
+
+    Attributes:
+        turned_down: rows read so far whose mixture was turned down to fit into int16 (the ratio stays).
+
+    Raises AtlabError for images, an unknown kind or none, a `snr_db` that is no (low, high) within -60 to 60, and
+    a data set that has a column `noise` or `snr_db` already.
 
     >>> import atlab, tempfile
     >>> clean = atlab.data.toy(tempfile.mkdtemp() + "/toy")
@@ -66,19 +121,26 @@ class Noisy(FactorSet):
         snr_db: tuple[float, float] = (0.0, 10.0),
         kinds: Sequence[str] | None = None,
         seed: int = 0,
-    ):
-        kinds = list(KINDS if kinds is None else kinds)
+    ) -> None:
+        kinds = list(KINDS if kinds is None else [kinds] if isinstance(kinds, str) else kinds)
         for kind in kinds:
             if kind not in KINDS:
                 raise unknown("noise", kind, KINDS)
-        if fs.kind != "audio" or not kinds or not snr_db[0] <= snr_db[1]:
-            raise AtlabError(
-                f"noise needs sound, kinds and snr_db as (low, high); found {fs.kind}, {kinds}, {snr_db}"
-            )
+        low, high = _range(snr_db)
+        if fs.kind != "audio" or not kinds:
+            raise AtlabError(f"noise is mixed into sound and needs a kind; found {fs.kind} and kinds {kinds}")
+        if taken := {"noise", "snr_db"} & set(fs.factors.columns):
+            raise AtlabError(f"{fs.path} has the columns {sorted(taken)} already: take its clean version")
         rng, n = np.random.default_rng([seed, 5]), len(fs)
         dealt = np.array(kinds)[rng.permutation(np.arange(n) % len(kinds))]
-        factors = fs.factors.assign(noise=dealt, snr_db=rng.uniform(*snr_db, n).round(2))
-        arguments = {"of": fs.content_hash, "snr_db": list(snr_db), "kinds": kinds, "seed": seed}
+        factors = fs.factors.assign(noise=dealt, snr_db=rng.uniform(low, high, n).round(2))
+        arguments = {
+            "of": fs.content_hash,
+            "snr_db": [low, high],
+            "kinds": kinds,
+            "seed": seed,
+            "version": VERSION,
+        }
         card = fs.card | {
             "factors": fs.card["factors"] | {"noise": len(set(dealt))},
             "noise": arguments,
@@ -86,17 +148,32 @@ class Noisy(FactorSet):
         }
         super().__init__(fs.path, card, factors, fs.inputs)
         self._clean, self._seed = fs, seed
+        self.turned_down: set[int] = set()
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Noisy clips of some rows: int16 [n, T]."""
-        clips = self._clean.read(rows)
-        table = self.factors.iloc[np.asarray(rows)]
-        for i, (clip, kind, snr) in enumerate(zip(table["id"], table["noise"], table["snr_db"], strict=True)):
+        rows = np.asarray(rows, dtype=np.int64)
+        clips, table = self._clean.read(rows), self.factors.iloc[rows]
+        columns = zip(rows.tolist(), table["id"], table["noise"], table["snr_db"], strict=True)
+        for i, (row, name, kind, snr) in enumerate(columns):
             if clips[i].any():
-                rng = np.random.default_rng([self._seed, *hashlib.sha256(clip.encode()).digest()])
-                mixture = mix(clips[i] / 32768, noise(kind, rng, clips.shape[1], self.sample_rate), snr)
-                clips[i] = np.round(np.clip(mixture * 32768, -32768, 32767))
+                rng = np.random.default_rng([self._seed, *hashlib.sha256(name.encode()).digest()])
+                added = noise(kind, rng, clips.shape[1], self.sample_rate)
+                mixture, down = _within_full_scale(_sum(clips[i] / 32768, added, snr, active_part(clips[i])))
+                clips[i] = np.clip(np.round(mixture * 32768.0), -32768, 32767)
+                if down:
+                    self.turned_down.add(row)
         return clips
+
+
+def _range(snr_db: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(value) for value in snr_db)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if not -60 <= low <= high <= 60:
+        raise AtlabError(f"snr_db is (low, high) in dB within -60 to 60, found {snr_db!r}")
+    return low, high
 
 
 def _shaped(rng: Generator, n: int, slope: float) -> np.ndarray:
@@ -109,9 +186,13 @@ def _shaped(rng: Generator, n: int, slope: float) -> np.ndarray:
 
 def _partials(rng: Generator, phase: np.ndarray, count: int, fall: float) -> np.ndarray:
     """Harmonics 1 to count of a phase (rad), amplitudes falling as k ** -fall with random weights."""
-    k = np.arange(1, count + 1)
-    weights, shifts = rng.uniform(0.2, 1, count) / k**fall, rng.uniform(0, 2 * np.pi, count)
-    return weights @ np.sin(k[:, None] * phase + shifts[:, None])
+    weights, shifts = rng.uniform(0.2, 1, count), rng.uniform(0, 2 * np.pi, count)
+    turn = np.exp(1j * phase)
+    harmonic, wave = np.ones_like(turn), np.zeros(len(phase))
+    for k in range(1, count + 1):
+        harmonic *= turn  # powers, for a sine of each harmonic takes five times as long
+        wave += (weights[k - 1] / k**fall * np.exp(1j * shifts[k - 1]) * harmonic).imag
+    return wave
 
 
 def _band(wave: np.ndarray, low: float, high: float, rate: int) -> np.ndarray:
@@ -180,16 +261,17 @@ def _siren(rng: Generator, n: int, rate: int) -> np.ndarray:
     return np.sin(phase) + rng.uniform(0.1, 0.5) * np.sin(2 * phase) + 0.02 * rng.standard_normal(n)
 
 
-def _babble(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """Six talkers without words: voiced sound in three wandering formant bands, in the rhythm of syllables."""
-    wave = np.zeros(n)
-    for _ in range(6):
+def _babble(rng: Generator, n: int, rate: int, talkers: int = 6) -> np.ndarray:
+    """Talkers without words: a buzz in three formant bands that come and go in the rhythm of syllables."""
+    frequency, wave = np.fft.rfftfreq(n, 1 / rate), np.zeros(n)
+    for _ in range(talkers):
         pitch = rng.uniform(90, 240) * (0.85 + 0.3 * _wobble(rng, n, rate, 3.0))
-        source = _partials(rng, 2 * np.pi * np.cumsum(pitch) / rate, 20, 0.8) + 0.3 * rng.standard_normal(n)
-        vowels = 0.0
+        buzz = np.cumsum(pitch) / rate % 1 - 0.5 + 0.1 * rng.standard_normal(n)
+        spectrum, vowels = np.fft.rfft(buzz), np.zeros(n)
         for low, high in ((300, 800), (900, 2200), (2300, 3400)):
             centre = rng.uniform(low, high)
-            vowels = vowels + _wobble(rng, n, rate, 6.0) * _band(source, 0.8 * centre, 1.2 * centre, rate)
+            band = np.exp(-(((frequency - centre) / (0.15 * centre)) ** 2))
+            vowels += _wobble(rng, n, rate, 6.0) * np.fft.irfft(spectrum * band, n)
         wave += vowels * _wobble(rng, n, rate, rng.uniform(3, 6)) ** 2
     return wave
 
