@@ -70,8 +70,8 @@ def _within_full_scale(mixture: np.ndarray) -> tuple[np.ndarray, bool]:
 def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) -> np.ndarray:
     """Noise of a kind in `KINDS`: float32 [samples], RMS 1; the same state of `rng` gives the same noise.
 
-    All eight are made by formulas. Babble, too, needs no recorded voices: it is the sum of six talkers without
-    words, a buzz in moving formant bands in the rhythm of syllables.
+    All eight are made by formulas. Babble, too, needs no recorded voices: it is the sum of six talkers
+    without words, a buzz in moving formant bands in the rhythm of syllables.
 
     Raises AtlabError for an unknown kind, no samples, or a sample rate below 8,000.
 
@@ -91,12 +91,12 @@ def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) ->
 
 
 class Noisy(FactorSet):
-    """A view of clips with noise: a further factor `noise` (its kind), a column `snr_db`; the files stay clean.
+    """A view of clips with noise: a further factor `noise` (its kind), a column `snr_db`; files stay clean.
 
     Kinds are dealt evenly and at random, the ratio is drawn uniformly: neither tells anything of the other
-    factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`), so that
-    long words and short ones meet noise of one level. A clip sounds the same in every batch, epoch and process.
-    A silent clip stays as it is.
+    factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`): long
+    and short words meet noise of one level. A clip sounds the same in every batch, epoch and process. A
+    silent clip stays as it is.
 
     Args:
         snr_db: lowest and highest ratio, dB.
@@ -105,8 +105,8 @@ class Noisy(FactorSet):
     Attributes:
         turned_down: rows read so far whose mixture was turned down to fit into int16 (the ratio stays).
 
-    Raises AtlabError for images, an unknown kind or none, a `snr_db` that is no (low, high) within -60 to 60, and
-    a data set that has a column `noise` or `snr_db` already.
+    Raises AtlabError for images, an unknown kind or none, a `snr_db` that is no (low, high) within -60 to 60,
+    and a data set that has a column `noise` or `snr_db` already.
 
     >>> import atlab, tempfile
     >>> clean = atlab.data.toy(tempfile.mkdtemp() + "/toy")

@@ -1,0 +1,251 @@
+"""Noise: the measured ratio is the one asked for, families sound as they should, clips are the same anywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import hilbert, welch
+from scipy.stats import kurtosis
+
+from atlab.data import Clip, Noisy, build, splits, toy
+from atlab.data.loaders import Batches
+from atlab.data.noise import KINDS, active_part, mix, noise
+from atlab.errors import AtlabError
+from atlab.workers import pool
+
+RATE = 16_000
+
+
+def decibels(signal: np.ndarray, added: np.ndarray) -> float:
+    """Ratio of powers, sample by sample in Python floats."""
+    powers = [sum(float(v) ** 2 for v in part) / len(part) for part in (signal, added)]
+    return 10 * float(np.log10(powers[0] / powers[1]))
+
+
+def share(wave: np.ndarray, low: float, high: float) -> float:
+    """Part of the power between two frequencies."""
+    frequency, power = welch(wave, RATE, nperseg=4096)
+    return power[(frequency >= low) & (frequency < high)].sum() / power.sum()
+
+
+def draw(kind: str, seed: int, samples: int = RATE, rate: int = RATE) -> np.ndarray:
+    return noise(kind, np.random.default_rng(seed), samples, rate)
+
+
+def convert(number: int) -> list[Clip]:
+    """A tone burst inside silence, of another length and loudness each; 3 is silent, 4 at full scale."""
+    wave = np.zeros(8000, np.int16)
+    length, onset = 1500 + 300 * number, 200 * number
+    peak = {3: 0, 4: 32767}.get(number, 900 * (number + 1))
+    wave[onset : onset + length] = np.round(peak * np.sin(np.arange(length) * 0.2 + 0.5))
+    row = {"id": f"clip{number}", "source": f"{number}.wav", "duration": length / RATE, "parity": number % 2}
+    return [Clip(wave, row)]
+
+
+@pytest.fixture(scope="module")
+def bursts(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bursts") / "set"
+    return build(out, range(12), convert, card={"sample_rate": RATE}, factors=["parity"], workers=0)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 7.5, 40.0])
+def test_mix_has_the_ratio_it_was_asked_for(snr_db):
+    rng = np.random.default_rng(1)
+    clean, added = 0.02 * rng.standard_normal(4000), rng.uniform(-3, 3, 4000)
+    mixture = mix(clean, added, snr_db)
+    assert mixture.dtype == np.float32
+    assert decibels(clean, mixture - clean) == pytest.approx(snr_db, abs=0.01)
+    active = slice(1000, 2000)
+    rest = mix(clean, added, snr_db, active) - clean
+    assert decibels(clean[active], rest) == pytest.approx(snr_db, abs=0.01)
+
+
+def test_a_mixture_beyond_full_scale_is_turned_down_as_a_whole():
+    clean, added = 0.9 * np.sin(np.arange(4000) * 0.1), np.random.default_rng(0).standard_normal(4000)
+    mixture = mix(clean, added, 3.0)
+    assert np.abs(mixture).max() == pytest.approx(1.0, abs=1e-6)
+    (a, b), residual, *_ = np.linalg.lstsq(np.stack([clean, added], axis=1), mixture, rcond=None)
+    assert residual[0] < 1e-9 and 0 < a < 0.9  # nothing but the two, both fainter
+    assert decibels(a * clean, b * added) == pytest.approx(3.0, abs=0.01)
+
+
+def test_the_active_part_is_the_sound_without_what_surrounds_it():
+    wave = np.concatenate([np.full(50, 0.0005), [0.0, 0.1, -0.9, 0.0, 0.0, 0.3], np.full(70, -0.0089)])
+    assert active_part(wave) == slice(51, 56)
+    assert active_part(np.array([0, -32768, 0], np.int16)) == slice(1, 2)  # abs of int16 would overflow
+    assert active_part(np.zeros(9)) == slice(0, 0)
+
+
+def test_ratios_of_clips_as_read(bursts):
+    noisy = Noisy(bursts, snr_db=(0, 20), seed=2)
+    clips, clean = noisy.read(range(12)).astype(int), bursts.read(range(12)).astype(int)
+    checked = 0
+    for row in set(range(12)) - {3} - noisy.turned_down:
+        sound = np.flatnonzero(np.abs(clean[row]) >= 0.01 * np.abs(clean[row]).max())
+        first, last = sound[0], sound[-1]
+        ratio = decibels(clean[row][first : last + 1], clips[row] - clean[row])
+        assert ratio == pytest.approx(noisy.factors.snr_db[row], abs=0.1), row
+        checked += 1
+    assert checked >= 8
+
+
+def test_clips_that_would_clip_are_counted_and_keep_their_ratio(bursts):
+    noisy = Noisy(bursts, snr_db=(0, 0), kinds=["white"])
+    assert noisy.turned_down == set()
+    mixture, clean = noisy.read([4, 0])[0].astype(float), bursts.read([4])[0].astype(float)
+    assert noisy.turned_down == {4}
+    assert np.abs(mixture).max() >= 32766 and (np.abs(mixture) >= 32766).sum() == 1  # a peak, no plateau
+    gain = mixture @ clean / (clean @ clean)  # white noise is nearly orthogonal to the tone
+    assert 0.2 < gain < 0.8
+    assert decibels(clean[active_part(clean)] * gain, mixture - gain * clean) == pytest.approx(0, abs=0.5)
+
+
+def test_silence_stays(bursts):
+    assert not Noisy(bursts).read([3]).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("samples", "rate"), [(16_000, 16_000), (5000, 8000), (44_100, 44_100), (40, 16_000)]
+)
+def test_unit_rms_and_nothing_but_the_generator_decides(kind, samples, rate):
+    wave = draw(kind, 3, samples, rate)
+    assert wave.shape == (samples,) and wave.dtype == np.float32
+    assert np.sqrt(np.mean(wave.astype(np.float64) ** 2)) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(wave, draw(kind, 3, samples, rate))
+    assert not np.array_equal(wave, draw(kind, 4, samples, rate))
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("white", -0.4, 0.5), ("pink", 0.7, 1.6)])
+def test_slopes_of_white_and_pink(kind, low, high):
+    for seed in range(5):
+        frequency, power = welch(draw(kind, seed, 8 * RATE), RATE, nperseg=2048)
+        inner = (frequency > 50) & (frequency < 7000)
+        slope = -np.polyfit(np.log(frequency[inner]), np.log(power[inner]), 1)[0]
+        assert low < slope < high
+
+
+def test_each_family_sounds_as_its_name_says():
+    for seed in range(5):
+        wave = {kind: draw(kind, seed, 4 * RATE) for kind in KINDS}
+        assert share(wave["air_conditioner"], 0, 1000) > 0.8
+        spectrum, hertz = np.abs(np.fft.rfft(wave["hum"])) ** 2, np.fft.rfftfreq(4 * RATE, 1 / RATE)
+        mains = hertz[:280][np.argmax(spectrum[:280])]  # below 70 Hz
+        harmonic = np.abs((hertz / mains + 0.5) % 1 - 0.5) < 0.02
+        assert 49 < mains < 61 and spectrum[harmonic].sum() / spectrum.sum() > 0.7
+        assert kurtosis(wave["typing"]) > 10 and share(wave["typing"], 1000, 8000) > 0.9
+        assert share(wave["engine"], 0, 1800) > 0.9
+        assert share(wave["siren"], 350, 5200) > 0.95
+        assert share(wave["babble"], 150, 4500) > 0.9
+        envelope = np.abs(hilbert(wave["babble"].astype(float)))
+        rhythm = np.abs(np.fft.rfft(envelope - envelope.mean())) ** 2
+        rate = np.fft.rfftfreq(len(envelope), 1 / RATE)
+        assert rhythm[rate < 12].sum() / rhythm[rate < 60].sum() > 0.4
+
+
+def test_families_can_be_told_apart():
+    """Nearest mean of coarse log spectra and of peakedness, on noise that the means have not seen."""
+
+    def features(wave: np.ndarray) -> np.ndarray:
+        _, power = welch(wave, RATE, nperseg=512)
+        return np.append(np.log10(np.add.reduceat(power, np.arange(0, 257, 16)) + 1e-9), kurtosis(wave) / 10)
+
+    means = [np.mean([features(draw(kind, seed)) for seed in range(20)], axis=0) for kind in KINDS]
+    right = [
+        np.argmin([np.linalg.norm(features(draw(kind, seed)) - mean) for mean in means]) == number
+        for number, kind in enumerate(KINDS)
+        for seed in range(100, 110)
+    ]
+    assert np.mean(right) > 0.75
+
+
+def _read(folder, rows):
+    from atlab.data import FactorSet
+
+    return Noisy(FactorSet.open(folder), seed=7).read(rows)
+
+
+def test_a_clip_is_the_same_in_any_batch_and_process(bursts):
+    noisy = Noisy(bursts, seed=7)
+    whole = noisy.read(range(12))
+    for rows in ([5], [11, 5, 0], [5, 5], np.array([7, 2])):
+        np.testing.assert_array_equal(noisy.read(rows), whole[np.asarray(rows)])
+    assert noisy.read([]).shape == (0, 8000)
+    with pool(1) as processes:
+        np.testing.assert_array_equal(processes.submit(_read, bursts.path, [9, 1]).result(), whole[[9, 1]])
+    assert len({wave.tobytes() for wave in whole}) == 12
+    np.testing.assert_array_equal(bursts.read([5]), convert(5)[0].array[None])  # the files stay clean
+
+
+def test_the_view_is_a_data_set(tmp_path):
+    fs = toy(tmp_path / "toy", words=4, speakers=4, repetitions=5)
+    noisy = Noisy(fs, snr_db=(5, 15), kinds=KINDS)
+    assert (len(noisy), noisy.kind, noisy.sample_rate, noisy.path) == (80, "audio", 16_000, fs.path)
+    assert noisy.factor_names == ["word", "speaker", "noise"] and noisy.card["factors"]["noise"] == 8
+    assert list(fs.factors.columns) == [c for c in noisy.factors.columns if c not in ("noise", "snr_db")]
+    assert noisy.factors["noise"].value_counts().eq(10).all()
+    assert noisy.factors.snr_db.between(5, 15).all() and noisy.factors.snr_db.nunique() > 40
+    assert noisy.classes("noise") == sorted(KINDS) and set(noisy.codes("noise")) == set(range(8))
+    assert (noisy.labels("word") == fs.labels("word")).all()
+    split = splits.random(noisy, seed=0)
+    split.check(noisy, "noise")
+    batch = next(iter(Batches(noisy, split.train, noisy.codes("noise"), batch_size=4).epoch(0)))
+    assert batch.x.shape == (4, 1, 32, 129)
+    split.save(tmp_path / "split.json", noisy)
+    with pytest.raises(AtlabError, match="splits another data set"):
+        splits.Split.load(tmp_path / "split.json", fs)
+
+
+def test_the_hash_tells_views_apart(bursts, tmp_path):
+    same = [Noisy(bursts, (0, 10), KINDS, 0).content_hash for _ in range(2)]
+    other = [
+        Noisy(bursts, (0, 9)),
+        Noisy(bursts, kinds=["white", "pink"]),
+        Noisy(bursts, kinds="pink"),
+        Noisy(bursts, seed=1),
+        Noisy(toy(tmp_path / "toy")),
+    ]
+    assert same[0] == same[1] and len({same[0], bursts.content_hash, *(fs.content_hash for fs in other)}) == 7
+    assert not np.array_equal(Noisy(bursts).read([5]), Noisy(bursts, seed=1).read([5]))
+
+
+def test_kinds_and_ratios_tell_nothing_of_the_other_factors(tmp_path):
+    fs = toy(tmp_path / "toy", words=2, speakers=2, repetitions=200, samples=10)
+    noisy = Noisy(fs, kinds=["white", "hum"])
+    table = noisy.factors.groupby(["word", "noise"]).size()
+    assert table.between(160, 240).all()
+    assert abs(np.corrcoef(noisy.factors.snr_db, noisy.codes("speaker"))[0, 1]) < 0.12
+
+
+def image(number: int) -> list[Clip]:
+    row = {"id": str(number), "source": str(number), "duration": 0.0, "digit": number}
+    return [Clip(np.zeros((1, 4, 4), np.uint8), row)]
+
+
+def test_errors(bursts, tmp_path):
+    flat, one = np.zeros(8), np.ones(8)
+    with pytest.raises(AtlabError, match=r"of one length, found \(8,\) and \(9,\)"):
+        mix(one, np.ones(9), 0)
+    with pytest.raises(AtlabError, match="sound is silent"):
+        mix(flat, one, 0)
+    with pytest.raises(AtlabError, match="noise is silent"):
+        mix(one, flat, 0)
+    with pytest.raises(AtlabError, match="unknown noise 'bable'; nearest: 'babble'"):
+        noise("bable", np.random.default_rng(0), 100)
+    for samples, rate in ((0, 16_000), (100, 4000)):
+        with pytest.raises(AtlabError, match=f"found {samples} and {rate}"):
+            noise("white", np.random.default_rng(0), samples, rate)
+    with pytest.raises(AtlabError, match="unknown noise 'whit'; nearest: 'white'"):
+        Noisy(bursts, kinds=["hum", "whit"])
+    with pytest.raises(AtlabError, match=r"needs a kind; found audio and kinds \[\]"):
+        Noisy(bursts, kinds=[])
+    for wrong in ((10, 0), (0, float("nan")), (0, 1e9), 5, "low", (1, 2, 3)):
+        with pytest.raises(AtlabError, match="snr_db is .low, high. in dB"):
+            Noisy(bursts, snr_db=wrong)
+    with pytest.raises(AtlabError, match=r"columns \['noise', 'snr_db'\] already"):
+        Noisy(Noisy(bursts))
+    images = build(tmp_path / "i", range(2), image, card={"sample_rate": None}, factors=["digit"], workers=0)
+    with pytest.raises(AtlabError, match="mixed into sound.*found image"):
+        Noisy(images)
+    with pytest.raises(AtlabError, match="rows 0 to 11"):
+        Noisy(bursts).read([12])
