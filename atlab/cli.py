@@ -101,46 +101,34 @@ def data_list() -> None:
     """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here."""
     import data_recipes
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     for column in ("name", "prepared", "factors", "size", "licence", "raw files"):
         table.add_column(column, overflow="fold")
+    here = _all_prepared()
     for name, recipe in data_recipes.recipes().items():
-        here = _prepared(name)
-        table.add_row(name, str(here) if here else "no", ", ".join(recipe.FACTORS), recipe.SIZE, recipe.LICENCE, recipe.ACCESS)
+        texts = "\n".join(here.get(name, ["no"])), ", ".join(recipe.FACTORS), recipe.SIZE, recipe.LICENCE, recipe.ACCESS
+        table.add_row(name, *map(Text, texts))
     _console().print(table)
 
 
 @data.command("show")
-def data_show(name: Annotated[str, typer.Argument(metavar="NAME-OR-DIR", help="A recipe, or a prepared folder.")]) -> None:
-    """Clips, durations and the counts of every factor of a prepared data set; else how to get it."""
+def data_show(
+    name: Annotated[str, typer.Argument(metavar="NAME-OR-DIR", help="A recipe, or a prepared folder.")],
+    cross: Annotated[tuple[str, str] | None, typer.Option(metavar="FACTOR FACTOR", help="Two factors to cross; the first two if not given.")] = None,  # noqa: E501
+) -> None:
+    """Counts, a crossing table, durations and some clips of a prepared data set; else how to get it."""
     folder = Path(name) if (Path(name) / "card.json").exists() else _prepared(name)
     if folder is None:
         if Path(name).is_dir():
             raise AtlabError(f"{name} is not a prepared data set: it holds no card.json")
         _show_recipe(name)
         return
-    from rich.table import Table
-
     from atlab.data import FactorSet
+    from atlab.data.display import as_text
 
-    fs = FactorSet.open(folder)
-    card, out = fs.card, _console()
-    size = f"at {fs.sample_rate} Hz" if fs.sample_rate else f"of {fs.inputs.shape[1:]}"
-    out.print(f"[bold]{card['name']}[/bold]  {len(fs)} {fs.kind} clips {size}, {fs.factors['source'].nunique()} sources, in {folder}")
-    if fs.kind == "audio":
-        seconds = fs.factors["duration"]
-        out.print(
-            f"durations {seconds.min():.2f} to {seconds.max():.2f} s, median {seconds.median():.2f} s, "
-            f"{seconds.sum() / 3600:.2f} h in all; dropped: {card.get('dropped') or 'none'}"
-        )
-    out.print(f"licence   {card['licence']}\ncitation  {card['citation']}\nhash      {fs.content_hash}", highlight=False)
-    table = Table("factor", "classes", "clips in each", box=None, pad_edge=False, header_style="bold")
-    for factor in fs.factor_names:
-        counts = fs.factors[factor].value_counts()
-        shown = ", ".join(f"{value} {count}" for value, count in counts.head(12).items())
-        table.add_row(factor, str(len(counts)), shown + (f", and {len(counts) - 12} more" if len(counts) > 12 else ""))
-    out.print(table)
+    _console().print(as_text(FactorSet.open(folder), cross), highlight=False)
 
 
 @data.command("prepare")
@@ -202,6 +190,22 @@ def _data_folder() -> Path:
 def _prepared(name: str) -> Path | None:
     folder = _data_folder() / name
     return folder if (folder / "card.json").exists() else None
+
+
+def _all_prepared() -> dict[str, list[str]]:
+    """The data sets in the data folder by the recipe that wrote them, each with its number of clips."""
+    import json
+
+    found: dict[str, list[str]] = {}
+    for path in sorted(_data_folder().glob("*/card.json")):
+        if not path.parent.name.startswith("."):  # a set that is being written
+            try:
+                card = json.loads(path.read_text())
+                recipe, clips = card["recipe"], f" ({card['clips']:,} clips)"
+            except (OSError, ValueError, TypeError, KeyError):  # another program's file, or a spoiled one
+                recipe, clips = path.parent.name, ""
+            found.setdefault(recipe, []).append(f"{path.parent}{clips}")
+    return found
 
 
 def _console() -> Any:

@@ -134,6 +134,46 @@ def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
     return figure.update_xaxes(title_text=counts.columns.name).update_yaxes(title_text=counts.index.name)
 
 
+def factor_counts(counts: Mapping[str, pd.Series], title: str = "") -> go.Figure:
+    """Number of clips with each value of each factor, the 30 most frequent: {factor: counts by value} -> Figure."""
+    figure = make_subplots(1, len(counts), subplot_titles=list(counts), horizontal_spacing=0.4 / (1 + len(counts)))
+    for column, (factor, clips) in enumerate(counts.items(), start=1):
+        shown = clips.head(30)
+        bars = go.Bar(x=[str(value) for value in shown.index], y=shown.to_numpy(), name=factor, marker={"color": COLOURS[0]})
+        figure.add_trace(bars, row=1, col=column)
+        figure.update_xaxes(type="category", row=1, col=column)
+    figure.update_yaxes(title_text="clips", col=1).update_layout(showlegend=False)
+    return figure.update_layout(title=title, height=360, width=max(480, 300 * len(counts)), **LAYOUT)
+
+
+def durations(seconds: np.ndarray, title: str = "") -> go.Figure:
+    """Histogram of durations in s: [N] -> Figure."""
+    counts, edges = np.histogram(seconds, bins=40)
+    bars = go.Bar(x=(edges[1:] + edges[:-1]) / 2, y=counts, width=np.diff(edges), marker={"color": COLOURS[0]})
+    figure = go.Figure(bars).update_layout(title=title, height=320, width=760, bargap=0, **LAYOUT)
+    return figure.update_xaxes(title_text="duration (s)").update_yaxes(title_text="clips")
+
+
+def spectrogram_grid(
+    magnitudes: np.ndarray, times: np.ndarray, frequencies: np.ndarray, captions: Sequence[str], title: str = ""
+) -> go.Figure:
+    """Spectrograms in rows of five, each in dB below its maximum: [N, time, frequency], s, Hz, N captions -> Figure."""
+    figure, places = _grid(captions, title, "time (s)", "frequency (Hz)")
+    for magnitude, (row, column) in zip(magnitudes, places, strict=True):
+        trace = _spectrogram_trace(magnitude, times, frequencies, showscale=(row, column) == (1, 1))
+        figure.add_trace(trace, row=row, col=column)
+    return figure
+
+
+def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "") -> go.Figure:
+    """Pictures in rows of five: uint8 [N, 1 or 3, H, W], N captions -> Figure."""
+    figure, places = _grid(captions, title, "", "")
+    for image, (row, column) in zip(images, places, strict=True):
+        pixels = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+        figure.add_trace(go.Image(z=pixels.tolist()), row=row, col=column)
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
 def _spectrogram_trace(
     magnitude, times, frequencies, showscale: bool, colours: str = "Cividis"
 ) -> go.Heatmap:
@@ -148,6 +188,21 @@ def _panels(panels: Mapping[str, object], title: str) -> go.Figure:
     )
     figure.update_xaxes(title_text="time (s)").update_yaxes(title_text="frequency (Hz)", col=1)
     return figure.update_layout(title=title, height=340, width=max(480, 260 * len(panels)), **LAYOUT)
+
+
+def _grid(
+    captions: Sequence[str], title: str, across: str, up: str, columns: int = 5
+) -> tuple[go.Figure, list[tuple[int, int]]]:
+    """An empty figure with a captioned panel for each, and the panels' (row, column)."""
+    places = [(1 + n // columns, 1 + n % columns) for n in range(len(captions))]
+    rows = places[-1][0]
+    figure = make_subplots(
+        rows, min(columns, len(captions)), subplot_titles=["<br>".join(c.split(", ")) for c in captions],
+        shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02, vertical_spacing=0.3 / rows,
+    )  # fmt: skip
+    figure.update_annotations(font_size=11).update_xaxes(title_text=across, row=rows).update_yaxes(title_text=up, col=1)
+    layout = LAYOUT | {"margin": {"l": 60, "r": 20, "t": 110, "b": 50}}
+    return figure.update_layout(title=title, height=160 + 220 * rows, width=960, **layout), places
 
 
 def _cycle() -> list[str]:

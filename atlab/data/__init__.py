@@ -19,6 +19,7 @@ _HOMES = {
     "Spectrogram": "spectrogram",
     "frontend": "spectrogram",
     "input_statistics": "spectrogram",
+    "show": "display",
     "synthetic_notes": "notes",
     "synthetic_speech": "speech",
 }
