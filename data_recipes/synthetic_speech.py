@@ -1,15 +1,18 @@
-"""Embedded speech: words x speakers x emotions x repetitions, rendered by eSpeak NG on this machine; nothing is downloaded.
+"""Embedded speech: words x speakers x emotions x repetitions, rendered on this machine, without a download.
 
-Protocol: a fully crossed design, 24 speakers x 10 digits x 4 emotions x 6 repetitions = 5,760 clips of 1 s at 16 kHz by
-default; see `atlab.data.synthetic_speech`. Noise is mixed at load time with `atlab.data.Noisy`.
+Protocol: a fully crossed design, 24 speakers x 10 digits x 4 emotions x 6 repetitions = 5,760 clips of 1
+s at 16 kHz by default, rendered by eSpeak NG in processes of its own (atlab.data.speech). Every clip is a
+source of its own; hold speakers out with splits.disjoint(fs, "speaker"). Noise is mixed in as clips are
+read, by atlab.data.Noisy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlab.data.speech import synthetic_speech
+from atlab.data.speech import DIGITS, synthetic_speech
 from atlab.errors import AtlabError
 
 if TYPE_CHECKING:
@@ -29,9 +32,25 @@ FACTORS = {
 
 
 def prepare(
-    raw: str | Path | None, out: str | Path, *, workers: int | None = None, **options: object
+    raw: str | Path | None,
+    out: str | Path,
+    *,
+    words: Sequence[str] | str = DIGITS,
+    speakers: int = 24,
+    emotions: int = 4,
+    repetitions: int = 6,
+    seed: int = 0,
+    workers: int | None = None,
 ) -> FactorSet:
-    """Render into `out`; options are those of `atlab.data.synthetic_speech`. AtlabError if a raw folder is given."""
+    """Render into `out`; options are those of `atlab.data.synthetic_speech`. AtlabError if `raw` is given."""
     if raw is not None:
         raise AtlabError(f"{NAME} is rendered, it takes no raw folder; found {raw}")
-    return synthetic_speech(out, workers=workers, **options)
+    return synthetic_speech(
+        out,
+        words=words,
+        speakers=speakers,
+        emotions=emotions,
+        repetitions=repetitions,
+        seed=seed,
+        workers=workers,
+    )

@@ -1,14 +1,14 @@
 """eSpeak NG through ctypes: words in voices that are described by numbers.
 
-eSpeak NG is GPL-3 software inside the `espeakng-loader` wheel. It is a run-time part of the renderer only, and is loaded
-in the renderer's worker processes, never in the user's own.
+eSpeak NG is GPL-3 software inside the `espeakng-loader` wheel. It is a run-time part of the renderer
+only: it is loaded in the renderer's worker processes, never in the user's own.
 """
 
 from __future__ import annotations
 
 import _ctypes
 import ctypes
-import importlib.util
+import importlib.metadata
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,18 +18,21 @@ import numpy as np
 
 from atlab.errors import AtlabError
 
-SYNCHRONOUS = (
-    2  # AUDIO_OUTPUT_SYNCHRONOUS: sound through the callback, without a thread; 25 times faster than mode 1
-)
+SYNCHRONOUS = 2  # sound through the callback, without a thread; 25 times faster than mode 1
 DONT_EXIT = 0x8000
-UTF8_AND_END_PAUSE_OFF = 1
+CHARS_UTF8 = 1
 RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker: accent, pitch range (Hz), formants as percent of the accent's own, and the sound of the voice."""
+    """A speaker: accent, pitch range (Hz), formants in percent of the accent's own, and colour of the voice.
+
+    >>> plain = Voice("low", "en-us", (80, 120), ((100, 100, 100),) * 9, 100, 100, 100, roughness=0, breath=0)
+    >>> plain.text().split("\\n")[1:4]
+    ['name low', 'pitch 80 120', 'roughness 0']
+    """
 
     name: str
     accent: str
@@ -43,28 +46,22 @@ class Voice:
 
     def text(self) -> str:
         """The voice-variant file that eSpeak NG reads."""
-        lines = [
-            "language variant",
-            f"name {self.name}",
-            f"pitch {self.pitch[0]} {self.pitch[1]}",
-            f"roughness {self.roughness}",
-        ]
+        lines = ["language variant", f"name {self.name}", f"pitch {self.pitch[0]} {self.pitch[1]}"]
+        lines += [f"roughness {self.roughness}", f"voicing {self.voicing}", f"speed {self.speed}"]
+        lines += [f"consonants {self.consonants} {self.consonants}"]
         lines += ["breath " + " ".join([str(self.breath)] * 8)] if self.breath else []
         lines += [
-            f"voicing {self.voicing}",
-            f"consonants {self.consonants} {self.consonants}",
-            f"speed {self.speed}",
-        ]
-        lines += [
-            f"formant {n} {frequency} {strength} {width}"
-            for n, (frequency, strength, width) in enumerate(self.formants)
+            f"formant {n} {f} {strength} {width}" for n, (f, strength, width) in enumerate(self.formants)
         ]
         return "\n".join(lines) + "\n"
 
 
-def is_installed() -> bool:
-    """Whether the wheel with eSpeak NG is there."""
-    return importlib.util.find_spec("espeakng_loader") is not None
+def installed_version() -> str:
+    """The wheel's version, found without loading it; AtlabError that says what to install if missing."""
+    try:
+        return importlib.metadata.version("espeakng-loader")
+    except importlib.metadata.PackageNotFoundError:
+        raise AtlabError("synthetic speech needs eSpeak NG: pip install espeakng-loader") from None
 
 
 def data_folder(folder: str | Path, voices: Iterable[Voice]) -> Path:
@@ -83,27 +80,34 @@ def data_folder(folder: str | Path, voices: Iterable[Voice]) -> Path:
 class Engine:
     """A freshly loaded eSpeak NG; `say` returns a word's samples, `close` unloads it.
 
-    The engine keeps state (flutter, trills, breath), so what it says depends on what it said before. Loading takes a
-    millisecond: whoever wants the same bytes each time says a fixed list of words from a fresh engine. One at a time
-    per process.
+    The engine keeps state (the phase of the flutter, trills, breath), so what it says depends on what it
+    said before. Loading takes a millisecond: who wants the same bytes each time says a fixed list of
+    words from a fresh engine. One at a time per process.
 
     Raises AtlabError if the wheel is missing, the engine does not start, or does not know a voice.
     """
 
     def __init__(self, data: str | Path) -> None:
-        if not is_installed():
-            raise AtlabError("synthetic speech needs eSpeak NG: pip install espeakng-loader")
+        installed_version()
         import espeakng_loader
 
         self._library = library = ctypes.CDLL(espeakng_loader.get_library_path())
         library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
         library.espeak_Synth.argtypes = [
-            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
-        ]  # fmt: skip
+            ctypes.c_char_p,  # text
+            ctypes.c_size_t,  # bytes, with the terminating zero
+            ctypes.c_uint,  # position
+            ctypes.c_int,  # kind of position: 1, characters
+            ctypes.c_uint,  # end position
+            ctypes.c_uint,  # flags
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+        ]
         library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
         library.espeak_SetParameter.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int]
         self.sample_rate = library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), DONT_EXIT)
         if self.sample_rate <= 0:
+            self.close()
             raise AtlabError(f"eSpeak NG did not start with the data in {data} (code {self.sample_rate})")
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._pieces: list[bytes] = []
@@ -135,7 +139,11 @@ class Engine:
         pitch_range: int = 50,
         volume: int = 100,
     ) -> np.ndarray:
-        """int16 samples [T] at `sample_rate`; rate in words a minute (80 to 450), the others 0 to 100 (volume 200)."""
+        """int16 samples [T] at `sample_rate`.
+
+        The rate is in words a minute (80 to 450), the others run from 0 to 100, volume to 200; values
+        beyond are set to the nearest allowed one.
+        """
         name = f"{voice.accent}+{voice.name}"
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise AtlabError(f"eSpeak NG does not know the voice {name!r}")
@@ -149,7 +157,7 @@ class Engine:
             self._library.espeak_SetParameter(parameter, min(max(int(value), low), high), 0)
         self._pieces.clear()
         text = word.encode() + b"\0"
-        code = self._library.espeak_Synth(text, len(text), 0, 1, 0, UTF8_AND_END_PAUSE_OFF, None, None)
+        code = self._library.espeak_Synth(text, len(text), 0, 1, 0, CHARS_UTF8, None, None)
         if code != 0:
             raise AtlabError(f"eSpeak NG could not say {word!r} (code {code})")
         return np.frombuffer(b"".join(self._pieces), dtype="<i2")

@@ -91,11 +91,11 @@ def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) ->
 
 
 class Noisy(FactorSet):
-    """A view of clips with noise: a further factor `noise` (its kind), a column `snr_db`; files stay clean.
+    """A view of clips with noise: a further factor `noise` (its kind), a column `snr_db`; no file changes.
 
     Kinds are dealt evenly and at random, the ratio is drawn uniformly: neither tells anything of the other
-    factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`): long
-    and short words meet noise of one level. A clip sounds the same in every batch, epoch and process. A
+    factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`):
+    long and short words meet noise of one level. A clip sounds the same in every batch, epoch and process. A
     silent clip stays as it is.
 
     Args:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from atlab.data.build import Clip, build
-from atlab.data.espeak import Engine, Voice, data_folder, is_installed
+from atlab.data.espeak import Engine, Voice, data_folder, installed_version
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
 
@@ -34,7 +34,7 @@ SAMPLE_RATE, SECONDS = 16_000, 1.0
 def synthetic_speech(
     out: str | Path,
     *,
-    words: Sequence[str] = DIGITS,
+    words: Sequence[str] | str = DIGITS,
     speakers: int = 24,
     emotions: int = 4,
     repetitions: int = 6,
@@ -42,50 +42,79 @@ def synthetic_speech(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> FactorSet:
-    """Render the crossed design words x speakers x emotions x repetitions, one clip of 1 s at 16 kHz each.
+    """Render the crossed design words x speakers x emotions x repetitions: int16 clips of 1 s at 16 kHz.
 
-    Speakers differ in pitch, vocal-tract length, single formants, accent, tempo, roughness and breath; every other one has a
-    low voice.
-    Emotions are prosody (rate, pitch, pitch range, volume); repetitions vary it and the onset in the clip. The bytes depend on the arguments only, whatever the number of processes; the defaults give 5,760 clips.
+    Speakers differ in pitch, vocal-tract length, single formants, accent, tempo, roughness and breath;
+    every other one has a low voice. Emotions are prosody (rate, pitch, pitch range, volume); repetitions
+    vary it, and the onset in the clip. The defaults give 5,760 clips. The bytes depend on the arguments
+    and the version of the engine only, not on the number of processes: each speaker in each emotion is
+    rendered by a freshly loaded engine.
 
-    Factors: word, speaker, emotion, voice ("low", "high"). Raises AtlabError if eSpeak NG is missing
-    (`pip install espeakng-loader`) or an argument is out of range.
+    Factors: word, speaker, emotion, voice ("low", "high"); further column: repetition. Each clip is a
+    source of its own. Words beyond 1 s are cut; their `duration` says so.
+
+    Args:
+        words: what is said, in English; a text is split at its commas.
+        emotions: the first so many of neutral, angry, happy, sad.
+        workers: processes; all cores if None. At least one, for this process never loads eSpeak NG (GPL-3).
+        overwrite: replace an `out` that was rendered from other arguments.
+
+    Raises: AtlabError: eSpeak NG is missing (`pip install espeakng-loader`), an argument is out of range,
+    or a word makes no sound.
 
     >>> import tempfile
-    >>> fs = synthetic_speech(tempfile.mkdtemp() + "/speech", words=["yes", "no"], speakers=2, emotions=1, repetitions=1, workers=1)
+    >>> out = tempfile.mkdtemp() + "/speech"
+    >>> fs = synthetic_speech(out, words="yes,no", speakers=2, emotions=1, repetitions=1, workers=1)
     >>> fs.factors["id"].tolist()
     ['spk00-neutral-yes-0', 'spk00-neutral-no-0', 'spk01-neutral-yes-0', 'spk01-neutral-no-0']
+    >>> fs.read([0]).shape, fs.card["factors"]
+    ((1, 16000), {'word': 2, 'speaker': 2, 'emotion': 1, 'voice': 2})
     """
-    if not is_installed():
-        raise AtlabError("synthetic speech needs eSpeak NG: pip install espeakng-loader")
-    words = tuple(words)
-    if not (
-        words
-        and len(set(words)) == len(words)
-        and speakers >= 1
-        and 1 <= emotions <= len(EMOTIONS)
-        and repetitions >= 1
+    words = _distinct(words)
+    for name, value, least, most in (
+        ("speakers", speakers, 1, 999),
+        ("emotions", emotions, 1, len(EMOTIONS)),
+        ("repetitions", repetitions, 1, 9999),
+        ("seed", seed, 0, 2**32 - 1),
     ):
-        raise AtlabError(
-            f"needs distinct words, speakers >= 1, emotions 1 to {len(EMOTIONS)}, repetitions >= 1; found "
-            f"words={words}, speakers={speakers}, emotions={emotions}, repetitions={repetitions}"
-        )
+        if not isinstance(value, int) or not least <= value <= most:
+            raise AtlabError(f"{name} is {value!r}; allowed: whole numbers from {least} to {most}")
+    counts = {"speakers": speakers, "emotions": emotions, "repetitions": repetitions}
     card = {
-        "name": "synthetic_speech", "licence": "public domain (rendered on this machine by eSpeak NG, GPL-3)", "recipe": "synthetic_speech",
-        "recipe_version": 1, "sample_rate": SAMPLE_RATE, "seed": seed,
-        "parameters": {"words": words, "speakers": speakers, "emotions": emotions, "repetitions": repetitions},
-    }  # fmt: skip
-    voices = draw_voices(speakers, seed)
+        "name": "synthetic_speech",
+        "licence": "public domain (rendered on this machine by eSpeak NG, GPL-3)",
+        "citation": "eSpeak NG",
+        "recipe": "synthetic_speech",
+        "recipe_version": 1,
+        "sample_rate": SAMPLE_RATE,
+        "seed": seed,
+        "parameters": {"words": words, **counts, "engine": f"espeakng-loader {installed_version()}"},
+    }
     items = [(speaker, emotion) for speaker in range(speakers) for emotion in list(EMOTIONS)[:emotions]]
-    convert = partial(_render, words=words, repetitions=repetitions, seed=seed)
     return build(
-        out, items, convert, card=card, factors=["word", "speaker", "emotion", "voice"], workers=workers or None,
-        initializer=_start_worker, initargs=(voices,), chunk=4, title="rendering speech", overwrite=overwrite,
-    )  # fmt: skip
+        out,
+        items,
+        partial(_render, words=words, repetitions=repetitions, seed=seed),
+        card=card,
+        factors=["word", "speaker", "emotion", "voice"],
+        workers=max(1, workers) if workers is not None else None,
+        initializer=_start_worker,
+        initargs=(draw_voices(speakers, seed),),
+        chunk=4,
+        title="rendering speech",
+        overwrite=overwrite,
+    )
+
+
+def _distinct(words: Sequence[str] | str) -> list[str]:
+    words = [word.strip() for word in words.split(",")] if isinstance(words, str) else list(words)
+    if not words or len(set(words)) < len(words) or not all(isinstance(word, str) and word for word in words):
+        raise AtlabError(f"words are one or more different texts, found {words}")
+    return words
 
 
 def draw_voices(count: int, seed: int) -> list[Voice]:
-    """Distinct speakers: low and high voices in turn, pitch and vocal-tract length spread evenly in each group."""
+    """Distinct speakers: low and high voices in turn, pitch and vocal-tract length spread evenly in each."""
     rng = np.random.default_rng([seed, 7])
     lows, highs = -(-count // 2), count // 2
     pitches = np.empty(count)
@@ -105,11 +134,19 @@ def draw_voices(count: int, seed: int) -> list[Voice]:
         formants = tuple(
             (round(f), round(s), round(w)) for f, s, w in zip(frequency, strength, width, strict=True)
         )
-        voices.append(Voice(
-            name=f"spk{n:02d}", accent=str(accents[n]), pitch=(round(pitches[n]), round(pitches[n] * rng.uniform(1.25, 1.6))),
-            formants=formants, voicing=round(rng.uniform(85, 115)), consonants=round(rng.uniform(80, 120)), speed=round(rng.uniform(90, 110)),
-            roughness=int(rng.integers(0, 5)), breath=int(rng.choice([0, 0, 2, 4])),
-        ))  # fmt: skip
+        voices.append(
+            Voice(
+                name=f"spk{n:02d}",
+                accent=str(accents[n]),
+                pitch=(round(pitches[n]), round(pitches[n] * rng.uniform(1.25, 1.6))),
+                formants=formants,
+                voicing=round(rng.uniform(85, 115)),
+                consonants=round(rng.uniform(80, 120)),
+                speed=round(rng.uniform(90, 110)),
+                roughness=int(rng.integers(0, 5)),
+                breath=int(rng.choice([0, 0, 2, 4])),
+            )
+        )
     return voices
 
 
@@ -130,14 +167,18 @@ def _render(item: tuple[int, str], words: Sequence[str], repetitions: int, seed:
     with Engine(_worker["data"]) as engine:
         for word in words:
             for repetition in range(repetitions):
-                rng = np.random.default_rng(
-                    [seed, speaker, list(EMOTIONS).index(emotion), repetition, *word.encode()]
-                )
-                wave = _trim(_resample(engine.say(word, voice, *_prosody(emotion, rng)), engine.sample_rate))
+                numbers = [seed, speaker, list(EMOTIONS).index(emotion), repetition, *word.encode()]
+                rng = np.random.default_rng(numbers)
+                said = engine.say(word, voice, *_prosody(emotion, rng))
+                wave = _trim(_resample(said, engine.sample_rate))
+                if not len(wave):
+                    raise AtlabError(
+                        f"eSpeak NG makes no sound of the word {word!r} in the voice {voice.name}"
+                    )
                 name = f"{voice.name}-{emotion}-{word}-{repetition}"
-                row = {"id": name, "source": name, "duration": len(wave) / SAMPLE_RATE, "word": word, "speaker": voice.name,
-                       "emotion": emotion, "voice": ("low", "high")[speaker % 2], "repetition": repetition}  # fmt: skip
-                clips.append(Clip(_place(wave, rng), row))
+                row = {"id": name, "source": name, "duration": len(wave) / SAMPLE_RATE, "word": word}
+                row |= {"speaker": voice.name, "emotion": emotion, "voice": ("low", "high")[speaker % 2]}
+                clips.append(Clip(_place(wave, rng), {**row, "repetition": repetition}))
     return clips
 
 
@@ -164,8 +205,6 @@ def _resample(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _trim(wave: np.ndarray, threshold: int = 100) -> np.ndarray:
-    """Without the silence before and after the word."""
+    """Without the silence before and after the word; nothing is left of a silent one."""
     loud = np.flatnonzero(np.abs(wave.astype(np.int32)) > threshold)
-    if not len(loud):
-        raise AtlabError("eSpeak NG returned silence for a word")
-    return wave[max(0, loud[0] - 80) : loud[-1] + 160]
+    return wave[max(0, loud[0] - 80) : loud[-1] + 160] if len(loud) else wave[:0]

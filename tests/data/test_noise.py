@@ -1,4 +1,4 @@
-"""Noise: the measured ratio is the one asked for, families sound as they should, clips are the same anywhere."""
+"""Noise: the measured ratio is the one asked for, families sound as they should, clips never change."""
 
 from __future__ import annotations
 
