@@ -129,7 +129,8 @@ def activation_maps(
 def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
     """Number of clips for each pair of values of two factors: a DataFrame of counts -> Figure."""
     heat = go.Heatmap(z=counts.to_numpy(), x=[str(c) for c in counts.columns], y=[str(r) for r in counts.index],
-                      colorscale="Cividis", colorbar={"title": "clips"})  # fmt: skip
+                      colorscale="Cividis", colorbar={"title": "clips"},
+                      texttemplate="%{z}" if counts.size <= 300 else None)  # fmt: skip
     figure = go.Figure(heat).update_layout(title=title, height=420, width=760, **LAYOUT)
     return figure.update_xaxes(title_text=counts.columns.name).update_yaxes(title_text=counts.index.name)
 

@@ -39,8 +39,8 @@ def show(fs, cross: Sequence[str] | None = None, clips: int = 10) -> None:
         display(Markdown("Bias-corrected Cramer's V of all pairs of factors:"), found.associations.round(2))
     if found.durations is not None:
         display(plots.durations(fs.factors["duration"].to_numpy(), "duration of the recordings"))
-    for title, table in _tables(found):
-        display(Markdown(title), table)
+    if len(found.published):
+        display(Markdown("Counts found and published:"), found.published)
     rows = examples(fs, fs.factor_names[0], clips)
     captions = [_caption(fs, row) for row in rows]
     if fs.kind == "image":
@@ -104,13 +104,6 @@ def _facts(fs, found: Summary) -> Iterator[tuple[str, str]]:
     yield "licence", str(fs.card.get("licence", "not stated"))
     yield "citation", str(fs.card.get("citation", "not stated"))
     yield "hash", fs.content_hash
-
-
-def _tables(found: Summary) -> Iterator[tuple[str, pd.DataFrame]]:
-    if found.dropped:
-        yield "Left out when the set was prepared:", pd.DataFrame({"clips": found.dropped}).rename_axis("reason")
-    if len(found.published):
-        yield "Counts found and published:", found.published
 
 
 def _caption(fs, row: int) -> str:
