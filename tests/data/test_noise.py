@@ -8,7 +8,6 @@ from scipy.signal import hilbert, welch
 from scipy.stats import kurtosis
 
 from atlab.data import Clip, Noisy, build, splits, toy
-from atlab.data.loaders import Batches
 from atlab.data.noise import KINDS, active_part, mix, noise
 from atlab.errors import AtlabError
 from atlab.workers import pool
@@ -178,6 +177,8 @@ def test_a_clip_is_the_same_in_any_batch_and_process(bursts):
 
 
 def test_the_view_is_a_data_set(tmp_path):
+    from atlab.data.loaders import Batches  # here: the process that reads clips does without torch
+
     fs = toy(tmp_path / "toy", words=4, speakers=4, repetitions=5)
     noisy = Noisy(fs, snr_db=(5, 15), kinds=KINDS)
     assert (len(noisy), noisy.kind, noisy.sample_rate, noisy.path) == (80, "audio", 16_000, fs.path)
