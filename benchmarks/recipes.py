@@ -1,0 +1,293 @@
+"""What preparing a data set costs: speed against decoding alone, memory as a set grows, opening a large set.
+
+    python -m benchmarks.recipes --workers 2 --out benchmarks/results/recipes.json
+
+Corpora of synthetic sounds and pictures are written in their official layouts. Each is decoded in this process (every
+file read to samples or pixels, nothing else), prepared in this process, and prepared by worker processes; the fastest of
+--repeats counts. A ratio is time over that of decoding, once in seconds of the clock and once in seconds of processor,
+which does not depend on what else the machine does. Workers take a second or two to start, which is measured apart: a
+corpus of a few thousand clips does not gain from them, a large one does.
+
+Memory is the peak of a fresh process, beyond what it holds after its imports (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import data_recipes
+from atlab.data import Clip, FactorSet, build
+from atlab.workers import pool
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CARD = {"name": "benchmark", "licence": "public domain", "citation": "none", "recipe": "benchmark", "recipe_version": 1,
+        "parameters": {}, "seed": 0, "sample_rate": 16_000}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A recipe, how its corpus is written, the files' suffix and how one is decoded, options of the recipe."""
+
+    recipe: str
+    write: Callable[[Path], object]
+    suffix: str
+    decode: Callable[[Path], object]
+    options: dict
+
+
+def decode_sound(path: Path) -> np.ndarray:
+    """Samples of a sound file, as they are."""
+    import soundfile
+
+    return soundfile.read(path, dtype="float32")[0]
+
+
+def decode_picture(path: Path) -> np.ndarray:
+    """Pixels of a picture, as they are."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def decode_records(path: Path) -> np.ndarray:
+    """Pixels and labels of a CIFAR file."""
+    return np.fromfile(path, np.uint8).reshape(-1, 3073)
+
+
+def write_fsdd(root: Path) -> None:
+    """1,200 recordings of 0.2 to 0.7 s at 8 kHz."""
+    from data_recipes import fsdd
+    from tests.recipes import corpora
+
+    for digit in range(10):
+        for s, speaker in enumerate(fsdd.SPEAKERS):
+            for take in range(20):
+                wave = corpora.sound(0.2 + 0.05 * ((digit + take) % 11), 100 * digit + 10 * s + take, rate=8000)
+                corpora.write(root / "recordings" / f"{digit}_{speaker}_{take}.wav", wave, 8000)
+
+
+def write_gsc(root: Path) -> None:
+    """1,021 clips of 1 s at 16 kHz."""
+    from tests.recipes import corpora
+
+    corpora.speech_commands(root, words=DIGITS, repeats=17)
+
+
+def write_nsynth(root: Path) -> None:
+    """400 notes of 4 s at 16 kHz."""
+    from tests.recipes import corpora_music
+
+    corpora_music.nsynth(root, {"nsynth-train": 400})
+
+
+def write_cifar10(root: Path) -> None:
+    """30,000 images."""
+    from tests.recipes import corpora_images
+
+    corpora_images.cifar10(root, per_batch=5000, tested=5000)
+
+
+def write_pictures(root: Path) -> None:
+    """1,000 photographs, as far as a decoder can tell: JPEG of 256 x 256."""
+    from tests.recipes import corpora_images
+
+    for n in range(1000):
+        corpora_images.picture(root / "train" / f"n{n % 10:08d}" / f"{n}.jpg", 256, 256, seed=n)
+
+
+CORPORA = {
+    "fsdd": Corpus("fsdd", write_fsdd, ".wav", decode_sound, {}),
+    "gsc": Corpus("gsc", write_gsc, "nohash_*.wav", decode_sound, {"per_word": "all"}),
+    "nsynth": Corpus("nsynth", write_nsynth, ".wav", decode_sound, {"per_family": "all"}),
+    "cifar10": Corpus("cifar10", write_cifar10, ".bin", decode_records, {}),
+    "imagenet": Corpus("imagenet", write_pictures, ".jpg", decode_picture, {"size": 64}),
+}  # fmt: skip
+
+
+def processor_seconds() -> float:
+    """Time on the processor of this process and of its children that have ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def timed(task: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the clock and of the processor."""
+    wall, processor = time.perf_counter(), processor_seconds()
+    task()
+    return time.perf_counter() - wall, processor_seconds() - processor
+
+
+def fastest(task: Callable[[int], object], repeats: int) -> tuple[float, float]:
+    """The least of several runs, each kind of time for itself."""
+    times = [timed(partial(task, n)) for n in range(repeats)]
+    return min(wall for wall, _ in times), min(processor for _, processor in times)
+
+
+def measure(name: str, workers: int, repeats: int, folder: Path) -> dict:
+    """One corpus: time to decode its files, to prepare it here, and with workers."""
+    corpus, raw = CORPORA[name], folder / name / "raw"
+    raw.mkdir(parents=True)
+    corpus.write(raw)
+    paths = sorted(path for path in raw.rglob(f"*{corpus.suffix}") if path.is_file() and "_background_noise_" not in path.parts)
+    recipe = data_recipes.get(corpus.recipe)
+
+    def prepare(number: int, workers: int) -> None:
+        recipe.prepare(raw, folder / name / f"out-{workers}-{number}", workers=workers, **corpus.options)
+
+    for path in paths[:5]:  # imports are not part of decoding
+        corpus.decode(path)
+    decode = fastest(lambda _: [corpus.decode(path) for path in paths], repeats)
+    with redirect_stdout(sys.stderr):  # what differs from the published corpus
+        here = fastest(partial(prepare, workers=0), repeats)
+        several = fastest(partial(prepare, workers=workers), repeats)
+    start, _ = timed(partial(start_workers, workers, corpus.recipe))
+    fs = FactorSet.open(folder / name / f"out-{workers}-0")
+    size, at_work = sum(path.stat().st_size for path in paths) / 1e6, max(several[0] - start, 1e-3)
+    return {
+        "corpus": name, "files": len(paths), "clips": len(fs), "raw_mb": size, "prepared_mb": fs.inputs.nbytes / 1e6,
+        "decode_s": decode[0], "decode_processor_s": decode[1],
+        "one_process_s": here[0], "one_process_processor_s": here[1], "one_process_ratio": here[1] / decode[1],
+        "workers_s": several[0], "workers_processor_s": several[1], "workers_start_s": start,
+        "workers_ratio": several[0] / decode[0], "workers_ratio_after_start": at_work / decode[0],
+        "one_process_clips_per_s": len(fs) / here[0], "one_process_mb_per_s": size / here[0],
+        "workers_clips_per_s_after_start": len(fs) / at_work, "workers_mb_per_s_after_start": size / at_work,
+    }  # fmt: skip
+
+
+def start_workers(workers: int, recipe: str) -> None:
+    """Start the processes of a build, have them import its recipe, and end them."""
+    with pool(workers) as processes:
+        list(processes.map(import_recipe, [recipe] * workers))
+
+
+def import_recipe(name: str) -> None:
+    """What the first item of a worker waits for."""
+    data_recipes.get(name)
+    time.sleep(0.05)  # so that no worker gets two
+
+
+def short_clip(number: int) -> list[Clip]:
+    """A tenth of a second."""
+    wave = np.full(1600, number % 1000, np.int16)
+    row = {"id": f"clip{number}", "source": f"file{number // 4}", "duration": 0.1, "word": f"w{number % 10}", "speaker": f"s{number % 97}"}
+    return [Clip(wave, row)]
+
+
+def many_clips(number: int) -> list[Clip]:
+    """A thousand clips of 16 samples."""
+    rows = (short_clip(1000 * number + k)[0].row for k in range(1000))
+    return [Clip(np.full(16, number, np.int16), row) for row in rows]
+
+
+def memory_mib(field: str, process: int | str = "self") -> float:
+    """VmRSS (resident now) or VmHWM (its peak); 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+    except (OSError, StopIteration):
+        return 0.0
+
+
+@contextmanager
+def children_watched(peaks: dict[str, float]) -> Iterator[None]:
+    """Notes the peak memory of every child process, every 50 ms."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            for task in Path("/proc/self/task").iterdir():
+                for child in (task / "children").read_text().split():
+                    peaks[child] = max(peaks.get(child, 0.0), memory_mib("VmHWM", child))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def build_peaks(clips: int, workers: int) -> dict:
+    """Peak memory of building a set of short clips in this process, which should be fresh, and of its workers."""
+    import pandas as pd
+    import pyarrow.parquet  # noqa: F401 - what the build imports is not what it needs for its clips
+
+    with tempfile.TemporaryDirectory() as folder:
+        pd.DataFrame({"a": ["b"]}).to_parquet(Path(folder) / "first.parquet")
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+        before, peaks = memory_mib("VmRSS"), {}
+        with children_watched(peaks):
+            wall, _ = timed(partial(build, Path(folder) / "set", range(clips), short_clip, card=CARD,
+                                    factors=["word", "speaker"], workers=workers))  # fmt: skip
+        return {"clips": clips, "prepared_mb": clips * 3200 / 1e6, "seconds": wall, "clips_per_s": clips / wall,
+                "peak_mib": memory_mib("VmHWM") - before, "largest_worker_mib": max(peaks.values())}  # fmt: skip
+
+
+def open_time(path: Path) -> dict:
+    """Seconds to open a set: the first time, with the imports that it needs, and again."""
+    first, _ = timed(partial(FactorSet.open, path))
+    again, _ = timed(partial(FactorSet.open, path))
+    return {"clips": len(FactorSet.open(path)), "first_s": first, "again_s": again}
+
+
+def in_fresh_process(*arguments: object) -> dict:
+    """The answer of this module, run with these arguments."""
+    command = [sys.executable, "-m", "benchmarks.recipes", *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpora", nargs="*", choices=CORPORA, default=list(CORPORA))
+    parser.add_argument("--clips", type=int, nargs="*", default=[1000, 10_000, 50_000], help="sets whose memory is measured")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--peaks-of", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.peaks_of or a.open:
+        print(json.dumps(build_peaks(a.peaks_of, a.workers) if a.peaks_of else open_time(a.open)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"{'corpus':10}{'clips':>7}{'decode s':>10}{'here s':>8}{'ratio':>7}{'workers s':>11}{'started in':>12}{'ratio':>7}")
+        rows = []
+        for name in a.corpora:
+            row = measure(name, a.workers, a.repeats, Path(folder))
+            rows.append(row)
+            print(f"{name:10}{row['clips']:7}{row['decode_s']:10.2f}{row['one_process_s']:8.2f}{row['one_process_ratio']:7.2f}"
+                  f"{row['workers_s']:11.2f}{row['workers_start_s']:12.2f}{row['workers_ratio_after_start']:7.2f}", flush=True)  # fmt: skip
+        peaks = [in_fresh_process("--workers", a.workers, "--peaks-of", clips) for clips in a.clips]
+        for peak in peaks:
+            print({key: round(value, 1) for key, value in peak.items()}, flush=True)
+        build(Path(folder) / "large", range(100), many_clips, card=CARD, factors=["word", "speaker"], workers=0)
+        opened = in_fresh_process("--open", Path(folder) / "large")
+        print(opened)
+    if a.out:
+        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0], "workers": a.workers}
+        found = {"machine": machine, "command": " ".join(sys.argv[1:]), "recipes": rows, "memory": peaks, "open": opened}
+        a.out.parent.mkdir(parents=True, exist_ok=True)
+        a.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
