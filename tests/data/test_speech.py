@@ -140,7 +140,7 @@ def test_a_killed_rendering_resumes_to_the_same_bytes(fs, tmp_path):
     out, script = tmp_path / "set", tmp_path / "render.py"
     script.write_text(SCRIPT.format(out=out, design=DESIGN))
     root = Path(speech.__file__).parents[2]
-    env = os.environ | {"PYTHONPATH": str(root)}
+    env = os.environ | {"PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}  # killed workers leave their voices
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL, env=env)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".set.building/*/4-*.npz")) and time.monotonic() < deadline:
