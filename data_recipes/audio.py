@@ -55,10 +55,10 @@ def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
     The filter is a Kaiser-windowed sinc of 32 zero crossings a side: flat (0.01 dB) up to 84 % of the lower
     Nyquist frequency, -80 dB from that frequency on.
     """
-    from scipy.signal import resample_poly
-
     if rate == to:
-        return wave.astype(np.float32)
+        return wave.astype(np.float32, copy=False)
+    from scipy.signal import resample_poly  # it takes two seconds to import
+
     divisor = math.gcd(rate, to)
     up, down = to // divisor, rate // divisor
     return resample_poly(wave, up, down, window=_filter(max(up, down))).astype(np.float32)
@@ -70,7 +70,7 @@ def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
     >>> fit_length(np.ones(3), 5).tolist(), fit_length(np.arange(9), 2).tolist()
     ([1.0, 1.0, 1.0, 0.0, 0.0], [0, 1])
     """
-    return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
+    return wave[:samples] if len(wave) >= samples else np.pad(wave, (0, samples - len(wave)))
 
 
 def to_int16(wave: np.ndarray) -> np.ndarray:
@@ -79,7 +79,9 @@ def to_int16(wave: np.ndarray) -> np.ndarray:
     >>> to_int16(np.array([-1.0, 0.0, 0.5, 1.0])).tolist()
     [-32768, 0, 16384, 32767]
     """
-    return np.clip(np.round(np.asarray(wave, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
+    scaled = np.multiply(wave, 32768.0)  # exact in either precision, and so is the rounding
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)
 
 
 @functools.lru_cache(maxsize=8)

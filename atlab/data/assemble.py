@@ -1,4 +1,4 @@
-"""The last step of a build: chunks of clips on disk -> the three files of a FactorSet."""
+"""Chunks of clips on disk, and the last step of a build: chunks -> the three files of a FactorSet."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tqdm.auto import tqdm
 
 from atlab.data.factorset import FORMAT
 from atlab.errors import AtlabError
-from atlab.files import new_folder
+from atlab.files import new_folder, write_atomic
 
 if TYPE_CHECKING:  # worker processes do without pandas, which takes a second to import
     import pandas as pd
 
+BLOCK = 1 << 20  # bytes
 REQUIRED = ("id", "source", "duration")
 KINDS = {np.dtype(np.int16): "audio", np.dtype(np.uint8): "image"}
 
 
 def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list[str]) -> None:
-    """Join the chunks into the final folder, hashing on the way, with one chunk of inputs in memory."""
+    """Join the chunks into the final folder, hashing on the way; no inputs are held in memory."""
     table, dropped, broken, shapes = _read_rows(names)
     dropped.update(card.get("dropped", {}))  # what a recipe left out before the build
     for line in broken:
@@ -50,7 +51,8 @@ def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list
     with new_folder(new) as folder:
         digest = hashlib.sha256(f"{len(table)} {shape} {dtype}".encode())
         _write_inputs(folder / "inputs.npy", names, (len(table), *shape), dtype, digest)
-        digest.update(table.to_csv(index=False).encode())
+        for start in range(0, len(table), 10_000):
+            digest.update(table.iloc[start : start + 10_000].to_csv(index=False, header=start == 0).encode())
         table.to_parquet(folder / "factors.parquet", index=False)
         final = {
             "format": FORMAT,
@@ -67,23 +69,41 @@ def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list
     _take_place(new, out)
 
 
+def write_chunk(path: Path, arrays: list[np.ndarray], info: dict) -> None:
+    """Write clips of one shape and type, and what is known of them: a line of JSON, then the clips' bytes."""
+    head = info | {"shape": arrays[0].shape, "dtype": arrays[0].dtype.str} if arrays else info
+    line = json.dumps(head, default=_plain).encode()
+    write_atomic(path, b"".join([line, b"\n", *(np.ascontiguousarray(array) for array in arrays)]))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a row holds {value!r} ({type(value).__name__}); strings and numbers are allowed")
+
+
+def _read_info(path: Path) -> dict:
+    with open(path, "rb") as file:
+        return json.loads(file.readline())
+
+
 def _read_rows(names: list[Path]) -> tuple[pd.DataFrame, Counter, list[str], set]:
     """Table of all rows, drops by reason, lines on broken items, shapes of the chunks' clips."""
     import pandas as pd
 
     columns, count, dropped, broken, shapes = {}, 0, Counter(), [], set()
     for name in names:
-        with np.load(name, allow_pickle=False) as part:
-            info = json.loads(part["info"].tobytes())
-            if info["rows"]:
-                shapes.add((part["arrays"].shape[1:], part["arrays"].dtype))
+        info = _read_info(name)
+        if info["rows"]:
+            shapes.add((tuple(info["shape"]), np.dtype(info["dtype"])))
         for row in info["rows"]:
             for column in row:
                 if column not in columns:
                     columns[column] = [None] * count
             for column, values in columns.items():
                 value = row.get(column)
-                values.append(sys.intern(value) if isinstance(value, str) else value)
+                # Labels repeat: each is kept once. Ids do not.
+                values.append(sys.intern(value) if isinstance(value, str) and column != "id" else value)
             count += 1
         broken += info["broken"]
         dropped.update(info["dropped"])
@@ -93,23 +113,23 @@ def _read_rows(names: list[Path]) -> tuple[pd.DataFrame, Counter, list[str], set
 def _forget_broken(names: list[Path]) -> None:
     """Remove the chunks with broken items, so that repaired files are read when the build is tried again."""
     for name in names:
-        with np.load(name, allow_pickle=False) as part:
-            broken = json.loads(part["info"].tobytes())["broken"]
-        if broken:
+        if _read_info(name)["broken"]:
             name.unlink()
 
 
 def _write_inputs(
     path: Path, names: list[Path], shape: tuple[int, ...], dtype: np.dtype, digest: hashlib._Hash
 ) -> None:
+    block = memoryview(bytearray(BLOCK))
     with open(path, "wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for name in names:
-            with np.load(name, allow_pickle=False) as part:
-                data = part["arrays"].tobytes() if part["arrays"].ndim > 1 else b""
-            digest.update(data)
-            file.write(data)
+            with open(name, "rb") as part:
+                part.readline()
+                while size := part.readinto(block):
+                    digest.update(block[:size])
+                    file.write(block[:size])
 
 
 def _take_place(new: Path, out: Path) -> None:

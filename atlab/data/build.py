@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -20,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from atlab.data.assemble import assemble, shapes_differ
+from atlab.data.assemble import assemble, shapes_differ, write_chunk
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
-from atlab.files import locked, write_atomic
+from atlab.files import locked
 from atlab.workers import pool as workers_pool
 
 
@@ -129,7 +128,7 @@ def _prepare_chunks(work: Path, key: str, items: Sequence, chunk: int) -> list[t
             shutil.rmtree(left)
     starts = range(0, len(items), chunk)
     return [
-        (work / key / f"{chunk}-{start // chunk:07d}.npz", items[start : start + chunk]) for start in starts
+        (work / key / f"{chunk}-{start // chunk:07d}.clips", items[start : start + chunk]) for start in starts
     ]
 
 
@@ -187,21 +186,8 @@ def _convert_chunk(name: Path, items: Sequence, convert: Callable) -> int:
     shapes = {(a.shape, a.dtype) for a in arrays}
     if len(shapes) > 1:
         raise AtlabError(shapes_differ(shapes))
-    info = json.dumps({"rows": rows, "dropped": dropped, "broken": broken}, default=_plain)
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        info=np.frombuffer(info.encode(), np.uint8),
-        arrays=np.stack(arrays) if arrays else np.empty(0),
-    )
-    write_atomic(name, buffer.getvalue())
+    write_chunk(name, arrays, {"rows": rows, "dropped": dropped, "broken": broken})
     return len(items)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"a row holds {value!r} ({type(value).__name__}); strings and numbers are allowed")
 
 
 @contextmanager
@@ -227,7 +213,7 @@ def _failures_named(out: Path, work: Path, items: int) -> Iterator[None]:
 
 def _need(work: Path, items: int) -> str:
     """The space a build takes, as chunks and again as the final file, judged by the chunks that are done."""
-    done = [path for path in work.glob("*/*.npz") if not path.name.startswith(".")]
+    done = [path for path in work.glob("*/*.clips") if not path.name.startswith(".")]
     converted = sum(int(path.name.split("-")[0]) for path in done)
     size = sum(path.stat().st_size for path in done)
     return f"{items} items need about {2e-6 * size / converted * items:,.0f} MB in all, " if converted else ""

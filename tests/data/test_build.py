@@ -113,7 +113,7 @@ def test_a_killed_build_resumes_to_the_same_bytes(plain, tmp_path, workers):
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob(".set.building/*/*.npz"))) < 4 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob(".set.building/*/*.clips"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -122,7 +122,7 @@ def test_a_killed_build_resumes_to_the_same_bytes(plain, tmp_path, workers):
     while _alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(process.pid), "worker processes outlived the build"
-    done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob(".set.building/*/2-*.npz")}
+    done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob(".set.building/*/2-*.clips")}
     assert 4 <= len(done) < 20
     seen = []
 
@@ -168,7 +168,7 @@ def test_chunks_of_another_build_are_not_used(tmp_path, change):
 
     with pytest.raises(KeyboardInterrupt):
         build(out, ITEMS, stop_late, card=CARD, factors=["parity"], workers=0, chunk=4)
-    assert len(list(tmp_path.glob(".set.building/*/*.npz"))) == 5
+    assert len(list(tmp_path.glob(".set.building/*/*.clips"))) == 5
     settings = {"card": CARD, "items": ITEMS} | change
     again = []
 
@@ -293,7 +293,7 @@ def test_a_dead_worker_is_named(tmp_path):
 
 
 def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
-    module, out, written = sys.modules["atlab.data.build"], tmp_path / "set", []
+    module, out, written = sys.modules["atlab.data.assemble"], tmp_path / "set", []
     write = module.write_atomic
 
     def full_after_three(path: Path, data: bytes) -> Path:
@@ -307,7 +307,7 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
     with pytest.raises(AtlabError, match=message):
         build(out, ITEMS, convert, card=CARD, factors=["parity"], workers=0, chunk=4)
     monkeypatch.undo()
-    assert not out.exists() and len(list(tmp_path.glob(".set.building/*/*.npz"))) == 3
+    assert not out.exists() and len(list(tmp_path.glob(".set.building/*/*.clips"))) == 3
     seen = []
     build(
         out,

@@ -143,11 +143,11 @@ def test_a_killed_rendering_resumes_to_the_same_bytes(fs, tmp_path):
     env = os.environ | {"PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}  # killed workers leave their voices
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL, env=env)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".set.building/*/4-*.npz")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".set.building/*/4-*.clips")) and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = {path.name for path in tmp_path.glob(".set.building/*/4-*.npz")}
+    done = {path.name for path in tmp_path.glob(".set.building/*/4-*.clips")}
     assert not out.exists() and 1 <= len(done) < 6
     synthetic_speech(out, **DESIGN, workers=1)
     assert hashes(out) == hashes(fs.path)
