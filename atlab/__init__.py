@@ -20,7 +20,9 @@ _HOMES = {
     "Teacher": "atlab.teacher",
     "AtlabError": "atlab.errors",
 }
-_ROOMS = ("data", "functional", "models", "plots", "runs", "stats", "strategies", "training")
+_ROOMS = (
+    "data", "experiment", "functional", "gradcam", "models", "notebooks", "plots", "quickstart", "runs", "stats", "strategies", "training",
+)  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS, "__version__"]
 

@@ -83,7 +83,9 @@ class CachedTeacher:
         """The descriptor of each layer for the clips of `index` [B] (row numbers); x only names the device."""
         if index is None:
             raise AtlabError("a cached teacher needs the clips' row numbers: call at(x, index=batch.index)")
-        index = index.cpu()
+        index = torch.as_tensor(index).cpu()
+        if x is not None and len(index) != len(x):
+            raise AtlabError(f"{len(index)} row numbers for {len(x)} clips; give one a clip")
         known = (index >= 0) & (index < len(self._position))
         position = self._position[index.clamp(0, len(self._position) - 1)]
         if not bool((known & (position >= 0)).all()):

@@ -29,6 +29,12 @@ class _Group(TyperGroup):
             for line in rest:
                 typer.secho(line, dim=True, err=True)
             raise typer.Exit(2) from None
+        except OSError as error:
+            if os.environ.get("ATLAB_DEBUG") == "1":
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            typer.secho(f"error: {error.strerror or error}{where}", fg="red", err=True)
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.secho("interrupted; the same command carries on", fg="yellow", err=True)
             raise typer.Exit(130) from None

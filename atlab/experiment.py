@@ -42,7 +42,7 @@ class Settings:
     target: str = "word"
     orthogonal: str = "speaker"
     split: str = "confounded"
-    pairing: float = 0.95
+    pairing: float = 0.9
     held_out: str = ""
     split_seed: int = 0
     strategy: str = "at"
@@ -62,6 +62,10 @@ class Settings:
     cached: bool = True
     precision: str = "auto"
     role: str = "student"
+
+    def layer_names(self) -> list[str]:
+        """The anti-transfer layers one by one."""
+        return [layer.strip() for layer in self.layers.split(",") if layer.strip()]
 
     def teacher(self) -> Settings:
         """The settings of the orthogonal network: equal for all students that can share it."""
@@ -143,7 +147,9 @@ def train(
         raise unknown("strategy", settings.strategy, strategies.STRATEGIES)
     if run_dir:
         root, study = Path(run_dir).parent.parent, Path(run_dir).parent.name
+    _check_loss(settings)
     fs = load_data(settings.data)
+    make_split(fs, settings)  # what cannot be trained is refused before its teacher is trained
     orthogonal = []
     if settings.strategy != "baseline":
         teacher = train(settings.teacher(), root, study, progress, device)
@@ -158,6 +164,16 @@ def train(
     with run:
         _train_into(run, settings, fs, orthogonal, progress, device)
     return run
+
+
+def _check_loss(s: Settings) -> None:
+    """AtlabError for layers, aggregation, similarity or beta that the loss would refuse."""
+    from atlab import models, strategies
+
+    if s.strategy == "at":
+        tiny = models.vgg16(2, width=1 / 64)
+        settings = strategies.AtSettings(s.layer_names(), s.aggregation, s.similarity, s.beta, s.published)
+        strategies.apply("at", tiny, [tiny], settings).close()
 
 
 def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, device_name: str) -> None:
@@ -223,7 +239,7 @@ def _at_settings(s: Settings, run, batches: list, teachers: list, channels_last:
     from atlab.cached_teacher import CachedTeacher
     from atlab.strategies import AtSettings
 
-    layers = [layer.strip() for layer in s.layers.split(",") if layer.strip()]
+    layers = s.layer_names()
     settings = AtSettings(layers, s.aggregation, s.similarity, s.beta, s.published)
     if not s.cached or s.published or s.strategy != "at":
         return settings

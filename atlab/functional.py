@@ -51,8 +51,8 @@ def clip_kernel(features: Tensor) -> Tensor:
     """Kernel of the clips of a batch, U-centred: [B, C, H, W] -> [1, B, B].
 
     K = X Xᵀ over flattened clips; off-diagonal entries are centred so that the inner product of two such
-    kernels is the unbiased estimate of HSIC (Song et al. 2012; Székely & Rizzo 2014), and their cosine the
-    unbiased linear CKA (Kornblith et al. 2019). Invariant to channel order and rotation; the value belongs to
+    kernels is n (n - 3) times the unbiased estimate of HSIC (Song et al. 2012; Székely & Rizzo 2014), and their
+    cosine the debiased linear CKA. Invariant to channel order and rotation; the value belongs to
     the batch, so B is a sample size: at least 4, better 32 or more.
 
     >>> clip_kernel(torch.randn(8, 3, 4, 5)).shape
@@ -72,7 +72,10 @@ def mean(features: Tensor) -> Tensor:
 
 
 def sum(features: Tensor) -> Tensor:  # noqa: A001 - the field's name
-    """Sum over channels at each position (table 6): [B, C, H, W] -> [B, N]."""
+    """Sum over channels at each position (table 6): [B, C, H, W] -> [B, N].
+
+    Under `squared_cosine` and `cka`, which ignore scale, the same as `mean`.
+    """
     return flat(features).sum(1)
 
 
@@ -133,7 +136,9 @@ def squared_cosine(student: Descriptor, teacher: Descriptor) -> Tensor:
 def sigmoid_mse(student: Descriptor, teacher: Descriptor) -> Tensor:
     """Negative mean squared error under a sigmoid, -sigmoid(MSE) (section 5.5): -> [B] in [-1, -0.5].
 
-    Not scale-invariant; its gradient vanishes from an MSE of about 10.
+    Not scale-invariant; its gradient vanishes from an MSE of about 10. The entries of raw Gram matrices are sums over
+    positions and far beyond that: with `gram` or `position_gram` the loss then is -1 and trains nothing. Scale the
+    features in an aggregation of your own, or use `published=True`, whose Gram is divided by its size.
 
     >>> sigmoid_mse(torch.zeros(1, 4), torch.zeros(1, 4))
     tensor([-0.5000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -69,20 +70,23 @@ class AntiTransferLoss:
             raise AtlabError(
                 f"teacher must be atlab.Teacher(model, layers) or CachedTeacher, or several; found {found}"
             )
-        self.betas = (
-            [float(beta)] * len(self.teachers) if isinstance(beta, int | float) else list(map(float, beta))
-        )
+        self.betas = _betas(beta, len(self.teachers))
         if len(self.betas) != len(self.teachers) or not self.teachers:
             raise AtlabError(
                 f"{len(self.betas)} values of beta for {len(self.teachers)} teachers; give one, or one a teacher"
             )
         _resolve("aggregation", aggregation, AGGREGATIONS)
         _resolve("similarity", similarity, SIMILARITIES)
+        if published and (aggregation != "gram" or similarity not in ("squared_cosine", "sigmoid_mse")):
+            raise AtlabError(
+                "published=True reproduces the authors' loss: aggregation 'gram' with similarity 'squared_cosine' or "
+                f"'sigmoid_mse'; found {aggregation!r} with {similarity!r}"
+            )
         for cached in self.teachers:
             if isinstance(cached, CachedTeacher):
                 cached.check_use(aggregation, published or callable(similarity))
         self.aggregation, self.similarity, self.published = aggregation, similarity, published
-        self._taps = Taps(student, [layer for t in self.teachers for layer in t.layers])
+        self._taps = Taps(student, [layer for t in self.teachers for layer in t.layers], of=" of the student")
 
     def __call__(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """The weighted loss, a scalar, for the batch x [B, ...] that the student has just seen.
@@ -115,8 +119,7 @@ class AntiTransferLoss:
     def identity(self) -> str:
         """What the loss depends on besides the student, for a checkpoint to tell two trainings apart."""
         parts = [
-            self.aggregation,
-            self.similarity,
+            *(getattr(part, "__qualname__", part) for part in (self.aggregation, self.similarity)),
             self.published,
             *zip([t.identity for t in self.teachers], self.betas, strict=True),
         ]
@@ -133,6 +136,18 @@ class AntiTransferLoss:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _betas(beta: object, teachers: int) -> list[float]:
+    """One finite weight a teacher; numbers of NumPy and tensors of one element count as numbers."""
+    given = beta if isinstance(beta, list | tuple) else [beta] * teachers
+    try:
+        betas = [float(value) for value in given if not isinstance(value, str)]
+    except (TypeError, ValueError):
+        betas = []
+    if len(betas) != len(given) or not all(map(math.isfinite, betas)):
+        raise AtlabError(f"beta must be a finite number, or one a teacher; found {beta!r}")
+    return betas
 
 
 def _is_channels_last(features: dict[str, Tensor]) -> bool:

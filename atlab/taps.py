@@ -31,12 +31,12 @@ class Taps:
     torch.Size([2, 32, 31, 32])
     """
 
-    def __init__(self, model: nn.Module, layers: str | Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, layers: str | Iterable[str], of: str = "") -> None:
         self.layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
         if not self.layers:
             raise AtlabError("no layer to tap: name at least one")
         model = unwrap(model)
-        modules = {layer: find_layer(model, layer) for layer in self.layers}
+        modules = {layer: find_layer(model, layer, of) for layer in self.layers}
         self._outputs: dict[str, Tensor] = {}
         self._versions: dict[str, int | None] = {}
         handles = [
@@ -118,13 +118,13 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def find_layer(model: nn.Module, layer: str) -> nn.Module:
+def find_layer(model: nn.Module, layer: str, of: str = "") -> nn.Module:
     """The module of a layer name; AtlabError with the nearest names if there is none."""
     tap_points = getattr(model, "tap_points", {})
     modules = dict(model.named_modules())
     path = tap_points.get(layer, layer)
     if not path or path not in modules:
-        raise unknown("layer", layer, [*tap_points, *(name for name in modules if name)])
+        raise unknown(f"layer{of}", layer, [*tap_points, *(name for name in modules if name)])
     return modules[path]
 
 

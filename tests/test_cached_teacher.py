@@ -151,6 +151,8 @@ def test_bad_use_is_explained(tmp_path):
         atlab.AntiTransferLoss(student, cached, published=True)
     with pytest.raises(AtlabError, match="needs the clips' row numbers"):
         cached.targets(None, None)
+    with pytest.raises(AtlabError, match="1 row numbers for 3 clips"):
+        cached.targets(torch.rand(3, 1, *SIZE), torch.tensor([0]))
     (tmp_path / "foreign").mkdir()
     with pytest.raises(AtlabError, match="is not a cache of teacher targets"):
         atlab.CachedTeacher(teacher, data, tmp_path / "foreign")

@@ -285,7 +285,7 @@ def test_any_torchvision_network_and_layer():
         (lambda s, t: atlab.Teacher(t, "conv22"), "unknown layer 'conv22'; nearest: 'conv2'"),
         (
             lambda s, t: atlab.AntiTransferLoss(nn.Sequential(nn.Linear(1, 1)), atlab.Teacher(t, "conv2")),
-            "unknown layer 'conv2'; allowed: 0",
+            "unknown layer of the student 'conv2'; allowed: 0",
         ),
         (lambda s, t: atlab.AntiTransferLoss(s, t), "teacher must be atlab.Teacher"),
         (lambda s, t: atlab.AntiTransferLoss(s, [nn.Linear(1, 1)]), "found Linear"),
@@ -325,3 +325,35 @@ def test_calling_twice_or_before_the_forward_is_explained():
     at(x)
     with pytest.raises(AtlabError, match="run the model's forward pass first"):
         at(x)
+
+
+@pytest.mark.parametrize("beta", [float("nan"), float("inf"), "15", None, [1.0, "2"]])
+def test_beta_is_a_finite_number(beta):
+    with pytest.raises(AtlabError, match="beta must be a finite number"):
+        atlab.AntiTransferLoss(
+            net(0), [atlab.Teacher(net(1), "conv2"), atlab.Teacher(net(2), "conv2")], beta=beta
+        )
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    import numpy as np
+
+    teacher = atlab.Teacher(net(1), "conv2")
+    for beta in (2, np.float32(2), torch.tensor(2.0)):
+        assert atlab.AntiTransferLoss(net(0), teacher, beta=beta).betas == [2.0]
+
+
+def test_published_with_another_aggregation_is_refused_at_construction():
+    with pytest.raises(AtlabError, match="published=True reproduces the authors' loss"):
+        atlab.AntiTransferLoss(net(0), atlab.Teacher(net(1), "conv2"), aggregation="mean", published=True)
+
+
+def test_identity_tells_losses_apart_and_does_not_depend_on_the_process():
+    def mine(features):
+        return features.mean((2, 3))
+
+    def identity(**arguments):
+        return atlab.AntiTransferLoss(net(0), atlab.Teacher(net(1), "conv2"), **arguments).identity
+
+    assert identity() == identity() != identity(beta=2.0)
+    assert "mine" in identity(aggregation=mine) and "0x" not in identity(aggregation=mine)
