@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -106,7 +107,7 @@ class Noisy(FactorSet):
         turned_down: rows read so far whose mixture was turned down to fit into int16 (the ratio stays).
 
     Raises AtlabError for images, an unknown kind or none, a `snr_db` that is no (low, high) within -60 to 60,
-    and a data set that has a column `noise` or `snr_db` already.
+    a negative or fractional seed, and a data set that has a column `noise` or `snr_db` already.
 
     >>> import atlab, tempfile
     >>> clean = atlab.data.toy(tempfile.mkdtemp() + "/toy")
@@ -126,7 +127,11 @@ class Noisy(FactorSet):
         for kind in kinds:
             if kind not in KINDS:
                 raise unknown("noise", kind, KINDS)
+        kinds = [str(kind) for kind in kinds]  # equal arguments, equal hash: NumPy's strings and numbers too
         low, high = _range(snr_db)
+        if not isinstance(seed, numbers.Integral) or seed < 0:
+            raise AtlabError(f"seed is a whole number from 0 on, found {seed!r}")
+        seed = int(seed)
         if fs.kind != "audio" or not kinds:
             raise AtlabError(f"noise is mixed into sound and needs a kind; found {fs.kind} and kinds {kinds}")
         if taken := {"noise", "snr_db"} & set(fs.factors.columns):

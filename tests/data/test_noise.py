@@ -197,6 +197,32 @@ def test_the_view_is_a_data_set(tmp_path):
         splits.Split.load(tmp_path / "split.json", fs)
 
 
+def test_batches_and_cached_targets_are_those_of_the_noisy_clips(tmp_path, monkeypatch):
+    import torch
+
+    import atlab
+    from atlab.data import Spectrogram, loaders
+
+    fs = toy(tmp_path / "toy")
+    noisy, rows = Noisy(fs, seed=4), np.arange(0, 80, 9)
+    clean, resident = (loaders.Batches(view, rows, fs.codes("word"), batch_size=4) for view in (fs, noisy))
+    monkeypatch.setattr(loaders, "RESIDENT_BYTES", 0)
+    mapped = loaders.Batches(noisy, rows, noisy.codes("word"), batch_size=4)
+    assert (resident._resident is None, mapped._resident is None) == (False, True)
+    for held, read, plain in zip(resident.epoch(0), mapped.epoch(0), clean.epoch(0), strict=True):
+        mixed = Spectrogram()(torch.from_numpy(noisy.read(held.index.numpy())))
+        assert torch.equal(held.x, mixed) and torch.equal(read.x, mixed)
+        assert torch.equal(held.y, plain.y) and not torch.equal(held.x, plain.x)
+    teacher = atlab.Teacher(atlab.models.vgg16(num_classes=4, width=1 / 16), layers="conv5")
+    parts = (("n", mapped), ("c", clean))
+    caches = [atlab.CachedTeacher(teacher, part, tmp_path / name) for name, part in parts]
+    index = torch.from_numpy(rows[:2])
+    noisy_targets, clean_targets = (cache.targets(None, index)["conv5"] for cache in caches)
+    assert not torch.equal(noisy_targets, clean_targets)
+    with pytest.raises(AtlabError, match="is the cache of another data"):
+        atlab.CachedTeacher(teacher, clean, tmp_path / "n")
+
+
 def test_the_hash_tells_views_apart(bursts, tmp_path):
     same = [Noisy(bursts, (0, 10), KINDS, 0).content_hash for _ in range(2)]
     other = [
@@ -206,6 +232,9 @@ def test_the_hash_tells_views_apart(bursts, tmp_path):
         Noisy(bursts, seed=1),
         Noisy(toy(tmp_path / "toy")),
     ]
+    table = Noisy(bursts).factors
+    by_numpy = Noisy(bursts, np.array([0.0, 10.0]), np.array(KINDS), np.int64(0))
+    assert by_numpy.content_hash == same[0] and by_numpy.factors.equals(table)
     assert same[0] == same[1] and len({same[0], bursts.content_hash, *(fs.content_hash for fs in other)}) == 7
     assert not np.array_equal(Noisy(bursts).read([5]), Noisy(bursts, seed=1).read([5]))
 
@@ -243,6 +272,9 @@ def test_errors(bursts, tmp_path):
     for wrong in ((10, 0), (0, float("nan")), (0, 1e9), 5, "low", (1, 2, 3)):
         with pytest.raises(AtlabError, match="snr_db is .low, high. in dB"):
             Noisy(bursts, snr_db=wrong)
+    for wrong in (-1, 1.5, "0"):
+        with pytest.raises(AtlabError, match=f"seed is a whole number from 0 on, found {wrong!r}"):
+            Noisy(bursts, seed=wrong)
     with pytest.raises(AtlabError, match=r"columns \['noise', 'snr_db'\] already"):
         Noisy(Noisy(bursts))
     images = build(tmp_path / "i", range(2), image, card={"sample_rate": None}, factors=["digit"], workers=0)
