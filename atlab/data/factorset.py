@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # imported where a data set is opened: what only writes or li
 
 FORMAT = "atlab-factorset-1"
 FILES = ("inputs.npy", "factors.parquet", "card.json")
+CARD = ("kind", "sample_rate", "clips", "factors", "content_hash")  # what is read of every card
 
 
 class FactorSet:
@@ -61,11 +62,15 @@ class FactorSet:
             raise
         except (OSError, ValueError, EOFError) as error:
             raise AtlabError(f"{path} cannot be read, it is truncated or of another kind: {error}") from None
-        if not len(inputs) == len(factors) == card["clips"]:
+        if lacking := [key for key in CARD if key not in card]:
+            raise AtlabError(f"{path}/card.json lacks {lacking}")
+        if not np.shape(inputs)[:1] == (len(factors),) == (card["clips"],):
             raise AtlabError(
-                f"{path}: {len(inputs)} inputs, {len(factors)} rows of factors, {card['clips']} clips in the "
-                "card; they must agree"
+                f"{path}: inputs of shape {inputs.shape}, {len(factors)} rows of factors, {card['clips']} clips "
+                "in the card; they must agree"
             )
+        if lacking := [name for name in ("id", "source", *card["factors"]) if name not in factors]:
+            raise AtlabError(f"{path}/factors.parquet lacks the columns {lacking}; it has {list(factors)}")
         return cls(path, card, factors, inputs)
 
     def __len__(self) -> int:
@@ -92,11 +97,11 @@ class FactorSet:
         return list(self.card["factors"])
 
     def labels(self, factor: str, rows: Sequence[int] | None = None) -> np.ndarray:
-        """Values of a factor, of all clips or of some rows; AtlabError for an unknown factor."""
+        """Values of a factor, of all clips or of some rows; AtlabError for an unknown factor or row."""
         if factor not in self.factor_names:
             raise unknown("factor", factor, self.factor_names)
         values = self.factors[factor].to_numpy()
-        return values if rows is None else values[rows]
+        return values if rows is None else values[row_numbers(rows, len(self))]
 
     def classes(self, factor: str) -> list:
         """Sorted distinct values of a factor."""
@@ -122,9 +127,21 @@ class FactorSet:
 
         AtlabError for a row that is not there.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
-            raise AtlabError(
-                f"{self.path} has rows 0 to {len(self) - 1}, asked for {rows.min()} to {rows.max()}"
-            )
-        return np.ascontiguousarray(self.inputs[rows])
+        return np.ascontiguousarray(self.inputs[row_numbers(rows, len(self))])
+
+
+def row_numbers(rows: Sequence[int] | np.ndarray, clips: int) -> np.ndarray:
+    """Row numbers, int64 [n], of numbers or of a mask over all `clips`; AtlabError if a row is not there.
+
+    >>> row_numbers([2, 0], 3).tolist(), row_numbers(np.array([True, False, True]), 3).tolist()
+    ([2, 0], [0, 2])
+    """
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        if rows.shape != (clips,):
+            raise AtlabError(f"a mask says of each of the {clips} clips whether it is meant, found {rows.shape}")
+        return np.flatnonzero(rows)
+    rows = rows.astype(np.int64)
+    if rows.size and not 0 <= rows.min() <= rows.max() < clips:
+        raise AtlabError(f"rows must lie in 0..{clips - 1}, found {rows.min()}..{rows.max()}")
+    return rows

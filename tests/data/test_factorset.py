@@ -36,8 +36,19 @@ def test_reads_copies_of_rows_in_the_order_asked_for(stored):
 
 @pytest.mark.parametrize("rows", [[12], [-1], [0, 99]])
 def test_rows_that_are_not_there_are_refused(stored, rows):
-    with pytest.raises(AtlabError, match="has rows 0 to 11, asked for"):
+    message = rf"rows must lie in 0..11, found {min(rows)}..{max(rows)}"
+    with pytest.raises(AtlabError, match=message):
         stored.read(rows)
+    with pytest.raises(AtlabError, match=message):
+        stored.labels("word", rows)
+
+
+def test_a_mask_means_the_clips_it_marks(stored):
+    mask = stored.labels("word") == "word1"
+    np.testing.assert_array_equal(stored.read(mask), np.load(stored.path / "inputs.npy")[4:8])
+    assert stored.labels("speaker", list(mask)).tolist() == ["speaker0"] * 2 + ["speaker1"] * 2
+    with pytest.raises(AtlabError, match=r"each of the 12 clips whether it is meant, found \(11,\)"):
+        stored.read(mask[1:])
 
 
 def test_labels_classes_and_codes(stored):
@@ -162,7 +173,23 @@ def test_another_format_is_refused(fs, card, found):
 
 def test_counts_that_disagree_are_refused(fs):
     fs.factors.iloc[:-1].to_parquet(fs.path / "factors.parquet", index=False)
-    with pytest.raises(
-        AtlabError, match="12 inputs, 11 rows of factors, 12 clips in the card; they must agree"
-    ):
+    message = r"inputs of shape \(12, 100\), 11 rows of factors, 12 clips in the card; they must agree"
+    with pytest.raises(AtlabError, match=message):
+        FactorSet.open(fs.path)
+
+
+def test_inputs_that_are_no_clips_are_refused(fs):
+    np.save(fs.path / "inputs.npy", np.array(5))
+    with pytest.raises(AtlabError, match=r"inputs of shape \(\), 12 rows of factors"):
+        FactorSet.open(fs.path)
+
+
+def test_what_card_and_table_lack_is_named(fs):
+    card = json.loads((fs.path / "card.json").read_text())
+    (fs.path / "card.json").write_text(json.dumps({key: card[key] for key in card if key not in ("clips", "kind")}))
+    with pytest.raises(AtlabError, match=r"card.json lacks \['kind', 'clips'\]"):
+        FactorSet.open(fs.path)
+    (fs.path / "card.json").write_text(json.dumps(card))
+    fs.factors.drop(columns=["word", "source"]).to_parquet(fs.path / "factors.parquet")
+    with pytest.raises(AtlabError, match=r"factors.parquet lacks the columns \['source', 'word'\]; it has \['id'"):
         FactorSet.open(fs.path)
