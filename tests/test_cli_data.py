@@ -34,7 +34,10 @@ def entry(text: str, name: str) -> list[str]:
     """The lines of a recipe in the list."""
     lines = text.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith(f"{name} "))
-    end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ") and lines[n].strip()), len(lines))
+    end = next(
+        (n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ") and lines[n].strip()),
+        len(lines),
+    )
     return [line for line in lines[start:end] if line.strip()]
 
 
@@ -59,7 +62,7 @@ def test_list_says_of_every_recipe_what_it_is(toy):
     for name, recipe in data_recipes.recipes().items():
         found = "".join("".join(entry(text, name)).split())
         for word in " ".join([recipe.LICENCE, recipe.SIZE, recipe.ACCESS, *recipe.FACTORS]).split():
-            # A word of which the column shows the beginning on one line and the rest on the next is found in pieces.
+            # Long words are broken where a column ends.
             assert word[:8] in found, (name, word)
 
 
@@ -68,7 +71,10 @@ def test_show_crosses_the_factors_asked_for(toy):
         code, text = call("data", "show", name, "--cross", "speaker", "word")
         rows = [line.split() for line in text.splitlines()]
         assert code == 0 and "toy  12 audio clips at 16000 Hz, 12 sources" in text
-        assert "speaker and word: Cramer's V 0.00 (plain 0.00), 0 of 6 cells empty, 2 to 2 clips in a cell" in text
+        assert (
+            "speaker and word: Cramer's V 0.00 (plain 0.00), 0 of 6 cells empty, 2 to 2 clips in a cell"
+            in text
+        )
         assert ["speaker", "word0", "word1"] in rows and ["speaker2", "2", "2"] in rows
     assert sum(line.startswith("  word") for line in text.splitlines()) == 10
 
@@ -76,8 +82,14 @@ def test_show_crosses_the_factors_asked_for(toy):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--cross", "word", "speker"), "error: unknown factor 'speker'; nearest: 'speaker'; allowed: word, speaker\n"),
-        (("--cross", "word", "word"), "error: two different factors are crossed, found ['word', 'word']; allowed: word, speaker\n"),
+        (
+            ("--cross", "word", "speker"),
+            "error: unknown factor 'speker'; nearest: 'speaker'; allowed: word, speaker\n",
+        ),
+        (
+            ("--cross", "word", "word"),
+            "error: two different factors are crossed, found ['word', 'word']; allowed: word, speaker\n",
+        ),
     ],
 )
 def test_a_wrong_crossing_is_one_line(toy, args, message):

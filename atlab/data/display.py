@@ -20,9 +20,9 @@ LARGEST = (12, 10)  # rows and columns of a crossing table on the terminal
 
 
 def show(fs, cross: Sequence[str] | None = None, clips: int = 10) -> None:
-    """Display the summary in a notebook: tables, figures, and some clips as players with spectrograms or as images.
+    """Display the summary in a notebook: tables, figures, some clips as players and spectrograms or as images.
 
-    `cross` as in `summary`; it raises the same errors.
+    `cross` as in `summary`; the errors are the same.
     """
     from IPython.display import HTML, Markdown, display
 
@@ -91,10 +91,9 @@ def _title(fs, found: Summary) -> str:
 def _facts(fs, found: Summary) -> Iterator[tuple[str, str]]:
     if found.durations is not None:
         d = found.durations
-        yield "durations", (
-            f"{d['shortest']:.2f} to {d['longest']:.2f} s, median {d['median']:.2f} s, 90 % between {d['5 %']:.2f} "
-            f"and {d['95 %']:.2f} s, {d['total'] / 3600:.2f} h in all"
-        )
+        span, middle = f"{d['shortest']:.2f} to {d['longest']:.2f} s", f"{d['5 %']:.2f} and {d['95 %']:.2f} s"
+        text = f"{span}, median {d['median']:.2f} s, 90 % between {middle}, {d['total'] / 3600:.2f} h in all"
+        yield "durations", text
     yield "dropped", ", ".join(f"{number} {reason}" for reason, number in found.dropped.items()) or "none"
     if len(found.published):
         wrong = found.published[found.published["difference"] != 0]
@@ -126,7 +125,7 @@ def _players(fs, rows: list[int], captions: list[str]) -> str:
 
 
 def _spectrograms(fs, rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Magnitudes [clips, time, frequency], thinned to at most 256 times (the loudest of each stretch), s, Hz."""
+    """Magnitudes [clips, time, frequency], at most 256 times (the loudest of each stretch); s; Hz."""
     import torch
 
     from atlab.data.spectrogram import Spectrogram
@@ -139,7 +138,8 @@ def _spectrograms(fs, rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def _cells(table: pd.DataFrame) -> str:
     counts = table.to_numpy()
-    return f"{(counts == 0).sum()} of {counts.size} cells empty, {counts.min()} to {counts.max()} clips in a cell"
+    empty = (counts == 0).sum()
+    return f"{empty} of {counts.size} cells empty, {counts.min()} to {counts.max()} clips in a cell"
 
 
 def _factor_text(found: Summary) -> Table:

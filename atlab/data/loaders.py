@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from atlab.data.factorset import row_numbers
 from atlab.data.spectrogram import frontend
 from atlab.errors import AtlabError
 
@@ -93,13 +94,11 @@ class Batches(_Source):
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        rows, codes = np.asarray(rows, dtype=np.int64), np.asarray(codes, dtype=np.int64)
+        rows, codes = row_numbers(rows, len(fs)), np.asarray(codes, dtype=np.int64)
         if batch_size < 1:
             raise AtlabError(f"a batch holds at least 1 clip, found batch_size={batch_size}")
         if not len(rows):
             raise AtlabError("no clips in this part of the split")
-        if rows.min() < 0 or rows.max() >= len(fs):
-            raise AtlabError(f"rows must lie in 0..{len(fs) - 1}, found {rows.min()}..{rows.max()}")
         if len(codes) != len(fs):
             raise AtlabError(
                 f"codes hold a class number for every clip of the data set ({len(fs)}), found {len(codes)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from atlab.data.factorset import row_numbers
 from atlab.errors import AtlabError, unknown
 from atlab.files import write_atomic
 
@@ -36,9 +37,10 @@ class Split:
         """Read a stored split; AtlabError if there is none at `path` or it was made for other data."""
         try:
             stored = json.loads(Path(path).read_text())
-            missing = [key for key in ("data", "how", *PARTS) if key not in stored]
         except (OSError, ValueError) as error:
             raise AtlabError(f"{path} is not a stored split: {error}") from None
+        kinds = {"data": str, "how": dict, **dict.fromkeys(PARTS, list)}
+        missing = [k for k in kinds if not (isinstance(stored, dict) and isinstance(stored.get(k), kinds[k]))]
         if missing:
             raise AtlabError(f"{path} is not a stored split: it lacks {missing}")
         if stored["data"] != fs.content_hash:
@@ -47,9 +49,10 @@ class Split:
                 f"{fs.content_hash[:12]})"
             )
         row = {clip: number for number, clip in enumerate(fs.factors["id"])}
-        return cls(
-            *(np.array([row[clip] for clip in stored[part]], dtype=np.int64) for part in PARTS), stored["how"]
-        )
+        if strange := [clip for part in PARTS for clip in stored[part] if clip not in row]:
+            raise AtlabError(f"{path} names clips that the data set does not have: {strange[:5]}")
+        parts = (np.array(sorted(row[clip] for clip in stored[part]), dtype=np.int64) for part in PARTS)
+        return cls(*parts, stored["how"])
 
     def check(self, fs, target: str) -> None:
         """AtlabError unless a classifier of `target` can be trained and judged on the parts.
@@ -117,13 +120,13 @@ def disjoint(
     """
     test = [test] if isinstance(test, str) else test
     all_values = _column(fs, by)
-    values = sorted(set((all_values if rows is None else all_values[rows]).tolist()))
+    rows = _rows(fs, rows)
+    values = sorted(set(all_values[rows].tolist()))
     how = {"split": "disjoint", "by": by, "test": list(test) if test is not None else None}
     if test is None:
         return _by_group(fs, by, fractions, seed, rows, how)
     held = _match(test, values, by)
     chosen = np.isin(all_values, held)
-    rows = np.arange(len(fs)) if rows is None else np.asarray(rows)
     rest, total = rows[~chosen[rows]], fractions[0] + fractions[1]
     inner = (fractions[0] / total, fractions[1] / total, 0.0)
     group = by if len(values) - len(held) >= 4 else "source"
@@ -220,7 +223,7 @@ def _by_group(
 ) -> Split:
     """Deal whole groups to the parts, so that each part's share of the groups is its fraction."""
     _check_fractions(fractions)
-    rows = np.arange(len(fs)) if rows is None else np.asarray(rows, dtype=np.int64)
+    rows = _rows(fs, rows)
     values = _column(fs, by)[rows]
     groups, inverse = np.unique(values.astype(str), return_inverse=True)
     wanted = [part for part, share in zip(PARTS, fractions, strict=True) if share > 0]
@@ -278,11 +281,14 @@ def _pair(classes: list, others: list, rng: np.random.Generator) -> dict:
 
 
 def _even_sample(factors: list[np.ndarray], fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """As many rows from every cell of the crossing: `fraction` of the smallest non-empty one, at least 1."""
+    """As many rows from every cell of the crossing: `fraction` of the smallest non-empty one, at least 1.
+
+    None for a fraction of 0.
+    """
     codes = np.stack([np.unique(factor, return_inverse=True)[1] for factor in factors])
     _, cell_of = np.unique(codes, axis=1, return_inverse=True)
     cells = [rng.permutation(np.flatnonzero(cell_of == cell)) for cell in range(cell_of.max() + 1)]
-    count = max(1, round(fraction * min(map(len, cells))))
+    count = max(1, round(fraction * min(map(len, cells)))) if fraction else 0
     return np.concatenate([cell[:count] for cell in cells])
 
 
@@ -327,6 +333,11 @@ def _confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> n
         for kind, n in enumerate((round(p * count), count - round(p * count)))
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _rows(fs, rows: np.ndarray | None) -> np.ndarray:
+    """Sorted numbers of the rows that are split, each once: all of them if None."""
+    return np.arange(len(fs)) if rows is None else np.unique(row_numbers(rows, len(fs)))
 
 
 def _column(fs, name: str) -> np.ndarray:

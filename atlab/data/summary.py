@@ -1,4 +1,4 @@
-"""What is in a data set, in numbers: counts, two factors crossed, durations, what was left out, parts of a split."""
+"""What is in a data set, in numbers: counts, two factors crossed, durations, drops, the parts of a split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 500  # values of a factor in a crossing table
 
 
 class Association(NamedTuple):
-    """Cramer's V of two factors, 0 (independent) to 1: plain and bias-corrected; nan where it is undefined."""
+    """Cramer's V of two factors, 0 (independent) to 1, plain and bias-corrected; nan where undefined."""
 
     plain: float
     corrected: float
@@ -59,16 +59,18 @@ class Summary:
     def factors(self) -> pd.DataFrame:
         """Per factor: number of classes, clips of the smallest and of the largest."""
         rows = {
-            name: (len(c), int(c.iloc[-1]), int(c.iloc[0]), str(c.index[0])) for name, c in self.counts.items()
+            name: (len(c), int(c.iloc[-1]), int(c.iloc[0]), str(c.index[0]))
+            for name, c in self.counts.items()
         }
         columns = ["classes", "clips of the smallest", "clips of the largest", "largest"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("factor")
 
 
 def summary(fs, cross: Sequence[str] | None = None) -> Summary:
-    """Counts, crossing and durations of a data set or a view of one; `cross` names two factors, or the first two.
+    """Counts, crossing and durations of a data set or a view of one.
 
-    Raises AtlabError for an unknown factor and for a `cross` that is not two different factors.
+    `cross` names two factors; the first two if None. Raises AtlabError for an unknown factor and for a `cross`
+    that is not two different ones.
 
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy", words=2, speakers=3, repetitions=4)
@@ -99,9 +101,9 @@ def summary(fs, cross: Sequence[str] | None = None) -> Summary:
 
 
 def crossing(fs, one: str, other: str) -> pd.DataFrame:
-    """Number of clips with each pair of values of two factors; values sorted, of each factor the 500 most frequent.
+    """Number of clips with each pair of values of two factors.
 
-    Raises AtlabError for an unknown factor.
+    The values are sorted; of each factor there are the 500 most frequent. AtlabError for an unknown factor.
 
     >>> import atlab, tempfile
     >>> crossing(atlab.data.toy(tempfile.mkdtemp() + "/toy", words=2, repetitions=3), "word", "speaker").shape
@@ -117,12 +119,16 @@ def crossing(fs, one: str, other: str) -> pd.DataFrame:
 def cramers_v(one: Sequence | np.ndarray, other: Sequence | np.ndarray) -> Association:
     """Cramer's V of two labels of the same clips, [N] and [N]: how well one tells the other.
 
-    Plain (Cramer 1946, section 21.9) it is above 0 for independent factors too, by chance, the more so the fewer
-    clips a pair of values has; the bias-corrected one (Bergsma 2013, J. Korean Statistical Society 42, eq. 8) is 0
-    there on average, before negative values are set to 0.
+    Plain (Cramer 1946, Mathematical Methods of Statistics, p. 282) it is above 0 for independent factors too,
+    by chance, the more so the fewer clips a pair of values has. The square of the bias-corrected one (Bergsma
+    2013, J. Korean Statistical Society 42, 323-328) is 0 there on average, before negative values are set
+    to 0.
 
-    >>> print(cramers_v(["a", "a", "b", "b"] * 5, [0, 0, 1, 1] * 5), cramers_v(["a", "a", "b", "b"], [0, 1, 0, 1]))
-    1.00 (plain 1.00) 0.00 (plain 0.00)
+    >>> words = ["no", "no", "yes", "yes"] * 5
+    >>> print(cramers_v(words, [0, 0, 1, 1] * 5))
+    1.00 (plain 1.00)
+    >>> print(cramers_v(words, [0, 1, 0, 1] * 5))
+    0.00 (plain 0.00)
     """
     rows, columns = (pd.factorize(np.asarray(labels))[0] for labels in (one, other))
     in_row, in_column = np.bincount(rows), np.bincount(columns)
@@ -142,8 +148,8 @@ def cramers_v(one: Sequence | np.ndarray, other: Sequence | np.ndarray) -> Assoc
 def split_table(fs, split: Split, factors: Sequence[str] = ()) -> pd.DataFrame:
     """Clips, sources and values of factors in every part of a split, and how many of these training has too.
 
-    The columns "sources also in training" are to be 0 outside training, and so is "speaker also in training" on a
-    split that is disjoint by speaker. Raises AtlabError for an unknown factor.
+    "source also in training" is to be 0 outside training, and so is "speaker also in training" on a split
+    that is disjoint by speaker. Raises AtlabError for an unknown factor.
 
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy")
@@ -167,7 +173,9 @@ def _pair(names: list[str], cross: Sequence[str] | None) -> tuple[str, str] | No
         if name not in names:
             raise unknown("factor", name, names)
     if len(cross) != 2 or cross[0] == cross[1]:
-        raise AtlabError(f"two different factors are crossed, found {list(cross)}; allowed: {', '.join(names)}")
+        raise AtlabError(
+            f"two different factors are crossed, found {list(cross)}; allowed: {', '.join(names)}"
+        )
     return cross[0], cross[1]
 
 

@@ -64,13 +64,13 @@ def _tone(item: tuple[int, int, int], samples: int, seed: int) -> list[Clip]:
 
 
 def toy_recordings(folder: str | Path) -> list[str]:
-    """A folder as a user might have it, of tones as in `toy`: 144 sound files and a table: -> paths of the files.
+    """A folder as a user might have it, of tones as in `toy`: -> paths of its 145 sound files.
 
-    Six speakers made three recordings each, and every recording was cut into eight files: `ann/r01_left_1.wav` is the
-    first "left" of recording r01. The recordings of dee are stereo at 22,050 Hz. `factors.csv` has a row a file, with
-    the recording as its source and a microphone that no path names. As in real folders something is wrong: one
-    file is cut off (fay/r18_up_2.wav), one has no row (ann/r01_up_2.wav), one is no clip (test.wav).
-    A folder that is there is left as it is.
+    Six speakers made three recordings each, and every recording was cut into eight files:
+    `ann/r01_left_1.wav` is the first "left" of recording r01. The recordings of dee are stereo at 22,050 Hz.
+    `factors.csv` has a row a file, with the recording as its source and a microphone that no path names. As
+    in real folders something is wrong: one file is cut off (fay/r18_up_2.wav), one has no row
+    (ann/r01_up_2.wav), one is no clip (test.wav). A folder that is there is left as it is.
 
     >>> import tempfile
     >>> paths = toy_recordings(tempfile.mkdtemp() + "/sounds")
@@ -96,7 +96,8 @@ def _write_recordings(folder: Path) -> None:
                     name = f"{speaker}/{recording}_{word}_{take}.wav"
                     rate = 22_050 if speaker == "dee" else 16_000
                     wave = _spoken(w, s, (3 * s + r, take), microphone, rate)
-                    soundfile.write(folder / name, np.stack([wave, wave], 1) if speaker == "dee" else wave, rate)
+                    wave = np.stack([wave, wave], axis=1) if speaker == "dee" else wave
+                    soundfile.write(folder / name, wave, rate)
                     if name != "ann/r01_up_2.wav":
                         lines.append(f"{name},{word},{speaker},{recording},{microphone}")
     cut = folder / "fay/r18_up_2.wav"

@@ -83,6 +83,12 @@ def test_an_epoch_continues_at_a_batch(fs, way, start):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_a_mask_means_the_clips_it_marks(fs, way):
+    mask = np.isin(np.arange(45), ROWS)
+    for one, other in zip(Batches(fs, mask, fs.codes("word"), batch_size=8).epoch(0), make(fs).epoch(0), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_small_sets_are_held_as_integers(fs):
     assert make(fs)._resident.dtype == torch.int16 and make(fs)._resident.shape == (22, 600)
 
@@ -155,6 +161,8 @@ def test_identity_tells_data_and_rows_apart(fs, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"rows": np.zeros(45, bool)}, "no clips in this part of the split"),
+        ({"rows": np.ones(44, bool)}, r"each of the 45 clips whether it is meant, found \(44,\)"),
         ({"rows": []}, "no clips in this part of the split"),
         ({"rows": [0, 45]}, r"rows must lie in 0..44, found 0..45"),
         ({"rows": [-1]}, r"rows must lie in 0..44, found -1..-1"),

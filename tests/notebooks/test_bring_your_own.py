@@ -1,4 +1,4 @@
-"""The tutorial on data of one's own, run as a program: every number it shows is counted again from the files."""
+"""The tutorial on data of one's own, run as a program: what it shows is counted again from the files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/03_bring_your_own_da
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     place = tmp_path_factory.mktemp("own")
-    given = {"raw": str(place / "raw"), "prepared": str(place / "data"), "root": str(place / "runs"), "epochs": 6}
+    given = {
+        "raw": str(place / "raw"),
+        "prepared": str(place / "data"),
+        "root": str(place / "runs"),
+        "epochs": 6,
+    }
     notebooks.execute(NOTEBOOK, given, place / "out.ipynb", progress=False)
     return place
 
@@ -38,16 +43,24 @@ def numbers(html: str) -> pd.DataFrame:
     """A table of numbers as pandas shows it."""
     table = ElementTree.fromstring(html[html.index("<table") : html.index("</table>") + len("</table>")])
     columns = [cell.text for cell in table.find("thead").find("tr").findall("th")][1:]
-    rows = {row.find("th").text: [int(cell.text) for cell in row.findall("td")] for row in table.find("tbody").findall("tr")}
+    rows = {
+        row.find("th").text: [int(cell.text) for cell in row.findall("td")]
+        for row in table.find("tbody").findall("tr")
+    }
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def test_both_ways_of_labelling_give_the_files_that_are_labelled(executed):
-    paths, sources, table = (FactorSet.open(executed / "data" / name) for name in ("own_paths", "own_sources", "own_table"))
+    paths, sources, table = (
+        FactorSet.open(executed / "data" / name) for name in ("own_paths", "own_sources", "own_table")
+    )
     there = {path.relative_to(executed / "raw").as_posix() for path in (executed / "raw").rglob("*.wav")}
     listed = pd.read_csv(executed / "raw/factors.csv").set_index("file")
     readable = there - {"fay/r18_up_2.wav"}
-    assert set(paths.factors["id"]) == set(sources.factors["id"]) == readable - {"test.wav"} and len(paths) == 143
+    assert (
+        set(paths.factors["id"]) == set(sources.factors["id"]) == readable - {"test.wav"}
+        and len(paths) == 143
+    )
     assert set(table.factors["id"]) == readable & set(listed.index) and len(table) == 142
     for fs in (paths, table):
         for row in fs.factors.to_dict("records"):
@@ -62,7 +75,11 @@ def test_both_ways_of_labelling_give_the_files_that_are_labelled(executed):
 def test_the_leak_is_shown_and_then_gone(executed):
     tables = [html for html in outputs(executed / "out.ipynb", "text/html") if "also in training" in html]
     leaking, kept, by_speaker = map(numbers, tables)
-    assert leaking.loc["test", "source also in training"] == 0 < leaking.loc["test", "recording also in training"]
+    assert (
+        leaking.loc["test", "source also in training"]
+        == 0
+        < leaking.loc["test", "recording also in training"]
+    )
     assert kept.loc[["validation", "test"], "source also in training"].tolist() == [0, 0]
     assert by_speaker.loc[["validation", "test"], "speaker also in training"].tolist() == [0, 0]
     assert leaking["clips"].sum() == kept["clips"].sum() == 143 and by_speaker["clips"].sum() == 142
@@ -76,7 +93,9 @@ def test_the_data_can_be_seen_and_heard(executed):
 
 
 def test_the_network_was_trained_and_tested_on_other_speakers(executed):
-    (run,) = (runs.Run(path) for path in (executed / "runs/own_data").iterdir() if (path / "params.json").exists())
+    (run,) = (
+        runs.Run(path) for path in (executed / "runs/own_data").iterdir() if (path / "params.json").exists()
+    )
     fs = FactorSet.open(executed / "data/own_table")
     tested = pd.read_parquet(run.path / "predictions.parquet")
     assert set(fs.labels("speaker", tested["row"].to_numpy())) == {"fay"}
@@ -93,9 +112,13 @@ def test_the_same_steps_elsewhere_give_the_same_bits(executed, tmp_path):
              "own_table": folder.prepare(tmp_path / "raw", tmp_path / "table", workers=0)}  # fmt: skip
     for name, fs in again.items():
         assert fs.content_hash == FactorSet.open(executed / "data" / name).content_hash
-    (first,) = (runs.Run(path) for path in (executed / "runs/own_data").iterdir() if (path / "params.json").exists())
+    (first,) = (
+        runs.Run(path) for path in (executed / "runs/own_data").iterdir() if (path / "params.json").exists()
+    )
     settings = experiment.Settings(**json.loads((first.path / "params.json").read_text())["parameters"])
-    second = experiment.train(replace(settings, data=str(again["own_table"].path)), root=tmp_path / "runs", progress=False)
+    second = experiment.train(
+        replace(settings, data=str(again["own_table"].path)), root=tmp_path / "runs", progress=False
+    )
     one, other = (pd.read_parquet(run.path / "predictions.parquet") for run in (first, second))
     pd.testing.assert_frame_equal(one, other)
     assert first.result() == second.result()
@@ -113,6 +136,13 @@ def test_the_raw_folder_is_made_once_and_left_alone(executed, tmp_path):
 def test_it_is_stored_without_outputs_and_without_logic():
     stored = nbformat.read(NOTEBOOK, 4)
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
-    assert all(not cell.outputs and cell.execution_count is None for cell in code) and "widgets" not in stored.metadata
+    assert (
+        all(not cell.outputs and cell.execution_count is None for cell in code)
+        and "widgets" not in stored.metadata
+    )
     assert stored.metadata.kernelspec.name == "atlab"
-    assert not any(re.match(r"\s*(def|class|for|while|if|try|with)\b", line) for cell in code for line in cell.source.splitlines())
+    assert not any(
+        re.match(r"\s*(def|class|for|while|if|try|with)\b", line)
+        for cell in code
+        for line in cell.source.splitlines()
+    )
