@@ -118,6 +118,7 @@ def disjoint(
     Raises:
         AtlabError: unknown factor; unknown value in `test`; fewer than two values.
     """
+    _check_fractions(fractions)
     test = [test] if isinstance(test, str) else test
     all_values = _column(fs, by)
     rows = _rows(fs, rows)
@@ -146,8 +147,9 @@ def confounded(
     """Target class and orthogonal value coincide with probability p in training, not in the test.
 
     Each target class is paired with orthogonal values of its own (or, if there are fewer of these, with one
-    that it shares). The test part is drawn evenly from all pairs of values. Of the other clips, training and
-    validation take as many as a share p of paired ones allows, equally many a class.
+    that it shares). The test part is drawn evenly from all pairs of values that have clips (`how["empty pairs"]`
+    counts the others: with any, target and orthogonal factor are not quite independent in the test). Of the
+    other clips, training and validation take as many as a share p of paired ones allows, equally many a class.
 
     Args:
         p: share of paired clips in training and validation, 0 to 1; `how["pairs"]` tells who is paired with
@@ -199,6 +201,8 @@ def confounded(
         **{"split": "confounded", "target": target, "orthogonal": orthogonal, "p": p, "seed": seed},
         **{"fractions": list(fractions), "clips": clips},
         "pairs": {str(c): sorted(map(str, pairing[c])) for c in classes},
+        "empty pairs": len(classes) * len(fs.classes(orthogonal))
+        - len(set(zip(target_values.tolist(), orthogonal_values.tolist(), strict=True))),
     }
     return Split(parts[0], parts[1], np.sort(test), how)
 

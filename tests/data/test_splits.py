@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from atlab.data import Clip, FactorSet, build, splits, toy
 from atlab.data.splits import PARTS, Split
@@ -95,6 +96,19 @@ def test_random_of_some_rows_uses_only_these(fs):
     assert sorted(np.concatenate(parts_of(split))) == list(rows)
 
 
+def test_rows_may_be_a_mask_and_count_once(fs):
+    rows = np.arange(100, 300)
+    wanted = splits.random(fs, rows=rows)
+    for same in (np.isin(np.arange(600), rows), np.r_[rows, rows[::-1]]):
+        for one, other in zip(parts_of(wanted), parts_of(splits.random(fs, rows=same)), strict=True):
+            np.testing.assert_array_equal(one, other)
+    held = splits.disjoint(fs, "speaker", rows=fs.labels("word") == "word1", test=["speaker3"])
+    assert {*fs.labels("word", np.concatenate(parts_of(held)))} == {"word1"} and len(held.test) == 12
+    for make in (splits.random, lambda fs, rows: splits.disjoint(fs, "speaker", rows=rows, test=["speaker0"])):
+        with pytest.raises(AtlabError, match=r"rows must lie in 0..599, found 0..600"):
+            make(fs, rows=[0, 600])
+
+
 def test_random_without_a_validation_or_test_part(fs):
     split = splits.random(fs, fractions=(0.9, 0.0, 0.1))
     assert [len(rows) for rows in parts_of(split)] == [540, 0, 60]
@@ -147,7 +161,7 @@ def aligned_share(fs: FactorSet, split: Split, rows: np.ndarray) -> pd.Series:
     return pd.Series(hit).groupby(table["word"].to_numpy()).mean()
 
 
-@pytest.mark.parametrize("p", [0.5, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("p", [0.0, 0.5, 0.8, 0.95, 1.0])
 @pytest.mark.parametrize("seed", [0, 5])
 def test_confounded_parts_have_the_stated_share_and_the_test_is_independent(fs, p, seed):
     split = splits.confounded(fs, "word", "speaker", p=p, seed=seed)
@@ -160,6 +174,8 @@ def test_confounded_parts_have_the_stated_share_and_the_test_is_independent(fs, 
     assert {len(own) for own in pairs.values()} == {2}
     crossing = pd.crosstab(fs.labels("word", split.test), fs.labels("speaker", split.test))
     assert crossing.shape == (5, 10) and crossing.to_numpy().min() == crossing.to_numpy().max() == 1
+    assert scipy.stats.contingency.association(crossing) == pytest.approx(0)
+    assert split.how["empty pairs"] == 0
 
 
 def test_confounded_takes_as_many_clips_as_there_are(fs):
@@ -169,6 +185,60 @@ def test_confounded_takes_as_many_clips_as_there_are(fs):
     assert len(split.validation) == 5 * round(22 * 2 / 9)
     none = splits.confounded(fs, "word", "speaker", p=0.0)
     assert len(none.train) + len(none.validation) == 5 * 88
+
+
+def test_confounded_without_a_test_part(fs):
+    split = splits.confounded(fs, "word", "speaker", p=1.0, fractions=(0.8, 0.2, 0.0))
+    assert len(split.test) == 0 and len(split.train) + len(split.validation) == 5 * 24
+
+
+def crossed(out, seed: int) -> FactorSet:
+    """A data set of random size: 2 to 5 words, 2 to 8 speakers, sources of 1 to 4 clips of one pair or of any."""
+    rng = np.random.default_rng(seed)
+    words, speakers, most, mixed = rng.integers(2, 6), rng.integers(2, 9), rng.integers(1, 5), rng.random() < 0.5
+    pairs = [(w, s) for w in range(words) for s in range(speakers) for _ in range(rng.integers(8, 20))]
+
+    def convert(source: int) -> list[Clip]:
+        drawn = np.random.default_rng([seed, source])
+        clips = []
+        for part in range(drawn.integers(1, most + 1)):
+            word, speaker = pairs[drawn.integers(len(pairs))] if mixed and part else pairs[source]
+            row = {"id": f"{source}.{part}", "source": f"{source}.wav", "duration": 1.0}
+            clips.append(Clip(np.zeros(1, np.int16), row | {"word": f"w{word}", "speaker": int(speaker)}))
+        return clips
+
+    return build(out, range(len(pairs)), convert, card={"seed": seed}, factors=["word", "speaker"], workers=0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_source_leaks_whatever_the_data(tmp_path, seed):
+    """Sources counted one by one, over data sets of random sizes; the share of pairs and balance with them."""
+    data, rng = crossed(tmp_path / "set", seed), np.random.default_rng([seed, 1])
+    word, speaker = (data.factors[name].tolist() for name in ("word", "speaker"))
+    for p in (0.0, float(rng.random()), 1.0):
+        made = splits.confounded(data, "word", "speaker", p=p, seed=int(rng.integers(1000)))
+        for split in (made, splits.for_teacher(data, made, seed=seed)):
+            assert_apart(data, split, "source")
+        for rows in (made.train, made.validation):
+            for name in data.classes("word"):
+                own = [str(speaker[row]) in made.how["pairs"][name] for row in rows if word[row] == name]
+                assert len(own) == len(rows) / len(data.classes("word"))
+                assert abs(sum(own) - p * len(own)) <= 0.5 + 1e-9
+        cells = pd.Series([(word[row], speaker[row]) for row in made.test]).value_counts()
+        assert cells.nunique() == 1
+        assert len(cells) + made.how["empty pairs"] == len(set(word)) * len(set(speaker))
+
+
+def test_pairs_without_clips_are_counted(tmp_path):
+    def convert(number: int) -> list[Clip]:
+        row = {"id": str(number), "source": str(number), "duration": 1.0}
+        return [Clip(np.zeros(1, np.int16), row | {"word": number % 3, "speaker": number // 3 % 4})]
+
+    items = [n for n in range(240) if (n % 3, n // 3 % 4) not in {(0, 0), (2, 3)}]
+    fs = build(tmp_path / "set", items, convert, card={}, factors=["word", "speaker"], workers=0)
+    split = splits.confounded(fs, "word", "speaker", p=0.6)
+    assert split.how["empty pairs"] == 2
+    assert len(set(zip(fs.labels("word", split.test), fs.labels("speaker", split.test), strict=True))) == 10
 
 
 def test_confounded_with_fewer_orthogonal_values_than_classes(tmp_path):
@@ -239,7 +309,11 @@ def test_a_teacher_of_a_number_of_clips(fs):
 @pytest.mark.parametrize("fractions", [(0.7, 0.2), (0.7, 0.2, 0.2), (1.1, -0.2, 0.1), (0.0, 0.5, 0.5)])
 @pytest.mark.parametrize(
     "make",
-    [splits.random, lambda fs, fractions: splits.confounded(fs, "word", "speaker", fractions=fractions)],
+    [
+        splits.random,
+        lambda fs, fractions: splits.confounded(fs, "word", "speaker", fractions=fractions),
+        lambda fs, fractions: splits.disjoint(fs, "speaker", fractions, test=["speaker1"]),
+    ],
 )
 def test_fractions_are_shares(fs, make, fractions):
     with pytest.raises(AtlabError, match="fractions are three shares that sum to 1"):
@@ -307,6 +381,17 @@ def test_a_stored_split_of_other_data_or_no_split_is_refused(fs, shared, tmp_pat
     with pytest.raises(
         AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test'\]"
     ):
+        Split.load(path, fs)
+    for content in ("5", "[]"):
+        path.write_text(content)
+        with pytest.raises(AtlabError, match=r"not a stored split: it lacks \['data', 'how', 'train', 'validation'"):
+            Split.load(path, fs)
+    parts = {"train": ["word0-speaker0-0"], "validation": ["gone"], "test": []}
+    path.write_text(json.dumps({"data": fs.content_hash, "how": {}} | parts))
+    with pytest.raises(AtlabError, match=r"split.json names clips that the data set does not have: \['gone'\]"):
+        Split.load(path, fs)
+    path.write_text(json.dumps({"data": fs.content_hash, "how": {}} | parts | {"validation": 5}))
+    with pytest.raises(AtlabError, match=r"it lacks \['validation'\]"):
         Split.load(path, fs)
     path.write_text("{half")
     with pytest.raises(AtlabError, match="is not a stored split"):
