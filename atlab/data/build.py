@@ -55,7 +55,7 @@ def build(
     """Convert `items` in parallel into the FactorSet `out`; resumes a killed build, opens a finished one.
 
     The result does not depend on workers, chunks or interruptions. Finished chunks wait in a hidden folder
-    beside `out`, known by a hash of card and items; memory stays flat.
+    beside `out`, known by a hash of card, items and factors; memory stays flat.
 
     Args:
         items: work items whose `repr` says what they are (paths, tuples, dataclasses); any may give many
@@ -85,7 +85,7 @@ def build(
     >>> fs.read([3, 0]).shape, fs.labels("parity").tolist(), fs.card["factors"]
     ((2, 8000), ['even', 'odd', 'even', 'odd'], {'parity': 2})
     """
-    out, key = Path(out), _build_key(card, items)
+    out, key = Path(out), _build_key(card, items, factors)
     work = out.with_name(f".{out.name}.building")
     with locked(out):
         if out.exists() and _key_of(out) == key:
@@ -132,10 +132,10 @@ def _prepare_chunks(work: Path, key: str, items: Sequence, chunk: int) -> list[t
     ]
 
 
-def _build_key(card: dict, items: Sequence) -> str:
-    digest = hashlib.sha256(json.dumps(card, sort_keys=True, default=str).encode())
+def _build_key(card: dict, items: Sequence, factors: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps([card, list(factors)], sort_keys=True, default=str).encode())
     for item in items:
-        digest.update(repr(item).encode())
+        digest.update(f"{item!r}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -90,38 +90,53 @@ def test_rows_with_further_columns_do_not_depend_on_chunks(tmp_path):
     assert FactorSet.open(tmp_path / "set2").factors["tag"].isna().sum() == 6
 
 
+def convert_slowly(item: tuple[str, int], note: str) -> tuple[list[Clip], dict[str, int]]:
+    """As `convert`, with a line in the file `note` for every item."""
+    with open(note, "a") as file:
+        file.write(f"{item}\n")
+    return convert(item, pause=0.03)
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
-from test_build import CARD, ITEMS, build, convert, partial
+from test_build import CARD, ITEMS, build, convert_slowly, partial
 if __name__ == "__main__":
-    build({out!r}, ITEMS, partial(convert, pause=0.03), card=CARD, factors=["parity"], workers={workers},
-    chunk=2)
+    convert = partial(convert_slowly, note={note!r})
+    build({out!r}, ITEMS, convert, card=CARD, factors=["parity"], workers={workers}, chunk=2)
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_build_resumes_to_the_same_bytes(plain, tmp_path, workers):
-    out, script = tmp_path / "set", tmp_path / "build_it.py"
-    script.write_text(SCRIPT.format(folder=str(Path(__file__).parent), out=str(out), workers=workers))
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(
+def start_build(folder: Path, workers: int) -> subprocess.Popen:
+    """A build of `folder / "set"` in a process of its own; its conversions are noted in `folder / "note"`."""
+    script, root = folder / "build_it.py", Path(__file__).parents[2]
+    paths = {"folder": str(Path(__file__).parent), "out": str(folder / "set"), "note": str(folder / "note")}
+    script.write_text(SCRIPT.format(workers=workers, **paths))
+    return subprocess.Popen(
         [sys.executable, str(script)],
         stderr=subprocess.DEVNULL,
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob(".set.building/*/*.clips"))) < 4 and time.monotonic() < deadline:
+
+
+def wait_for(true, seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
         time.sleep(0.01)
+    return true()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_build_resumes_to_the_same_bytes(plain, tmp_path, workers):
+    out = tmp_path / "set"
+    process = start_build(tmp_path, workers)
+    assert wait_for(lambda: len(list(tmp_path.glob(".set.building/*/*.clips"))) >= 4)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    deadline = time.monotonic() + 20
-    while _alive(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(process.pid), "worker processes outlived the build"
+    assert wait_for(lambda: not _alive(process.pid)), "worker processes outlived the build"
     done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob(".set.building/*/2-*.clips")}
     assert 4 <= len(done) < 20
     seen = []
@@ -133,7 +148,17 @@ def test_a_killed_build_resumes_to_the_same_bytes(plain, tmp_path, workers):
     build(out, ITEMS, count, card=CARD, factors=["parity"], workers=0, chunk=2)
     assert len(seen) == len(ITEMS) - 2 * len(done)
     assert hashes(out) == hashes(plain.path)
-    assert siblings(out) == {"build_it.py"}
+    assert siblings(out) == {"build_it.py", "note"}
+
+
+def test_two_processes_that_build_the_same_do_it_once(plain, tmp_path):
+    first = start_build(tmp_path, workers=1)
+    assert wait_for((tmp_path / "note").exists)
+    second = start_build(tmp_path, workers=1)
+    assert first.wait(60) == second.wait(60) == 0
+    assert sorted((tmp_path / "note").read_text().splitlines()) == sorted(map(str, ITEMS))
+    assert hashes(tmp_path / "set") == hashes(plain.path)
+    assert siblings(tmp_path / "set") == {"build_it.py", "note"}
 
 
 def _alive(group: int) -> bool:
@@ -199,6 +224,39 @@ def test_a_finished_build_is_opened_and_another_one_refused(plain, tmp_path):
     with pytest.raises(AtlabError, match="mine exists and was built from something else"):
         build(foreign, ITEMS, convert, card=CARD, factors=["parity"], workers=0)
     assert (foreign / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("items", "factors"), [([12, 3], ["parity"]), ([1, 23], ["parity", "number"]), ([1, 23], ["number"])]
+)
+def test_other_items_or_factors_are_another_build(tmp_path, items, factors):
+    """Also where the items read the same one after another: 1, 23 and 12, 3."""
+
+    def of(number: int) -> tuple:
+        return convert(("even" if number % 2 == 0 else "odd", number))
+
+    build(tmp_path / "set", [1, 23], of, card=CARD, factors=["parity"], workers=0)
+    with pytest.raises(AtlabError, match="was built from something else"):
+        build(tmp_path / "set", items, of, card=CARD, factors=factors, workers=0)
+
+
+def test_an_overwrite_whose_last_step_fails_puts_the_old_set_back(tmp_path, monkeypatch):
+    out, rename = tmp_path / "set", os.rename
+    build(out, ITEMS, convert, card=CARD, factors=["parity"], workers=0)
+    before = hashes(out)
+
+    def fail_at_last(old: Path, new: Path) -> None:
+        if (old, new) == (tmp_path / ".set.new", out):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", fail_at_last)
+    again = partial(build, out, ITEMS[:4], convert, card=CARD, factors=["parity"], workers=0, overwrite=True)
+    with pytest.raises(PermissionError):
+        again()
+    assert hashes(out) == before
+    monkeypatch.undo()
+    assert len(again()) == 6 and siblings(out) == set()
 
 
 def test_a_failed_overwrite_keeps_the_old_set(tmp_path):
@@ -357,6 +415,7 @@ def one(row: dict | None = None, array: np.ndarray | None = None):
         ),
         (one({"source": ...}), r"rows lack the columns \['source'\]"),
         (one({"id": "same"}), r"clip ids must be unique; repeated: \['same'"),
+        (one({"parity": float("nan")}), r"factors without a value in some rows: \['parity'\]"),
         (one({"parity": None}), r"factors without a value in some rows: \['parity'\]"),
         (one(array=np.zeros(4, np.float32)), "int16 waveforms or uint8 images, found float32"),
         (lambda number: [], "3 items gave no clip at all"),
