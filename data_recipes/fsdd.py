@@ -17,12 +17,14 @@ speakers are not known here.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import http.client
 import re
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
+import zlib
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -109,7 +111,7 @@ def download(folder: Path, url: str | None = None) -> None:
         archive = new / "archive.tar.gz"
         try:
             _fetch(url or URL, archive)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
             raise AtlabError(
                 f"the download of {url or URL} failed ({error}); get the corpus by hand and give its folder "
                 "as raw"
@@ -123,7 +125,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Take the recordings out of an archive; AtlabError if it is spoiled or a member would leave `folder`."""
     folder.mkdir()
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts:
@@ -134,7 +136,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 if member.isfile() and path.parent.name == "recordings" and FILE_NAME.fullmatch(path.name):
                     with tar.extractfile(member) as source, open(folder / path.name, "wb") as target:
                         shutil.copyfileobj(source, target)
-    except (tarfile.TarError, EOFError, OSError) as error:
+            while stream.read(1 << 20):  # to its very end, where the checksum of all of it is compared
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise AtlabError(f"{archive.name} is not a whole tar.gz archive: {error}") from None
 
 

@@ -314,30 +314,51 @@ def test_links_in_an_archive_are_not_followed(small, tmp_path, monkeypatch):
         prepare_from(path, tmp_path / "set", monkeypatch)
 
 
-class Short(http.server.BaseHTTPRequestHandler):
-    """Announces more than it sends."""
+def test_an_archive_spoiled_in_any_place_is_named(small, tmp_path):
+    """Thirty bytes changed at a time, or one: the checksum sees what the layout does not show."""
+    whole, rng = archive_of(small).read_bytes(), np.random.default_rng(0)
+    spoiled = tmp_path / "spoiled.tar.gz"
+    for number in range(60):
+        content, count = np.frombuffer(whole, np.uint8).copy(), 30 if number % 2 else 1
+        place = rng.integers(100, len(whole) - 40)  # behind the header with the time and the name
+        content[place : place + count] ^= rng.integers(1, 256, count, dtype=np.uint8)
+        spoiled.write_bytes(content.tobytes())
+        with pytest.raises(AtlabError, match="spoiled.tar.gz is not a whole tar.gz archive|outside its folder"):
+            fsdd.unpack(spoiled, tmp_path / f"unpacked{number}")
 
-    def __init__(self, *args: object, content: bytes, **kwargs: object) -> None:
-        self.content = content
+
+class Short(http.server.BaseHTTPRequestHandler):
+    """Announces more than it sends, as a whole or for its only chunk."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: object, content: bytes, chunked: bool, **kwargs: object) -> None:
+        self.content, self.chunked = content, chunked
         super().__init__(*args, **kwargs)
 
     def do_GET(self) -> None:
+        announced = len(self.content) + 1000
         self.send_response(200)
-        self.send_header("Content-Length", str(len(self.content) + 1000))
+        if self.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(announced))
         self.end_headers()
-        self.wfile.write(self.content)
+        self.wfile.write(f"{announced:x}\r\n".encode() * self.chunked + self.content)
+        self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_a_connection_that_ends_early_is_noticed(small, tmp_path):
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_connection_that_ends_early_is_noticed(small, tmp_path, chunked):
     content = archive_of(small).read_bytes()
-    with http.server.HTTPServer(("127.0.0.1", 0), partial(Short, content=content)) as server:
+    message = "IncompleteRead" if chunked else f"{len(content)} of {len(content) + 1000} bytes arrived"
+    handler = partial(Short, content=content, chunked=chunked)
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(
-            AtlabError, match=rf"failed \({len(content)} of {len(content) + 1000} bytes arrived\)"
-        ):
+        with pytest.raises(AtlabError, match=rf"failed \({message}"):
             fsdd.download(tmp_path / "new", f"http://127.0.0.1:{server.server_port}/v1.0.10.tar.gz")
         server.shutdown()
     assert not (tmp_path / "new").exists()
