@@ -280,5 +280,5 @@ def test_errors(bursts, tmp_path):
     images = build(tmp_path / "i", range(2), image, card={"sample_rate": None}, factors=["digit"], workers=0)
     with pytest.raises(AtlabError, match="mixed into sound.*found image"):
         Noisy(images)
-    with pytest.raises(AtlabError, match="rows 0 to 11"):
+    with pytest.raises(AtlabError, match="rows must lie in 0..11"):
         Noisy(bursts).read([12])
