@@ -20,7 +20,7 @@ LARGEST = (12, 10)  # rows and columns of a crossing table on the terminal
 
 
 def show(fs, cross: Sequence[str] | None = None, clips: int = 10) -> None:
-    """Display the summary in a notebook: tables, figures, some clips as players and spectrograms or as images.
+    """Display the summary in a notebook: tables, figures, some clips as players and spectrograms or images.
 
     `cross` as in `summary`; the errors are the same.
     """

@@ -69,8 +69,8 @@ class Summary:
 def summary(fs, cross: Sequence[str] | None = None) -> Summary:
     """Counts, crossing and durations of a data set or a view of one.
 
-    `cross` names two factors; the first two if None. Raises AtlabError for an unknown factor and for a `cross`
-    that is not two different ones.
+    `cross` names two factors; the first two if None. Raises AtlabError for an unknown factor and for a
+    `cross` that is not two different ones.
 
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy", words=2, speakers=3, repetitions=4)
