@@ -12,6 +12,7 @@ from atlab.data.build import BrokenInput
 
 ZERO_CROSSINGS = 32
 STOPBAND = 80.0  # dB
+RATES = (1_000, 384_000)  # Hz; a header that says otherwise is spoiled
 
 
 def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
@@ -19,7 +20,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     `sample_rate`.
 
     Channels are averaged. Raises BrokenInput for a file that cannot be decoded, is cut off before its header
-    says it ends, holds no sample or holds NaN.
+    says it ends, holds no sample or NaN, or names a rate outside 1 to 384 kHz.
 
     >>> import soundfile, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "stereo.wav"
@@ -35,13 +36,15 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
             rate, missing = file.samplerate, _missing_bytes(path, file)
             wave = file.read(dtype="float32", always_2d=True)
             announced = file.frames
-    except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
+    except (OSError, RuntimeError, ValueError) as error:  # soundfile's own are RuntimeErrors, some ValueErrors
         raise BrokenInput(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     if missing > 0 or len(wave) < announced:
         raise BrokenInput(
             f"{path}: truncated, {missing or announced - len(wave)} {'bytes' if missing else 'samples'} are "
             "missing"
         )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise BrokenInput(f"{path}: names a rate of {rate} Hz")
     if not len(wave):
         raise BrokenInput(f"{path}: holds no sample")
     if not np.isfinite(wave).all():
@@ -93,21 +96,21 @@ def _filter(factor: int) -> np.ndarray:
 
 
 def _missing_bytes(path: Path, file: object) -> int:
-    """Bytes that a wav or SPHERE file lacks by its own header; libsndfile reads such files without a word."""
-    if file.format in ("WAV", "WAVEX"):
-        return _missing_of_wav(path)
+    """Bytes that a wav, aiff or SPHERE file lacks by its own header; libsndfile reads on without a word."""
+    if file.format in ("WAV", "WAVEX", "AIFF"):
+        return _missing_of_chunks(path)
     if file.format == "NIST":
         return _missing_of_sphere(path)
     return 0
 
 
-def _missing_of_wav(path: Path) -> int:
+def _missing_of_chunks(path: Path) -> int:
     size = path.stat().st_size
     with open(path, "rb") as file:
-        order = "big" if file.read(12)[:4] == b"RIFX" else "little"
+        order = "little" if file.read(12)[:4] == b"RIFF" else "big"  # RIFX and the FORM of aiff are big
         while len(head := file.read(8)) == 8:
             length = int.from_bytes(head[4:], order)
-            if head[:4] == b"data":
+            if head[:4] in (b"data", b"SSND"):
                 # Recorders that stream leave the length open: nothing is known to be missing then.
                 return 0 if length >= 0x7FFF0000 else max(0, file.tell() + length - size)
             file.seek(length + length % 2, 1)

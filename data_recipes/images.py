@@ -8,6 +8,7 @@ import struct
 import tarfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,9 +206,11 @@ def unpack(archive: Path, folder: Path) -> None:
         else:
             with tarfile.open(archive) as file:
                 file.extractall(folder, filter="data")
+                while file.fileobj.read(1 << 20):  # to the very end, where checksums are compared
+                    pass
     except tarfile.FilterError as error:
         raise AtlabError(
             f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused"
         ) from error
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         raise AtlabError(f"{archive} cannot be unpacked: {error}") from error

@@ -43,7 +43,7 @@ def test_sphere_as_timit_has_it(tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", ["wav", "24-bit wav", "float wav", "flac", "sphere"])
+@pytest.mark.parametrize("kind", ["wav", "24-bit wav", "float wav", "flac", "aiff", "sphere"])
 @pytest.mark.parametrize("keep", [0.9, 0.5])
 def test_truncated_files_are_broken(tmp_path, kind, keep):
     path = tmp_path / KINDS[kind][0]
@@ -68,6 +68,33 @@ def test_missing_files_and_values_that_are_no_numbers_are_broken(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.array([0.0, np.nan, 0.1]), 16_000, subtype="FLOAT")
     with pytest.raises(BrokenInput, match="a.wav: holds samples that are not numbers"):
         read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("rate", [0, 999, 384_001, 2**31 - 1])
+def test_a_spoiled_rate_is_broken(tmp_path, rate):
+    """A header of noise must not ask for a terabyte of samples."""
+    path = corpora.write(tmp_path / "a.wav", corpora.sound(0.1))
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(BrokenInput, match=f"a.wav: names a rate of {rate} Hz" if rate else "a.wav"):
+        read_audio(path)
+
+
+def test_a_coding_that_cannot_be_read_is_broken(tmp_path):
+    soundfile.write(tmp_path / "a.wav", corpora.sound(0.1), 8000, subtype="GSM610")
+    with pytest.raises(BrokenInput, match="a.wav: frames must be specified"):
+        read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
+def test_either_order_of_bytes(tmp_path, endian):
+    wave, path = corpora.sound(0.2), tmp_path / "a.wav"
+    soundfile.write(path, wave, 16_000, endian=endian)
+    np.testing.assert_allclose(read_audio(path), wave, atol=1 / 32768)
+    path.write_bytes(path.read_bytes()[:-1001])
+    with pytest.raises(BrokenInput, match="truncated, 1001 bytes are missing"):
+        read_audio(path)
 
 
 def test_an_open_length_is_no_truncation(tmp_path):

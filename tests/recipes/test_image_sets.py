@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -444,6 +445,21 @@ def test_broken_archives_and_other_files(tmp_path):
         (tmp_path / name).write_bytes(b"nothing of the kind" * 100)
         with pytest.raises(AtlabError, match=message):
             mnist.prepare(tmp_path / name, tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_archives_spoiled_in_the_middle_are_named(tmp_path, kind):
+    content = np.random.default_rng(0).integers(0, 60, 40_000, dtype=np.uint8).tobytes()
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "pixels").write_bytes(content)
+    path = Path(shutil.make_archive(str(tmp_path / "a"), {"zip": "zip", "tar.gz": "gztar"}[kind], tmp_path / "raw"))
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    for number in range(20):
+        spoiled, place = bytearray(whole), rng.integers(2000, len(whole) - 2000)
+        spoiled[place : place + 30] = rng.integers(0, 256, 30, dtype=np.uint8).tobytes()
+        path.write_bytes(spoiled)
+        with pytest.raises(AtlabError, match=f"a.{kind} cannot be unpacked"):
+            images.unpack(path, tmp_path / str(number))
 
 
 @pytest.mark.real_data
