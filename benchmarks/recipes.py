@@ -10,25 +10,22 @@ what else the machine does; for the workers it is their time beyond starting and
 an empty task) divided by their number: what a large corpus takes on that many free cores. Seconds of the
 clock are there too, with the load under which they were taken.
 
-Memory is the peak of a fresh process, beyond what it holds after its imports (Linux only).
+Memory and opening are those of `benchmarks.large_sets`, a fresh process each.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,11 +33,11 @@ from pathlib import Path
 import numpy as np
 
 import data_recipes
-from atlab.data import Clip, FactorSet, build
+from atlab.data import FactorSet
 from atlab.workers import pool
+from benchmarks.large_sets import in_fresh_process, write_large
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CARD = {"name": "benchmark", "recipe": "benchmark", "licence": "public domain", "sample_rate": 16_000}
 
 
 @dataclass(frozen=True)
@@ -208,89 +205,6 @@ def import_recipe(recipe: str, path: Path, decode: Callable[[Path], object]) -> 
     time.sleep(0.05)  # so that no worker gets two
 
 
-def short_clip(number: int) -> list[Clip]:
-    """A tenth of a second."""
-    wave = np.full(1600, number % 1000, np.int16)
-    row = {
-        "id": f"clip{number}",
-        "source": f"file{number // 4}",
-        "duration": 0.1,
-        "word": f"w{number % 10}",
-        "speaker": f"s{number % 97}",
-    }
-    return [Clip(wave, row)]
-
-
-def many_clips(number: int) -> list[Clip]:
-    """A thousand clips of 16 samples."""
-    rows = (short_clip(1000 * number + k)[0].row for k in range(1000))
-    return [Clip(np.full(16, number, np.int16), row) for row in rows]
-
-
-def memory_mib(field: str, process: int | str = "self") -> float:
-    """VmRSS (resident now) or VmHWM (its peak); 0 for a process that has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-    except (OSError, StopIteration):
-        return 0.0
-
-
-@contextmanager
-def children_watched(peaks: dict[str, float]) -> Iterator[None]:
-    """Notes the peak memory of every child process, every 50 ms."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.05):
-            for task in Path("/proc/self/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    peaks[child] = max(peaks.get(child, 0.0), memory_mib("VmHWM", child))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def build_peaks(clips: int, workers: int) -> dict:
-    """Peak memory of building a set of short clips in this process, a fresh one, and of its workers."""
-    import pandas as pd
-    import pyarrow.parquet  # noqa: F401 - what the build imports is not what it needs for its clips
-
-    with tempfile.TemporaryDirectory() as folder:
-        pd.DataFrame({"a": ["b"]}).to_parquet(Path(folder) / "first.parquet")
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
-        before, peaks = memory_mib("VmRSS"), {}
-        with children_watched(peaks):
-            options = {"card": CARD, "factors": ["word", "speaker"], "workers": workers}
-            wall, _ = timed(partial(build, Path(folder) / "set", range(clips), short_clip, **options))
-        own, workers_own = memory_mib("VmHWM") - before, max(peaks.values())
-    return {
-        **{"clips": clips, "prepared_mb": clips * 3200 / 1e6, "seconds": wall, "clips_per_s": clips / wall},
-        **{"peak_mib": own, "largest_worker_mib": workers_own},
-    }
-
-
-def open_time(path: Path) -> dict:
-    """Seconds to import what opening a set needs, to open it the first time in this process, and again."""
-    imports, _ = timed(partial(importlib.import_module, "pandas"))
-    first, _ = timed(partial(FactorSet.open, path))
-    again, _ = timed(partial(FactorSet.open, path))
-    return {"clips": len(FactorSet.open(path)), "imports_s": imports, "first_s": first, "again_s": again}
-
-
-def in_fresh_process(*arguments: object) -> dict:
-    """The answer of this module, run with these arguments."""
-    command = [sys.executable, "-m", "benchmarks.recipes", *map(str, arguments)]
-    return json.loads(
-        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
-    )
-
-
 def rounded(found: object) -> object:
     """All floats to four digits."""
     if isinstance(found, dict):
@@ -316,12 +230,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--peaks-of", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     a = parser.parse_args()
-    if a.peaks_of or a.open:
-        print(json.dumps(build_peaks(a.peaks_of, a.workers) if a.peaks_of else open_time(a.open)))
-        return
     with tempfile.TemporaryDirectory() as folder:
         print(f"{'corpus':23}{'clips':>7}{'decode s':>10}{'here s':>8}{'ratio':>7}", end="")
         print(f"{'workers s':>11}{'started in':>12}{'ratio':>7}")
@@ -332,12 +241,10 @@ def main() -> None:
             print(f"{name:23}{row['clips']:7}{row['decode_s']:10.2f}{row['one_process_s']:8.2f}", end="")
             print(f"{row['one_process_ratio']:7.2f}{row['workers_s']:11.2f}", end="")
             print(f"{row['workers_start_s']:12.2f}{row['workers_ratio']:7.2f}", flush=True)
-        peaks = [in_fresh_process("--workers", a.workers, "--peaks-of", clips) for clips in a.clips]
+        peaks = [in_fresh_process("--workers", a.workers, "--build", clips) for clips in a.clips]
         for peak in peaks:
             print({key: round(value, 1) for key, value in peak.items()}, flush=True)
-        build(
-            Path(folder) / "large", range(100), many_clips, card=CARD, factors=["word", "speaker"], workers=0
-        )
+        write_large(Path(folder) / "large")
         opened = in_fresh_process("--open", Path(folder) / "large")
         print(opened)
     if a.out:
