@@ -21,7 +21,8 @@ _HOMES = {
     "AtlabError": "atlab.errors",
 }
 _ROOMS = (
-    "data", "experiment", "functional", "gradcam", "models", "notebooks", "plots", "quickstart", "runs", "stats", "strategies", "training",
+    "artefacts", "audit", "cost", "data", "experiment", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
+    "published", "quickstart", "report", "runs", "stats", "strategies", "sweep", "training",
 )  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS, "__version__"]

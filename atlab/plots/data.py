@@ -1,7 +1,4 @@
-"""Figures as pure functions of data: each returns a plain `plotly.graph_objects.Figure`.
-
-Colours are Okabe and Ito's (safe for colour-blind readers) and, for maps, cividis. Axes carry names and units.
-"""
+"""Figures of data sets and clips: spectrograms, activation maps over them, counts of factors."""
 
 from __future__ import annotations
 
@@ -12,78 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from atlab.stats import mean_interval
-
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
-LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": {"l": 60, "r": 20, "t": 50, "b": 50}}
-NAMES = {"baseline": "baseline", "wi": "WI", "at": "AT"}
-
-
-def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> go.Figure:
-    """Target loss and anti-transfer loss apart, over epochs (paper fig. 7): {name: history} -> Figure.
-
-    Training is solid, validation dashed; the anti-transfer panel appears if any history has it.
-    """
-    has_at = any("train_at" in h for h in histories.values())
-    titles = ["cross-entropy", "anti-transfer loss"][: 1 + has_at]
-    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.15)
-    for colour, (name, history) in zip(_cycle(), histories.items(), strict=False):
-        for column, what in enumerate(["loss", "at"], start=1):
-            for part, dash in (("train", "solid"), ("validation", "dash")):
-                key = f"{part}_{what}"
-                if key in history:
-                    label = f"{name}, {part}"
-                    line = go.Scatter(x=history["epoch"], y=history[key], name=label, legendgroup=label, showlegend=column == 1,
-                                      mode="lines+markers", line={"color": colour, "dash": dash}, marker={"size": 5})  # fmt: skip
-                    figure.add_trace(line, row=1, col=column)
-    figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(title_text="loss (nats)", row=1, col=1)
-    if has_at:
-        figure.update_yaxes(title_text="similarity x beta", row=1, col=2)
-    legend = {"orientation": "h", "y": -0.25}
-    return figure.update_layout(title=title, height=420, width=820, legend=legend, **LAYOUT)
-
-
-def accuracy_by_strategy(
-    table: pd.DataFrame, columns: Sequence[str] = ("train_accuracy", "test_accuracy"), title: str = ""
-) -> go.Figure:
-    """Seeds as points, mean and 95 % t interval as bars: rows of `strategy`, `seed` and accuracies -> Figure."""
-    figure = make_subplots(
-        1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True
-    )
-    strategies = list(dict.fromkeys(table["strategy"]))
-    names = [NAMES.get(strategy, strategy) for strategy in strategies]
-    for column, key in enumerate(columns, start=1):
-        for place, (colour, strategy) in enumerate(zip(_cycle(), strategies, strict=False)):
-            values = table.loc[table["strategy"] == strategy, key].to_numpy()
-            points = go.Scatter(x=[place - 0.15] * len(values), y=values, mode="markers", name=f"{names[place]}, seeds",
-                                marker={"color": colour, "opacity": 0.5, "size": 8})  # fmt: skip
-            figure.add_trace(points, row=1, col=column)
-            if len(values) > 1:
-                interval = mean_interval(values)
-                error = {"type": "data", "array": [interval.high - interval.mean], "color": colour}
-                mean = go.Scatter(x=[place + 0.1], y=[interval.mean], error_y=error, mode="markers", name=f"{names[place]}, mean",
-                                  marker={"color": colour, "symbol": "diamond", "size": 11})  # fmt: skip
-                figure.add_trace(mean, row=1, col=column)
-    figure.update_xaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]
-    ).update_layout(showlegend=False)
-    figure.update_yaxes(range=[0, 1.02], title_text="accuracy", col=1)
-    return figure.update_layout(title=title, height=400, width=800, **LAYOUT)
-
-
-def confusion_matrix(
-    codes: np.ndarray, predictions: np.ndarray, classes: Sequence[str], title: str = ""
-) -> go.Figure:
-    """Share of each true class that was given each label: class numbers [N], [N] -> Figure."""
-    counts = np.zeros((len(classes), len(classes)))
-    np.add.at(counts, (codes, predictions), 1)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    labels = [str(c) for c in classes]
-    heat = go.Heatmap(z=share, x=labels, y=labels, colorscale="Cividis", zmin=0, zmax=1, colorbar={"title": "share"},
-                      text=counts.astype(int), texttemplate="%{text}")  # fmt: skip
-    figure = go.Figure(heat).update_layout(title=title, height=480, width=560, **LAYOUT)
-    return figure.update_xaxes(title_text="predicted").update_yaxes(title_text="true", autorange="reversed")
+from atlab.plots.style import COLOURS, LAYOUT
 
 
 def spectrogram(
@@ -204,7 +130,3 @@ def _grid(
     figure.update_annotations(font_size=11).update_xaxes(title_text=across, row=rows).update_yaxes(title_text=up, col=1)
     layout = LAYOUT | {"margin": {"l": 60, "r": 20, "t": 110, "b": 50}}
     return figure.update_layout(title=title, height=160 + 220 * rows, width=960, **layout), places
-
-
-def _cycle() -> list[str]:
-    return COLOURS * 4
