@@ -98,8 +98,8 @@ class CachedTeacher:
 
     @property
     def identity(self) -> str:
-        """Hash of the weights, and the layers."""
-        return f"{self.card['teacher']} {','.join(self.layers)}"
+        """The live teacher's: hash of the weights, and the layers."""
+        return self.card["teacher"]
 
     def check_use(self, aggregation: object, wants_features: bool) -> None:
         """AtlabError unless a loss with this aggregation can be computed from what is stored."""
@@ -144,13 +144,11 @@ class CachedTeacher:
 
 
 def _key(teacher: Teacher, parts: list, aggregation: str) -> dict:
-    from atlab.models import weights_hash
-
     return {
-        "format": "atlab-targets-1",
-        "teacher": weights_hash(teacher.model),
-        "data": [part.identity for part in parts],
+        "format": "atlab-targets-2",
         "layers": list(teacher.layers),
+        "teacher": teacher.identity,
+        "data": [part.identity for part in parts],
         "aggregation": aggregation,
     }
 
@@ -181,7 +179,7 @@ def _build(
     ):
         done = 0
         for batch in (batch for part in parts for batch in part.epoch(0)):
-            features = teacher(batch.x, channels_last)
+            features = teacher.targets(batch.x, batch.index, channels_last)
             end = done + len(batch.index)
             rows[done:end] = batch.index.cpu().numpy()
             for layer, maps in features.items():
@@ -193,9 +191,9 @@ def _build(
                     / scales.clamp_min(torch.finfo(torch.float32).tiny).reshape(-1, *[1] * (values.ndim - 1))
                 ).half()
                 if layer not in files:
-                    files[layer] = _create(new, layer, clips, values.shape[1:], bar)
-                for file, part in zip(files[layer], (values, scales), strict=True):
-                    file[done:end] = part.cpu().numpy()
+                    files[layer] = _create(new, layer, clips, values.shape[1:])
+                for file, stored in zip(files[layer], (values, scales), strict=True):
+                    file[done:end] = stored.cpu().numpy()
             bar.update(end - done)
             done = end
         size = sum(file.nbytes for pair in files.values() for file in pair)
@@ -207,7 +205,7 @@ def _build(
         (new / "card.json").write_text(json.dumps(card, indent=1))
 
 
-def _create(folder: Path, layer: str, clips: int, shape: tuple, bar: tqdm) -> tuple[np.memmap, np.memmap]:
+def _create(folder: Path, layer: str, clips: int, shape: tuple) -> tuple[np.memmap, np.memmap]:
     need, free = 2 * clips * int(np.prod(shape)), shutil.disk_usage(folder).free
     if need > free:
         raise AtlabError(

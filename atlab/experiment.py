@@ -5,76 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 
 from atlab.errors import AtlabError, unknown
+from atlab.settings import NETWORKS, NOISE, Settings, from_parameters
 from atlab.workers import pool as workers_pool
 
-SPLITS = ("random", "disjoint", "confounded")
 EMBEDDED = ("synthetic_speech", "synthetic_notes")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the numbers of a run; the defaults are the paper's where it states one (section 4.2).
-
-    Attributes:
-        data: a data set's folder, or the name of an embedded one ("synthetic_speech").
-        target, orthogonal: the factors that are learned and that should not matter.
-        split: "random" by source file, "disjoint" in the orthogonal factor, or "confounded" with it.
-        pairing: share of training clips whose orthogonal value is the one paired with their class (confounded).
-        held_out: values of the orthogonal factor kept for the test, separated by commas (disjoint).
-        strategy: a name in `strategies.STRATEGIES`.
-        layers: anti-transfer layers, separated by commas; aggregation, similarity, beta, published: the loss.
-        width: of VGG16; 1.0 is the paper's.
-        teacher_seed: seed of the orthogonal network, shared by all student seeds.
-        teacher_clips: clips for training and testing it, drawn from those outside the target's test; 0 for all.
-        cached: read the teacher's targets from a cache instead of running it.
-        role: "student", or "teacher" for a network of the orthogonal factor, trained on no test clip.
-    """
-
-    data: str = "synthetic_speech"
-    target: str = "word"
-    orthogonal: str = "speaker"
-    split: str = "confounded"
-    pairing: float = 0.9
-    held_out: str = ""
-    split_seed: int = 0
-    strategy: str = "at"
-    layers: str = "conv5"
-    aggregation: str = "gram"
-    similarity: str = "squared_cosine"
-    beta: float = 1.0
-    published: bool = False
-    width: float = 1.0
-    epochs: int = 50
-    patience: int = 5
-    batch_size: int = 13
-    learning_rate: float = 5e-4
-    seed: int = 0
-    teacher_seed: int = 0
-    teacher_clips: int = 0
-    cached: bool = True
-    precision: str = "auto"
-    role: str = "student"
-
-    def layer_names(self) -> list[str]:
-        """The anti-transfer layers one by one."""
-        return [layer.strip() for layer in self.layers.split(",") if layer.strip()]
-
-    def teacher(self) -> Settings:
-        """The settings of the orthogonal network: equal for all students that can share it."""
-        return replace(
-            Settings(),
-            **{k: getattr(self, k) for k in ("data", "target", "orthogonal", "split", "pairing", "held_out", "split_seed", "width",
-                                             "epochs", "patience", "batch_size", "teacher_clips", "learning_rate", "precision")},
-            role="teacher", strategy="baseline", seed=self.teacher_seed,
-        )  # fmt: skip
 
 
 def load_data(data: str | Path):
@@ -103,8 +45,19 @@ def data_folder() -> Path:
     return Path(os.environ.get("ATLAB_DATA", "data"))
 
 
+def open_data(settings: Settings):
+    """The data set that the settings name, seen through the noise that they ask for."""
+    from atlab.data import Noisy
+
+    fs, snr_db = load_data(settings.data), NOISE[settings.noise]
+    return fs if snr_db is None or "noise" in fs.factor_names else Noisy(fs, snr_db, seed=settings.split_seed)
+
+
 def make_split(fs, settings: Settings):
-    """The split that the settings name, checked for empty parts and unseen classes."""
+    """The split that the settings name, checked for empty parts and unseen classes.
+
+    A teacher's leaves out all clips that could test a student, however few of them `clips` lets it use.
+    """
     from atlab.data import splits
 
     s = settings
@@ -112,17 +65,31 @@ def make_split(fs, settings: Settings):
         split = splits.random(fs, seed=s.split_seed)
     elif s.split == "disjoint":
         held_out = [value.strip() for value in s.held_out.split(",") if value.strip()] or None
-        split = splits.disjoint(fs, s.orthogonal, seed=s.split_seed, test=held_out)
-    elif s.split == "confounded":
-        split = splits.confounded(fs, s.target, s.orthogonal, p=s.pairing, seed=s.split_seed)
+        split = splits.disjoint(fs, s.split_factor(), seed=s.split_seed, test=held_out)
     else:
-        raise unknown("split", s.split, SPLITS)
+        split = splits.confounded(fs, s.target, s.split_factor(), p=s.pairing, seed=s.split_seed)
     if s.role == "teacher":
         split = splits.for_teacher(fs, split, seed=s.split_seed, clips=s.teacher_clips or None)
         split.check(fs, s.orthogonal)
     else:
+        split = splits.cut(split, s.clips, s.split_seed) if s.clips else split
         split.check(fs, s.target)
     return split
+
+
+def study_of(settings: Settings, study: str) -> str:
+    """Where a run lives: networks of orthogonal factors serve all studies from a place of their own."""
+    return NETWORKS if settings.role == "teacher" else study
+
+
+def required_by(parameters: Mapping) -> list[Settings]:
+    """What has to be trained before a notebook run with these parameters, in an order in which it can be."""
+    return from_parameters(parameters).all_required()
+
+
+def train_required(need: Settings, root: str | Path, study: str) -> None:
+    """Train one of `required_by` into `root`, or find it done; waits while another process trains it."""
+    train(need, root, study, progress=False)
 
 
 def train(
@@ -135,48 +102,57 @@ def train(
 ):
     """Train as the settings say into root/study/<id>/, or open the run if it is done: -> `runs.Run`.
 
-    A notebook that was handed a run folder passes it as `run_dir`: the run is written there, its teacher beside it.
-
-    The network of the orthogonal factor is trained first if the strategy needs it and no run has it. The run's
-    result holds accuracy and loss on all parts, unweighted average recall on the test part, and clip counts;
-    predictions.parquet the test predictions clip by clip.
+    A notebook that was handed a run folder passes it as `run_dir`: the run is written there, what it requires beside
+    it. Networks that the strategy takes are trained first if no run has them, those of orthogonal factors into
+    root/networks/. The run's result holds accuracy and loss on all parts, unweighted average recall on the test part,
+    and clip counts; predictions.parquet the test predictions clip by clip.
     """
-    from atlab import runs, strategies
+    from atlab import runs
 
-    if settings.strategy not in strategies.STRATEGIES:
-        raise unknown("strategy", settings.strategy, strategies.STRATEGIES)
     if run_dir:
         root, study = Path(run_dir).parent.parent, Path(run_dir).parent.name
-    _check_loss(settings)
-    fs = load_data(settings.data)
+    _check(settings)
+    fs = open_data(settings)
     make_split(fs, settings)  # what cannot be trained is refused before its teacher is trained
-    orthogonal = []
-    if settings.strategy != "baseline":
-        teacher = train(settings.teacher(), root, study, progress, device)
-        orthogonal.append(teacher)
+    networks = [train(need, root, study, progress, device) for need in settings.required()]
+    folder = study_of(settings, study)
     run = (
         runs.Run(run_dir)
         if run_dir
-        else runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
+        else runs.open_run(root, folder, asdict(settings), data_hash=fs.content_hash, wait=True)
     )
     if run.done:
         return run
     with run:
-        _train_into(run, settings, fs, orthogonal, progress, device)
+        _train_into(run, settings, fs, networks, progress, device)
     return run
 
 
-def _check_loss(s: Settings) -> None:
-    """AtlabError for layers, aggregation, similarity or beta that the loss would refuse."""
+def _check(s: Settings) -> None:
+    """AtlabError for what the settings, the strategy or its loss would refuse, before anything is trained."""
+    import torch
+
     from atlab import models, strategies
 
-    if s.strategy == "at":
-        tiny = models.vgg16(2, width=1 / 64)
-        settings = strategies.AtSettings(s.layer_names(), s.aggregation, s.similarity, s.beta, s.published)
-        strategies.apply("at", tiny, [tiny], settings).close()
+    if s.strategy not in strategies.STRATEGIES:
+        raise unknown("strategy", s.strategy, strategies.STRATEGIES)
+    s.check()
+    if s.role == "student" and s.strategy != "baseline":
+        with torch.random.fork_rng():
+            tiny = models.vgg16(2, width=1 / 64)
+        settings = _loss_settings(s, codes=torch.tensor([0, 1]))
+        strategies.apply(s.strategy, tiny, [tiny] * len(s.required()), settings).close()
 
 
-def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, device_name: str) -> None:
+def _loss_settings(s: Settings, **more):
+    from atlab.strategies import AtSettings
+
+    return AtSettings(
+        s.layer_names(), s.aggregation, s.similarity, s.beta, s.published, s.warm_up, s.start, **more
+    )
+
+
+def _train_into(run, settings: Settings, fs, networks: list, progress: bool, device_name: str) -> None:
     import torch
 
     from atlab import device as devices
@@ -196,17 +172,17 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
         return Batches(fs, rows, codes, batch_size=s.batch_size, device=device, shuffle=shuffle, seed=s.seed)
 
     train_set, validation = batches(split.train, shuffle=True), batches(split.validation)
+    mode = devices.precision(s.precision, device)
     with torch.random.fork_rng():
         torch.manual_seed(s.seed)
         model = models.vgg16(
             len(classes), s.width, in_channels=next(iter(validation.epoch(0))).x.shape[1]
         ).to(device)
-    model.set_normalisation(*input_statistics(batches(split.train)))
-    teachers = [models.load(t.model_path).to(device) for t in orthogonal]
-    mode = devices.precision(s.precision, device)
-    with mode.autocast():
-        settings = _at_settings(s, run, [batches(split.train), validation], teachers, mode.channels_last)
-        plan = strategies.apply(s.strategy, model, teachers, settings)
+        model.set_normalisation(*input_statistics(batches(split.train)))
+        taken = [models.load(network.model_path).to(device) for network in networks]
+        with mode.autocast():
+            settings = _at_settings(s, fs, split, run, [batches(split.train), validation], codes, mode)
+            plan = strategies.apply(s.strategy, model, taken, settings)
     label = f"{s.role if s.role == 'teacher' else s.strategy}, seed {s.seed}"
     history = training.fit(
         model, train_set, validation, loss_terms=plan.loss_terms, epochs=s.epochs, patience=s.patience,
@@ -215,7 +191,7 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
     )  # fmt: skip
     plan.close()
     parts = {
-        name: training.evaluate(model, batches(getattr(split, name)))
+        name: training.evaluate(model, batches(getattr(split, name)), progress=progress)
         for name in ("train", "validation", "test")
     }
     test = parts["test"]
@@ -233,21 +209,31 @@ def _train_into(run, settings: Settings, fs, orthogonal: list, progress: bool, d
     })  # fmt: skip
 
 
-def _at_settings(s: Settings, run, batches: list, teachers: list, channels_last: bool):
-    """Anti-transfer settings, with the cache of teacher targets shared by the study's runs if asked for."""
-    from atlab import models
-    from atlab.cached_teacher import CachedTeacher
-    from atlab.strategies import AtSettings
+def _at_settings(s: Settings, fs, split, run, batches: list, codes, mode):
+    """The strategy's settings: teachers behind residuals and caches as asked for, labels for gradient reversal.
 
-    layers = s.layer_names()
-    settings = AtSettings(layers, s.aggregation, s.similarity, s.beta, s.published)
-    if not s.cached or s.published or s.strategy != "at":
-        return settings
-    key = [models.weights_hash(t) for t in teachers] + [b.identity for b in batches] + [layers, s.aggregation]
-    folder = run.path.parent / "caches" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    return replace(
-        settings, wrap=lambda teacher: CachedTeacher(teacher, batches, folder, s.aggregation, channels_last)
-    )
+    Every teacher has a cache of its own, shared by all runs under the root that compare the same clips with it.
+    """
+    import torch
+
+    from atlab.cached_teacher import CachedTeacher
+    from atlab.residual_teacher import ResidualTeacher
+
+    if s.strategy == "gradient_reversal":
+        factor = s.factors()[0]
+        known = fs.codes(factor, sorted(set(fs.labels(factor, split.train))))
+        return _loss_settings(s, codes=torch.from_numpy(known))
+
+    def wrap(teacher):
+        if s.residual:
+            teacher = ResidualTeacher(teacher, batches[0], torch.from_numpy(codes))
+        if not s.cached or s.published or s.role == "teacher":
+            return teacher
+        key = [teacher.identity, *(b.identity for b in batches), s.aggregation, mode.name, mode.channels_last]
+        folder = run.path.parent.parent / "caches" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        return CachedTeacher(teacher, batches, folder, s.aggregation, mode.channels_last)
+
+    return _loss_settings(s, wrap=wrap)
 
 
 def train_many(
@@ -259,23 +245,18 @@ def train_many(
 ) -> pd.DataFrame:
     """Train all settings in parallel processes, one thread each; done ones are only read: -> table of their runs.
 
-    Orthogonal networks are trained first, each once. A progress bar counts runs and shows the time left.
+    What the strategies require is trained first, each once. A progress bar counts runs and shows the time left.
     """
     from tqdm.auto import tqdm
 
     wanted = list(settings)
     load_data(wanted[0].data)  # rendered here once, with all cores, before workers ask for it
-    teachers = list(dict.fromkeys(s.teacher() for s in wanted if s.strategy != "baseline"))
+    stages = _stages(wanted)
     rows = {}
     with (
-        tqdm(total=len(teachers) + len(wanted), desc=study, unit="run") as bar,
+        tqdm(total=sum(map(len, stages)), desc=study, unit="run") as bar,
         workers_pool(workers, _one_thread) as pool,
     ):
-        # Baselines need no teacher and fill the workers while it trains.
-        stages = [
-            teachers + [s for s in wanted if s.strategy == "baseline"],
-            [s for s in wanted if s.strategy != "baseline"],
-        ]
         for stage in stages:
             jobs = {pool.submit(_job, s, str(root), study, device): s for s in stage}
             try:
@@ -286,6 +267,19 @@ def train_many(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return pd.DataFrame([rows[s] for s in wanted])
+
+
+def _stages(wanted: list[Settings]) -> list[list[Settings]]:
+    """Everything to train, in stages: what requires nothing (baselines fill the workers beside teachers), then the rest."""
+    everything = dict.fromkeys(need for s in wanted for need in (*s.all_required(), s))
+
+    def depth(s: Settings) -> int:
+        return 1 + max((depth(need) for need in s.required()), default=-1)
+
+    stages: dict[int, list[Settings]] = {}
+    for s in everything:
+        stages.setdefault(depth(s), []).append(s)
+    return [stages[d] for d in sorted(stages)]
 
 
 def _one_thread() -> None:

@@ -3,8 +3,8 @@
 An *aggregation* turns feature maps [B, C, H, W] into a descriptor; a *similarity* compares the descriptors of
 student and teacher, one value a clip. The loss is their composition, averaged over the batch.
 
-Similarities need only inner products of descriptors, so each is written once for all of them. Everything is computed in float32 under any autocast (float16
-Grams overflow); float64 input stays float64.
+Similarities need only inner products of descriptors, so each is written once for all of them. Everything is computed in
+float32 under any autocast (float16 Grams overflow); float64 input stays float64.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class AntiTransferLoss:
         similarity: a name in `functional.SIMILARITIES` or a callable of two such -> [B].
         beta: weight of the loss, or one a teacher; negative rewards similarity (inverse AT).
         published: the authors' code instead of the paper's formula, see `functional.anti_transfer_loss`.
+        warm_up: epochs over which beta grows from 0 (`training.fit` tells the loss which epoch it is).
 
     Raises:
         AtlabError: unknown layer, aggregation or similarity; at the call: no forward pass of the student since
@@ -63,6 +64,7 @@ class AntiTransferLoss:
         similarity: SimilarityName = "squared_cosine",
         beta: float | Sequence[float] = 1.0,
         published: bool = False,
+        warm_up: int = 0,
     ) -> None:
         self.teachers = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
         if not all(isinstance(t, Teacher | CachedTeacher) for t in self.teachers):
@@ -86,6 +88,7 @@ class AntiTransferLoss:
             if isinstance(cached, CachedTeacher):
                 cached.check_use(aggregation, published or callable(similarity))
         self.aggregation, self.similarity, self.published = aggregation, similarity, published
+        self.warm_up, self.epoch = warm_up, 0
         self._taps = Taps(student, [layer for t in self.teachers for layer in t.layers], of=" of the student")
 
     def __call__(self, x: Tensor, index: Tensor | None = None) -> Tensor:
@@ -104,7 +107,7 @@ class AntiTransferLoss:
                     total = total + beta * self._compare(features[layer], targets[layer], teacher)
                 except AtlabError as error:
                     raise AtlabError(f"layer {layer!r}: {error}") from None
-        return total
+        return total * ramp(self.epoch, self.warm_up)
 
     def _compare(
         self, student: Tensor, target: Tensor | Descriptor, teacher: Teacher | CachedTeacher
@@ -122,6 +125,7 @@ class AntiTransferLoss:
             *(getattr(part, "__qualname__", part) for part in (self.aggregation, self.similarity)),
             self.published,
             *zip([t.identity for t in self.teachers], self.betas, strict=True),
+            *([f"warm up {self.warm_up}"] if self.warm_up else []),
         ]
         return " ".join(map(str, parts))
 
@@ -136,6 +140,15 @@ class AntiTransferLoss:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def ramp(epoch: int, warm_up: int) -> float:
+    """Share of beta in an epoch (from 0): 0 in the first, 1 after `warm_up` epochs.
+
+    >>> [ramp(epoch, 4) for epoch in (0, 1, 4, 9)], ramp(0, 0)
+    ([0.0, 0.25, 1.0, 1.0], 1.0)
+    """
+    return min(1.0, epoch / warm_up) if warm_up else 1.0
 
 
 def _betas(beta: object, teachers: int) -> list[float]:

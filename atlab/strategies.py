@@ -1,19 +1,22 @@
 """Training strategies: each sets initial weights, names what stays frozen and adds loss terms; no more.
 
-A strategy is a function of the student, the networks of the orthogonal tasks and the anti-transfer settings; it
-changes the student's weights in place where it starts from others and returns a `Plan` for `training.fit`.
+A strategy is a function of the student, the networks it takes and the anti-transfer settings; it changes the student's
+weights in place where it starts from others and returns a `Plan` for `training.fit`. A new one is a function of that
+form in `STRATEGIES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from torch import nn
+from torch import Tensor, nn
 
+from atlab.adversary import GradientReversal
 from atlab.cached_teacher import CachedTeacher
 from atlab.errors import AtlabError, unknown
 from atlab.loss import AntiTransferLoss
+from atlab.models import copy_weights
 from atlab.teacher import Teacher
 
 
@@ -21,7 +24,11 @@ from atlab.teacher import Teacher
 class AtSettings:
     """Which layers, aggregation, similarity and weight the anti-transfer loss takes (see `AntiTransferLoss`).
 
-    `wrap` turns each live teacher into what the loss uses; `CachedTeacher` in a lambda is the use for it.
+    Attributes:
+        warm_up: epochs over which beta grows from 0.
+        start: "random", or "orthogonal" for a student that starts from the first network's convolutions.
+        wrap: turns each live teacher into what the loss uses; `CachedTeacher` in a lambda is a use for it.
+        codes: orthogonal class number of every clip of the data set [N], -1 where unknown (gradient reversal only).
     """
 
     layers: Sequence[str] = ("conv5",)
@@ -29,7 +36,10 @@ class AtSettings:
     similarity: str = "squared_cosine"
     beta: float = 1.0
     published: bool = False
+    warm_up: int = 0
+    start: str = "random"
     wrap: Callable[[Teacher], Teacher | CachedTeacher] = lambda teacher: teacher
+    codes: Tensor | None = None
 
 
 @dataclass
@@ -51,66 +61,101 @@ class Plan:
             term.close()
 
 
-def baseline(student: nn.Module, orthogonal: Sequence[nn.Module], settings: AtSettings) -> Plan:
+def baseline(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
     """Random weights, nothing frozen, the target loss alone."""
     return Plan()
 
 
-def wi(student: nn.Module, orthogonal: Sequence[nn.Module], settings: AtSettings) -> Plan:
+def wi(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
     """Weight initialisation: all convolutions start from the orthogonal network, then everything trains."""
-    from atlab.models import copy_weights
-
-    copy_weights(_one(orthogonal, "wi"), student, "features.")
+    copy_weights(_one(networks, "wi"), student, "features.")
     return Plan()
 
 
-def at(student: nn.Module, orthogonal: Sequence[nn.Module], settings: AtSettings) -> Plan:
-    """Anti-transfer: random weights and the anti-transfer loss against each orthogonal network (eq. 3)."""
-    if not orthogonal:
+def frozen_wi(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Weight initialisation with the convolutions up to the (last) anti-transfer layer frozen (section 5.1, fig. 4)."""
+    copy_weights(_one(networks, "frozen_wi"), student, "features.")
+    return Plan(frozen=_convolutions_up_to(student, settings.layers))
+
+
+def at(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Anti-transfer: the anti-transfer loss against each orthogonal network, at each layer (eq. 3).
+
+    The weights are random, or the first network's convolutions with `start="orthogonal"`. The paper takes one network
+    and one layer; several of either are what it leaves open.
+    """
+    if not networks:
         raise AtlabError("strategy 'at' needs a network of an orthogonal task, found none")
-    teachers = [settings.wrap(Teacher(model, settings.layers)) for model in orthogonal]
-    return Plan(
-        [
-            AntiTransferLoss(
-                student,
-                teachers,
-                settings.aggregation,
-                settings.similarity,
-                settings.beta,
-                settings.published,
-            )
-        ]
-    )
+    if settings.start == "orthogonal":
+        copy_weights(networks[0], student, "features.")
+    teachers = [settings.wrap(Teacher(model, settings.layers)) for model in networks]
+    s = settings
+    return Plan([AntiTransferLoss(student, teachers, s.aggregation, s.similarity, s.beta, s.published, s.warm_up)])
+
+
+def inverse_at(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Anti-transfer with its sign turned: similarity to the orthogonal network is rewarded (section 5.1, fig. 4)."""
+    return at(student, networks, replace(settings, beta=-abs(settings.beta)))
+
+
+def dual_at(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Dual anti-transfer (section 3): networks = [student of AT on the first task, network of the second task].
+
+    The convolutions start from the former, and the loss is anti-transfer against the latter.
+    """
+    if len(networks) != 2:
+        raise AtlabError(
+            f"strategy 'dual_at' takes the network of its first stage and one orthogonal network, found {len(networks)}"
+        )
+    copy_weights(networks[0], student, "features.")
+    return at(student, networks[1:], replace(settings, start="random"))
+
+
+def gradient_reversal(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Domain-adversarial training (Ganin et al. 2016) at each layer: orthogonal labels instead of a network."""
+    if settings.codes is None:
+        raise AtlabError("strategy 'gradient_reversal' needs the orthogonal class of every clip: AtSettings(codes=...)")
+    if len(settings.layers) != 1:
+        raise AtlabError(f"strategy 'gradient_reversal' reads one layer, found {list(settings.layers)}")
+    return Plan([GradientReversal(student, settings.layers[0], settings.codes, settings.beta, settings.warm_up)])
 
 
 STRATEGIES: dict[str, Callable[[nn.Module, Sequence[nn.Module], AtSettings], Plan]] = {
-    "baseline": baseline,
-    "wi": wi,
-    "at": at,
-}
+    "baseline": baseline, "wi": wi, "frozen_wi": frozen_wi, "at": at, "inverse_at": inverse_at, "dual_at": dual_at,
+    "gradient_reversal": gradient_reversal,
+}  # fmt: skip
 
 
 def apply(
-    name: str, student: nn.Module, orthogonal: Sequence[nn.Module] = (), settings: AtSettings | None = None
+    name: str, student: nn.Module, networks: Sequence[nn.Module] = (), settings: AtSettings | None = None
 ) -> Plan:
     """Prepare `student` for the named strategy; freezes what the plan says.
 
     >>> import atlab
     >>> student, speaker = (atlab.models.vgg16(num_classes=n, width=1 / 16) for n in (10, 24))
-    >>> plan = apply("wi", student, [speaker])
-    >>> bool((student.features[0].weight == speaker.features[0].weight).all()), plan.loss_terms
-    (True, [])
+    >>> plan = apply("frozen_wi", student, [speaker], AtSettings(layers=["conv2"]))
+    >>> bool((student.features[0].weight == speaker.features[0].weight).all()), plan.frozen
+    (True, ['features.0.', 'features.2.'])
     """
     if name not in STRATEGIES:
         raise unknown("strategy", name, STRATEGIES)
-    plan = STRATEGIES[name](student, orthogonal, settings or AtSettings())
+    plan = STRATEGIES[name](student, networks, settings or AtSettings())
     plan.freeze(student)
     return plan
 
 
-def _one(orthogonal: Sequence[nn.Module], strategy: str) -> nn.Module:
-    if len(orthogonal) != 1:
-        raise AtlabError(
-            f"strategy {strategy!r} starts from exactly one orthogonal network, found {len(orthogonal)}"
-        )
-    return orthogonal[0]
+def _one(networks: Sequence[nn.Module], strategy: str) -> nn.Module:
+    if len(networks) != 1:
+        raise AtlabError(f"strategy {strategy!r} starts from exactly one orthogonal network, found {len(networks)}")
+    return networks[0]
+
+
+def _convolutions_up_to(student: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Parameter prefixes of the convolutions from the input to the last of `layers` (conv1..)."""
+    before = {name: path for name, path in getattr(student, "tap_points", {}).items() if name.endswith(".pre")}
+    names = [name.removesuffix(".pre") for name in before]
+    for layer in layers:
+        if layer.removesuffix(".pre") not in names:
+            raise unknown("convolution to freeze up to", layer, names)
+    last = max(names.index(layer.removesuffix(".pre")) for layer in layers)
+    return [f"{path}." for path in list(before.values())[: last + 1]]

@@ -15,9 +15,9 @@ from atlab.taps import Taps, _record, run_up_to, unwrap
 class Teacher:
     """A frozen copy of a network trained for the orthogonal task.
 
-    It never trains: evaluation mode, no gradient, no drift of batch-norm statistics. Its forward stops at the
-    last of `layers`. It follows its input to another device. A network of atlab normalises the input by its own statistics; another
-    one sees what the student sees.
+    It never trains: evaluation mode, no gradient, no drift of batch-norm statistics. Its forward stops at the last of
+    `layers`. It follows its input to another device. A network of atlab normalises the input by its own statistics;
+    another one sees what the student sees.
 
     Args:
         model: any network trained for the orthogonal task; copied, so the original may go on training.

@@ -30,7 +30,10 @@ LOOK_EVERY = 25
 
 
 class LossTerm(Protocol):
-    """A loss beside the target's: called with the batch after the model's forward pass on it: -> scalar."""
+    """A loss beside the target's: called with the batch after the model's forward pass on it: -> scalar.
+
+    One that changes over time has an attribute `epoch`, set here to the number of the present epoch (from 0).
+    """
 
     name: str
 
@@ -111,6 +114,9 @@ def fit(
         bar.update(state.at.epoch * len(train) + state.at.step)
         try:
             while not _finished(state.at.history, epochs, patience):
+                for term in loss_terms:
+                    if hasattr(term, "epoch"):
+                        term.epoch = state.at.epoch
                 trained = _train_epoch(state, train, loss_terms, names, mode, saver, bar)
                 _end_epoch(state, trained, _validate(state, validation, loss_terms, names, mode))
                 if saver.due(epoch_ended=True):

@@ -222,6 +222,25 @@ def for_teacher(
     return Split(made.train, made.validation, made.test, made.how | {"without the test clips of": split.how})
 
 
+def cut(split: Split, clips: int, seed: int = 0) -> Split:
+    """At most `clips` training clips, drawn at random; validation in the same proportion, at most `clips` for the test.
+
+    >>> whole = Split(np.arange(70), np.arange(70, 90), np.arange(90, 100))
+    >>> small = cut(whole, 35)
+    >>> len(small.train), len(small.validation), len(small.test)
+    (35, 10, 10)
+    """
+    if clips < 1:
+        raise AtlabError(f"a split is cut to at least 1 training clip, found {clips}")
+    share = min(1.0, clips / max(1, len(split.train)))
+    sizes = round(share * len(split.train)), max(1, round(share * len(split.validation))), min(clips, len(split.test))
+    rng = np.random.default_rng([seed, 7])
+    parts = (
+        np.sort(rng.permutation(getattr(split, part))[:size]) for part, size in zip(PARTS, sizes, strict=True)
+    )
+    return Split(*parts, split.how | {"cut to clips": clips})
+
+
 def _by_group(
     fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict
 ) -> Split:
