@@ -18,8 +18,7 @@ class GradientReversal:
 
     The classifier (mean over positions, one hidden layer of 64) learns to tell the orthogonal classes apart; the
     student's layers below are pushed the other way by `beta` times that gradient. It needs orthogonal *labels* of the
-    training clips, and no network of the orthogonal task. The classifier sits in `student.adversary` while it trains,
-    so that optimiser and checkpoints hold it, and is taken off by `close`.
+    training clips, and no network of the orthogonal task. The classifier is `module`, which `training.fit` trains along.
 
     Args:
         student: the network in training.
@@ -46,9 +45,9 @@ class GradientReversal:
         if classes < 2:
             raise AtlabError("gradient reversal needs at least two orthogonal classes among the training clips")
         self.codes, self.beta, self.warm_up, self.epoch, self.layer = codes, beta, warm_up, 0, layer
-        self._student, self._taps = unwrap(student), Taps(student, layer, of=" of the student")
-        head = nn.Sequential(nn.Linear(_channels(self._student, layer), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
-        self._student.adversary = head.to(next(student.parameters()).device)
+        self._taps = Taps(student, layer, of=" of the student")
+        head = nn.Sequential(nn.Linear(_channels(unwrap(student), layer), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
+        self.module = head.to(next(student.parameters()).device)
 
     def __call__(self, x: Tensor | None, index: Tensor | None = None) -> Tensor:
         """Cross-entropy of the adversary (nats) on the batch the student has just seen, whose rows are `index` [B]."""
@@ -59,7 +58,7 @@ class GradientReversal:
         with torch.autocast(features.device.type, enabled=False):
             pooled = features.float().flatten(2).mean(2)
             reversed_ = _Reverse.apply(pooled, self.beta * ramp(self.epoch, self.warm_up))
-            losses = nnf.cross_entropy(self._student.adversary(reversed_), codes, ignore_index=-1, reduction="sum")
+            losses = nnf.cross_entropy(self.module(reversed_), codes, ignore_index=-1, reduction="sum")
         return losses / (codes >= 0).sum().clamp_min(1)
 
     @property
@@ -68,10 +67,8 @@ class GradientReversal:
         return f"{self.layer} {self.beta} {self.warm_up} {hash(tuple(self.codes.tolist()))}"
 
     def close(self) -> None:
-        """Take the classifier off the student and remove the hook."""
+        """Remove the hook."""
         self._taps.close()
-        if hasattr(self._student, "adversary"):
-            del self._student.adversary
 
 
 class _Reverse(torch.autograd.Function):

@@ -35,7 +35,10 @@ class Position:
 
 @dataclass
 class State:
-    """All that changes in a training; `best` holds the weights of the epoch with the lowest validation loss."""
+    """All that changes in a training; `best` holds the weights of the epoch with the lowest validation loss.
+
+    `model` is all that trains: the network, or a container of it and the modules of the loss terms.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

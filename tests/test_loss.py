@@ -193,7 +193,7 @@ def test_under_bfloat16_autocast_it_is_the_float32_loss_of_bfloat16_features():
         loss = at(x)
         s, t = student.features(x), teacher(x)["conv3"]
     assert loss.dtype == torch.float32 and s.dtype == torch.bfloat16
-    assert float(loss) == pytest.approx(float(F.anti_transfer_loss(s.float(), t.float())), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(F.anti_transfer_loss(s.float(), t.float()).detach()), rel=1e-5)
     loss.backward()
     assert torch.isfinite(student.features[0].weight.grad).all()
 
@@ -357,3 +357,15 @@ def test_identity_tells_losses_apart_and_does_not_depend_on_the_process():
 
     assert identity() == identity() != identity(beta=2.0)
     assert "mine" in identity(aggregation=mine) and "0x" not in identity(aggregation=mine)
+
+
+def test_beta_grows_over_the_warm_up():
+    student, teacher = (atlab.models.vgg16(2, width=1 / 16).eval() for _ in range(2))
+    loss, x = atlab.AntiTransferLoss(student, atlab.Teacher(teacher, layers="conv3"), warm_up=4), torch.randn(2, 1, 32, 32)
+    values = []
+    for epoch in (0, 1, 2, 4, 9):
+        loss.epoch = epoch
+        student(x)
+        values.append(float(loss(x).detach()))
+    full = values[-1]
+    assert full > 0 and values == pytest.approx([0, full / 4, full / 2, full, full])

@@ -58,12 +58,58 @@ def test_frozen_prefixes_stop_training_those_parameters_only():
     assert frozen == ["features.0.weight", "features.0.bias"]
 
 
+def test_frozen_wi_copies_all_convolutions_and_freezes_those_up_to_the_layer():
+    student, orthogonal = vgg(0), vgg(1, classes=5)
+    strategies.apply("frozen_wi", student, [orthogonal], strategies.AtSettings(layers=["conv3"]))
+    frozen = {name for name, p in student.named_parameters() if not p.requires_grad}
+    assert frozen == {f"features.{i}.{part}" for i in (0, 2, 5) for part in ("weight", "bias")}
+    for name, value in student.state_dict().items():
+        if name.startswith("features."):
+            assert torch.equal(value, orthogonal.state_dict()[name]), name
+
+
+def test_inverse_at_rewards_similarity_whatever_the_sign_of_beta():
+    for beta in (2.0, -2.0):
+        plan = strategies.apply("inverse_at", vgg(0), [vgg(1)], strategies.AtSettings(beta=beta))
+        assert plan.loss_terms[0].betas == [-2.0]
+
+
+def test_dual_at_starts_from_its_first_stage_and_compares_with_the_second_network():
+    student, first, second = vgg(0), vgg(1), vgg(2, classes=4)
+    (term,) = strategies.apply("dual_at", student, [first, second]).loss_terms
+    assert torch.equal(student.features[0].weight, first.features[0].weight)
+    assert len(term.teachers) == 1
+    assert torch.equal(term.teachers[0].model.features[0].weight, second.features[0].weight)
+
+
+def test_at_may_start_from_the_orthogonal_network():
+    student, orthogonal = vgg(0), vgg(1)
+    strategies.apply("at", student, [orthogonal], strategies.AtSettings(start="orthogonal"))
+    assert torch.equal(student.features[0].weight, orthogonal.features[0].weight)
+
+
+def test_gradient_reversal_takes_labels_and_no_network():
+    student = vgg(0)
+    settings = strategies.AtSettings(layers=["conv5"], beta=0.3, warm_up=4, codes=torch.tensor([0, 1, 2]))
+    plan = strategies.apply("gradient_reversal", student, [], settings)
+    (term,) = plan.loss_terms
+    assert (term.layer, term.beta, term.warm_up) == ("conv5", 0.3, 4)
+    plan.close()
+    assert not any(m._forward_hooks for m in student.modules())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: strategies.apply("wie", vgg(0)), "unknown strategy 'wie'; nearest: 'wi'"),
         (lambda: strategies.apply("wi", vgg(0)), "exactly one orthogonal network, found 0"),
         (lambda: strategies.apply("at", vgg(0)), "needs a network of an orthogonal task"),
+        (lambda: strategies.apply("dual_at", vgg(0), [vgg(1)]), "network of its first stage and one orthogonal"),
+        (lambda: strategies.apply("gradient_reversal", vgg(0)), "needs the orthogonal class of every clip"),
+        (
+            lambda: strategies.apply("frozen_wi", vgg(0), [vgg(1)], strategies.AtSettings(layers=["conv14"])),
+            "unknown convolution to freeze up to 'conv14'; nearest",
+        ),
         (lambda: strategies.apply("wi", vgg(0), [vgg(1, width=1 / 8)]), r"features\.0\.weight"),
     ],
 )

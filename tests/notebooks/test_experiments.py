@@ -91,7 +91,7 @@ def test_the_training_notebook_fills_its_run_folder(toy, tmp_path):
     ("given", "message"),
     [
         ({"stratgy": "at"}, "nearest: 'strategy'"),
-        ({"strategy": "att"}, "baseline, wi, at"),
+        ({"strategy": "att"}, "baseline, wi, frozen_wi, at"),
         ({"epochs": 0}, "epochs"),
         ({"width": "full"}, "width"),
     ],
