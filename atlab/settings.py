@@ -83,17 +83,19 @@ class Settings:
         if self.split_by or self.split == "random":
             return self.split_by
         if not self.factors():
-            raise AtlabError(f"a {self.split} split goes by a factor: name it with split_by, or an orthogonal one")
+            raise AtlabError(
+                f"a {self.split} split goes by a factor: name it with split_by, or an orthogonal one"
+            )
         return self.factors()[0]
 
     def teacher(self, factor: str = "") -> Settings:
         """The settings of the network of an orthogonal factor (the first): equal for all students that can share it.
 
-        What does not bear on the split is left at its default, so that tasks and studies share networks too.
+        What does not bear on the split is left at its default, so that tasks and studies share networks too; batch size
+        and learning rate are the paper's, whatever the students' are.
         """
         factor = factor or self.factors()[0]
-        shared = ("data", "split", "split_seed", "width", "epochs", "patience", "batch_size", "learning_rate",
-                  "teacher_clips", "precision")  # fmt: skip
+        shared = ("data", "split", "split_seed", "width", "epochs", "patience", "teacher_clips", "precision")  # fmt: skip
         by_split = {"random": (), "disjoint": ("held_out",), "confounded": ("target", "pairing")}[self.split]
         return replace(
             Settings(target=""), **{name: getattr(self, name) for name in (*shared, *by_split)},
@@ -125,9 +127,13 @@ class Settings:
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         if self.held_out and self.split != "disjoint":
-            raise AtlabError(f"held_out is {self.held_out!r}, but only a disjoint split holds values out; split is {self.split!r}")
+            raise AtlabError(
+                f"held_out is {self.held_out!r}, but only a disjoint split holds values out; split is {self.split!r}"
+            )
         if self.split != "confounded" and self.pairing != Settings.pairing:
-            raise AtlabError(f"pairing is {self.pairing}, but only a confounded split pairs factors; split is {self.split!r}")
+            raise AtlabError(
+                f"pairing is {self.pairing}, but only a confounded split pairs factors; split is {self.split!r}"
+            )
         if self.clips < 0 or self.warm_up < 0:
             raise AtlabError(f"clips and warm_up are at least 0, found {self.clips} and {self.warm_up}")
         if self.strategy == "dual_at":
@@ -146,7 +152,9 @@ def from_parameters(parameters: Mapping) -> Settings:
 
 def _two(factors: list[str]) -> list[str]:
     if len(factors) != 2:
-        raise AtlabError(f"strategy 'dual_at' takes two orthogonal factors in order (speaker,emotion), found {factors}")
+        raise AtlabError(
+            f"strategy 'dual_at' takes two orthogonal factors in order (speaker,emotion), found {factors}"
+        )
     return factors
 
 

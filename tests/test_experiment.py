@@ -133,7 +133,8 @@ def test_killed_during_training_a_rerun_ends_with_the_same_weights(tiny, tmp_pat
 
 
 def test_the_teacher_is_shared_by_every_strategy_layer_and_beta(tiny):
-    students = [tiny, replace(tiny, strategy="wi"), replace(tiny, beta=2.0, layers="conv9", seed=4)]
+    students = [tiny, replace(tiny, strategy="wi"), replace(tiny, beta=2.0, layers="conv9", seed=4),
+                replace(tiny, batch_size=32, learning_rate=1e-3, clips=9)]
     assert len({s.teacher() for s in students}) == 1
     assert replace(tiny, width=1.0).teacher() != tiny.teacher()
 
