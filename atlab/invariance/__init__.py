@@ -1,0 +1,29 @@
+"""Measure invariance: is a factor still in the features, does the prediction use it, what would it be without?
+
+`presence` (probes), `similarity` (CKA, AT similarity), `use` (counterfactuals, groups), `removal` (LEACE) and `cams` measure
+one thing each; `report` puts them on one card.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "Eraser": "removal", "Features": "features", "Report": "report", "erase": "removal", "extract": "features",
+    "presence": "probes", "report": "report", "similarity": "similarity",
+}  # fmt: skip
+_ROOMS = ("cams", "features", "groups", "intervals", "probes", "removal", "use")
+
+__all__ = sorted({*_HOMES, *_ROOMS})
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"atlab.invariance.{_HOMES[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"atlab.invariance.{name}")
+    raise AttributeError(f"module 'atlab.invariance' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
