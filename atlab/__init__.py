@@ -21,8 +21,8 @@ _HOMES = {
     "AtlabError": "atlab.errors",
 }
 _ROOMS = (
-    "artefacts", "audit", "cost", "data", "experiment", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
-    "published", "quickstart", "report", "runs", "stats", "strategies", "sweep", "training",
+    "artefacts", "audit", "cost", "data", "experiment", "forms", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
+    "published", "quickstart", "report", "runs", "settings", "stats", "strategies", "sweep", "training",
 )  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS, "__version__"]
