@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import multiprocessing
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from atlab.errors import AtlabError
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
@@ -57,7 +60,13 @@ def sha256_file(path: str | Path) -> str:
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold an exclusive lock beside `path` (`.<name>.lock`), waiting for its holder; a dead process holds nothing."""
+    """Hold an exclusive lock beside `path` (`.<name>.lock`), waiting for its holder; a dead process holds nothing.
+
+    AtlabError in a worker process that is still importing the main script: a script without a main guard would have
+    its own workers wait for it here.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise AtlabError("a script that starts worker processes needs its main part under: if __name__ == '__main__':")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "w") as file:
