@@ -1,0 +1,50 @@
+"""Explorers: see, hear and turn the knobs of data, networks and studies, in a notebook or through Voila.
+
+Each explorer is a function (`data`, `maps`, `layers`, `ablation`, `cockpit`) that opens widgets, and a dataclass with all
+that they show. `figures(state)` computes the same without any widget; `show(state)` opens the explorer there.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "AblationState": "show_ablation", "ablation": "show_ablation", "CockpitState": "show_cockpit", "cockpit": "show_cockpit",
+    "DataState": "show_data", "data": "show_data", "LayersState": "show_layers", "layers": "show_layers",
+    "MapsState": "show_maps", "maps": "show_maps", "clear": "cache", "demo_study": "demo", "open_data": "library",
+    "serve": "serving", "study": "demo",
+}  # fmt: skip
+
+__all__ = sorted([*_HOMES, "figures", "show"])
+
+
+def figures(state) -> dict:
+    """The figures of a state by name, computed here and now: {name: go.Figure}; errors are raised."""
+    from atlab.explore.explorer import collect
+
+    return collect(_room(state).steps(state)).figures
+
+
+def show(state):
+    """The explorer of a state, opened at it."""
+    room = _room(state)
+    return getattr(room, room.__name__.rpartition("show_")[2])(state=state)
+
+
+def _room(state):
+    from atlab.errors import unknown
+
+    name = type(state).__name__
+    if not name.endswith("State") or name not in _HOMES:
+        raise unknown("explorer state", name, [name for name in _HOMES if name.endswith("State")])
+    return importlib.import_module(f"atlab.explore.{_HOMES[name]}")
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"atlab.explore.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'atlab.explore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

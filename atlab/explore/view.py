@@ -1,0 +1,145 @@
+"""Two small widgets: a plotly figure that follows a Python figure, and code to be copied.
+
+`plotly.graph_objects.FigureWidget` brings plotly.js (5 MB) along with every figure and sends heat maps as text; here a
+page asks for plotly.js once, figures travel with binary arrays and are drawn by `Plotly.react`, which changes what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anywidget
+import plotly
+import plotly.graph_objects as go
+import traitlets
+
+_DRAW = """
+const config = {displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtonsToRemove: ["sendDataToCloud"]};
+
+function library(model) {
+  const known = globalThis.atlabPlotly;
+  if (known && (known.loaded || Date.now() - known.asked < 5000)) return known.promise;
+  const entry = {loaded: false, asked: Date.now()};
+  entry.promise = new Promise((resolve, reject) => {
+    const receive = (message, buffers) => {
+      if (message.kind !== "plotly.js") return;
+      model.off("msg:custom", receive);
+      const url = URL.createObjectURL(new Blob([
+        "const define = undefined, module = {exports: {}}, exports = module.exports;\\n", buffers[0],
+        "\\nexport default module.exports;"], {type: "text/javascript"}));
+      import(url).then(found => { entry.loaded = true; resolve(found.default); }, reject)
+        .finally(() => URL.revokeObjectURL(url));
+    };
+    model.on("msg:custom", receive);
+    model.send({kind: "plotly.js"});
+  });
+  globalThis.atlabPlotly = entry;
+  return entry.promise;
+}
+
+function render({model, el}) {
+  const place = document.createElement("div");
+  place.style.width = "100%";
+  place.setAttribute("role", "figure");
+  el.append(place);
+  let Plotly = null, gone = false, clicks = 0;
+  const draw = async () => {
+    Plotly ??= await library(model);
+    const text = model.get("_figure");
+    if (gone || !text) return;
+    const figure = JSON.parse(text);
+    const first = !place.classList.contains("js-plotly-plot");
+    await Plotly.react(place, figure.data, figure.layout, config);
+    place.setAttribute("aria-label", model.get("label"));
+    place.dataset.drawn = Number(place.dataset.drawn || 0) + 1;
+    if (first) place.on("plotly_click", event => {
+      const {x, y, curveNumber, customdata} = event.points[0];
+      model.set("clicked", {x, y, curve: curveNumber, customdata: customdata ?? null, count: ++clicks});
+      model.save_changes();
+    });
+  };
+  let queue = Promise.resolve();
+  const later = () => { queue = queue.then(draw).catch(error => { place.textContent = "the figure could not be drawn: " + error; }); };
+  model.on("change:_figure", later);
+  const watch = new ResizeObserver(() => { if (Plotly && place.classList.contains("js-plotly-plot") && place.offsetWidth) Plotly.Plots.resize(place); });
+  watch.observe(el);
+  later();
+  return () => { gone = true; watch.disconnect(); model.off("change:_figure", later); if (Plotly) Plotly.purge(place); };
+}
+export default {render};
+"""
+
+_COPY = """
+function render({model, el}) {
+  const button = document.createElement("button"), code = document.createElement("pre");
+  button.className = "jupyter-button";
+  button.textContent = "Copy as code";
+  button.title = "The cell that reproduces these figures";
+  code.style.cssText = "margin: 4px 0 0; padding: 6px; overflow-x: auto; border: 1px solid #888; font-size: 12px";
+  code.hidden = true;
+  code.tabIndex = 0;
+  code.setAttribute("aria-label", "the cell that reproduces these figures");
+  const show = () => { code.textContent = model.get("code"); button.textContent = "Copy as code"; };
+  button.onclick = async () => {
+    show();
+    code.hidden = false;
+    try { await navigator.clipboard.writeText(model.get("code")); button.textContent = "Copied"; }
+    catch { getSelection().selectAllChildren(code); }
+  };
+  // Sliders have a label beside them that their handle does not know of.
+  const label = () => el.closest(".atlab-explorer")?.querySelectorAll(".widget-slider").forEach(slider =>
+    slider.querySelector(".noUi-handle")?.setAttribute("aria-label", slider.querySelector("label")?.textContent ?? ""));
+  model.on("change:code", show);
+  model.on("change:code", label);
+  show();
+  el.append(button, code);
+  for (const wait of [0, 500, 2000]) setTimeout(label, wait);
+  return () => { model.off("change:code", show); model.off("change:code", label); };
+}
+export default {render};
+"""
+
+
+class FigureView(anywidget.AnyWidget):
+    """Shows a figure; `show` replaces it. Not drawn again if it is the object that is shown already.
+
+    Attributes:
+        figure: the `go.Figure` shown, None before the first.
+        clicked: the point clicked last: x, y, curve, customdata.
+    """
+
+    _esm = _DRAW
+    _figure = traitlets.Unicode("").tag(sync=True)
+    label = traitlets.Unicode("").tag(sync=True)
+    clicked = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.figure: go.Figure | None = None
+        self.on_msg(self._answer)
+
+    def show(self, figure: go.Figure) -> None:
+        """Draw `figure` as wide as the page; its height is kept."""
+        if figure is self.figure:
+            return
+        self.figure = figure
+        with self.hold_sync():
+            self.label = str(figure.layout.title.text or "figure").replace("<br>", ", ")
+            self._figure = go.Figure(figure).update_layout(width=None, autosize=True).to_json()
+
+    def on_click(self, act: Callable[[dict], None]) -> None:
+        """Call `act` with every point that is clicked."""
+        self.observe(lambda change: act(change["new"]), "clicked")
+
+    def _answer(self, _: object, message: dict, __: object) -> None:
+        if message.get("kind") == "plotly.js":
+            source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+            self.send({"kind": "plotly.js"}, [source.read_bytes()])
+
+
+class CodeButton(anywidget.AnyWidget):
+    """A button that shows `code` and puts it on the clipboard."""
+
+    _esm = _COPY
+    code = traitlets.Unicode("").tag(sync=True)

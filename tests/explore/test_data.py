@@ -1,0 +1,174 @@
+"""The data explorer: its figures against counts made here, noise at the ratio that was asked for, splits, sentences."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from atlab import AtlabError, explore
+from atlab.data.noise import active_part
+from atlab.explore import compute_data as compute
+from atlab.explore import library
+
+
+@pytest.fixture
+def explorer(toy):
+    return explore.data(str(toy.path), threaded=False)
+
+
+def test_counts_and_crossing_are_those_of_the_table(explorer, toy):
+    table = pd.crosstab(toy.factors["speaker"], toy.factors["word"])
+    explorer.change(down="speaker", across="word")
+    heat = explorer.views["crossing"].figure.data[0]
+    assert np.array_equal(heat.z, table.to_numpy()) and list(heat.x) == list(table.columns)
+    explorer.change(filter_by="word", filter_value="word1")
+    bars = {bar.name: dict(zip(bar.x, bar.y, strict=True)) for bar in explorer.views["counts"].figure.data}
+    mine = toy.factors[toy.factors["word"] == "word1"]["speaker"].value_counts().to_dict()
+    assert bars == {"word": {"word1": 16}, "speaker": mine}
+    assert set(explorer.controls["clip"].options) == set(toy.factors["id"][toy.factors["word"] == "word1"])
+
+
+def test_the_clip_is_shown_and_played_with_noise_at_the_slider(explorer, toy):
+    explorer.change(clip="word2-speaker1-3", noise="pink", snr_db=5.0)
+    row = toy.factors["id"].tolist().index("word2-speaker1-3")
+    clean = toy.read([row])[0].astype(float)
+    heard, rate = soundfile.read(io.BytesIO(explorer.sounds["clean"].value), dtype="int16")
+    noisy, _ = soundfile.read(io.BytesIO(explorer.sounds["noisy"].value), dtype="int16")
+    assert rate == 16000 and np.array_equal(heard, clean)
+    added, active = noisy - clean, active_part(clean)
+    assert 10 * np.log10(np.mean(clean[active] ** 2) / np.mean(added**2)) == pytest.approx(5.0, abs=0.1)
+    assert len(explorer.views["clip"].figure.data) == 2
+    before = explorer.views["clip"].figure.data[1].z
+    explorer.controls["snr_db"].value = -5
+    assert not np.allclose(before, explorer.views["clip"].figure.data[1].z)
+    explorer.controls["noise"].value = "none"
+    assert explorer.sounds["noisy"].value == b"" and len(explorer.views["clip"].figure.data) == 1
+
+
+def test_the_spectrogram_is_the_front_ends(explorer, toy):
+    from scipy.signal import stft
+
+    wave = toy.read([0])[0] / 32768
+    _, _, spectrum = stft(wave, nperseg=256, noverlap=128, window="hamming", boundary="zeros", padded=False)
+    decibel = 20 * np.log10(np.maximum(np.abs(spectrum) / np.abs(spectrum).max(), 1e-4))
+    np.testing.assert_allclose(explorer.views["clip"].figure.data[0].z, decibel, atol=1e-2)
+
+
+@pytest.mark.parametrize("split", ["random", "disjoint", "confounded"])
+def test_the_split_shows_its_leaks(explorer, toy, split):
+    explorer.change(split=split, target="word", split_by="speaker", pairing=0.9)
+    made = compute.split_of(toy, split, "word", "speaker", 0.9, 0)
+    speakers = toy.factors["speaker"].to_numpy()
+    bars = {bar.name: list(bar.y) for bar in explorer.views["split"].figure.data}
+    assert bars["clips"] == [len(made.train), len(made.validation), len(made.test)]
+    known = set(speakers[made.train])
+    assert bars["of these also in training"][2] == len(known & set(speakers[made.test]))
+    if split == "disjoint":
+        assert bars["of these also in training"][1:] == [0, 0]
+    if split == "confounded":
+        assert bars["Cramer's V (bias-corrected)"][0] > 0.5 > bars["Cramer's V (bias-corrected)"][2]
+
+
+def test_buttons_browse_the_clips_that_match(explorer):
+    buttons = {b.description: b for b in _buttons(explorer)}
+    first = explorer.state.clip
+    buttons["next ▶"].click()
+    second = explorer.state.clip
+    buttons["◀ previous"].click()
+    assert explorer.state.clip == first != second
+    buttons["◀ previous"].click()
+    assert explorer.state.clip == explorer.controls["clip"].options[-1]
+
+
+def _buttons(widget):
+    for child in getattr(widget, "children", ()):
+        if type(child).__name__ == "Button":
+            yield child
+        yield from _buttons(child)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": "nowhere"}, "No data set at 'nowhere'"),
+        (
+            {"clip": "spk00-sad-one-1"},
+            "There is no clip 'spk00-sad-one-1' in toy (48 clips): it belongs to another data set",
+        ),
+        ({"clip": "word0-speaker0-9"}, "nearest: 'word0-speaker0-"),
+        ({"down": "emotion"}, "Unknown factor 'emotion'"),
+        ({"filter_by": "word", "filter_value": "word9"}, "Unknown value of 'word' 'word9'; nearest: 'word"),
+        ({"noise": "rain"}, "Unknown noise 'rain'"),
+        ({"split": "even"}, "Unknown split 'even'"),
+        ({"split": "disjoint", "split_by": "word", "target": "word"}, "single class of 'word'"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(explorer, change, said):
+    explorer.change(**change)
+    assert said in explorer.message
+
+
+def test_a_silent_clip_has_no_ratio():
+    with pytest.raises(AtlabError, match="this clip is silent"):
+        compute.with_noise(np.zeros(100, np.int16), "pink", 0.0, 16000)
+
+
+def test_sounds_beyond_full_scale_are_turned_down():
+    heard, _ = soundfile.read(io.BytesIO(compute.wav(np.array([0.5, -2.0]), 16000)))
+    np.testing.assert_allclose(heard, [0.25, -1.0], atol=1e-4)
+
+
+def test_state_and_code_bring_the_view_back(explorer, toy):
+    explorer.change(clip="word1-speaker2-0", noise="hum", split="random", seed=3)
+    again = explore.show(explorer.state)
+    assert again.state == explorer.state
+    space: dict = {}
+    exec(explorer.code.rpartition("for figure")[0], space)
+    for name, figure in space["figures"].items():
+        assert figure == explorer.views[name].figure
+
+
+def test_data_is_found_from_a_notebooks_folder(toy, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "notebooks/explorers").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine").symlink_to(toy.path)
+    monkeypatch.chdir(tmp_path / "notebooks/explorers")
+    monkeypatch.delenv("ATLAB_DATA", raising=False)
+    assert len(library.open_data("mine")) == len(library.open_data("data/mine")) == 48
+    assert library.data_sets()[0] == "mine"
+
+
+def test_pictures_are_shown_without_noise(tmp_path):
+    from atlab.data import Clip, build
+
+    items = list(range(12))
+    fs = build(tmp_path / "pictures", items, _picture, card={"name": "p", "kind": "image", "licence": "", "recipe": "p", "recipe_version": 1,
+               "seed": 0, "parameters": {}, "sample_rate": None}, factors=["kind", "ink"], workers=0)  # fmt: skip
+    assert isinstance(_picture(0)[0], Clip)
+    explorer = explore.data(str(fs.path), split="random", threaded=False)
+    assert explorer.views["clip"].figure.data[0].type == "image" and explorer.message == ""
+    explorer.change(noise="hum")
+    assert explorer.message == "Noise is mixed into sound: this data set holds images."
+
+
+def _picture(item):
+    from atlab.data import Clip
+
+    image = np.full((1, 32, 32), item, np.uint8)
+    return [
+        Clip(
+            image,
+            {
+                "id": f"p{item}",
+                "source": f"p{item}",
+                "duration": 0.0,
+                "kind": f"k{item % 2}",
+                "ink": f"i{item % 3}",
+            },
+        )
+    ]
