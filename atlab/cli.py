@@ -102,6 +102,43 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
+@app.command(cls=_TakesPairs)
+def sweep(
+    grid: Annotated[str, typer.Argument(help="A grid's YAML, or the name of one in notebooks/experiments/grids.")],
+    scale: Annotated[str, typer.Option(help="One of the grid's scales.")] = "laptop",
+    root: Annotated[Path, typer.Option(help="Folder for all studies.")] = Path("runs"),
+    workers: Annotated[int, typer.Option(help="Processes at once on this machine.")] = 2,
+    devices: Annotated[str, typer.Option(help="CUDA devices to use, such as 0,1.")] = "",
+    per_device: Annotated[int, typer.Option(help="Runs at once on each of them.")] = 1,
+    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler (tcp://..), or local.")] = "",
+    gpu_share: Annotated[float, typer.Option(help="Of a Dask worker's resource GPU that a run takes.")] = 0.0,
+    parameter: Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Put over the grid's; repeatable.")] = [],  # noqa: B006, E501
+    only: Annotated[int | None, typer.Option(help="The number of a single run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, what it costs, and stop.")] = False,
+    sbatch: Annotated[bool, typer.Option("--sbatch", help="Print a line for Slurm, and stop.")] = False,
+) -> None:
+    """Run every run of a grid that is not done, after the networks that they share; the same command carries on."""
+    from atlab import notebooks
+    from atlab import sweep as sweeps
+
+    if sbatch:
+        typer.echo(sweeps.sbatch(grid, scale, root))
+        return
+    opened = sweeps.load(grid, scale)
+    fixed = notebooks.parse(opened.notebook, _pairs(parameter))
+    if dry_run:
+        typer.echo(sweeps.dry_run(grid, scale, root, workers, **fixed))
+        return
+    outcome = sweeps.run(
+        grid, scale, root, workers, [d for d in devices.split(",") if d], per_device, scheduler, gpu_share, only, **fixed
+    )
+    typer.echo(outcome.summary())
+    if outcome.failed:
+        for name, message in outcome.failed.items():
+            typer.secho(f"failed: {name}\n  {message}", fg="red", err=True)
+        raise typer.Exit(1)
+
+
 @data.command("list")
 def data_list() -> None:
     """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here."""

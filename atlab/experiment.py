@@ -82,9 +82,9 @@ def study_of(settings: Settings, study: str) -> str:
     return NETWORKS if settings.role == "teacher" else study
 
 
-def required_by(parameters: Mapping) -> list[Settings]:
-    """What has to be trained before a notebook run with these parameters, in an order in which it can be."""
-    return from_parameters(parameters).all_required()
+def required_by(of: Mapping | Settings) -> list[Settings]:
+    """What has to be trained before a notebook run with these parameters, or before another such requirement."""
+    return (of if isinstance(of, Settings) else from_parameters(of)).required()
 
 
 def train_required(need: Settings, root: str | Path, study: str) -> None:
@@ -271,15 +271,15 @@ def train_many(
 
 def _stages(wanted: list[Settings]) -> list[list[Settings]]:
     """Everything to train, in stages: what requires nothing (baselines fill the workers beside teachers), then the rest."""
-    everything = dict.fromkeys(need for s in wanted for need in (*s.all_required(), s))
+    depth: dict[Settings, int] = {}
 
-    def depth(s: Settings) -> int:
-        return 1 + max((depth(need) for need in s.required()), default=-1)
+    def put(s: Settings) -> int:
+        depth[s] = 1 + max((put(need) for need in s.required()), default=-1)
+        return depth[s]
 
-    stages: dict[int, list[Settings]] = {}
-    for s in everything:
-        stages.setdefault(depth(s), []).append(s)
-    return [stages[d] for d in sorted(stages)]
+    for s in wanted:
+        put(s)
+    return [[s for s in depth if depth[s] == d] for d in sorted(set(depth.values()))]
 
 
 def _one_thread() -> None:

@@ -14,7 +14,7 @@ import re
 import sys
 import tokenize
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,11 @@ def _read(notebook: str | Path) -> Any:
         raise AtlabError(f"{notebook} is not a notebook: {str(error).splitlines()[0]}") from None
 
 
+def metadata(notebook: str | Path) -> dict[str, Any]:
+    """A notebook's metadata."""
+    return dict(_read(notebook).metadata)
+
+
 def parameters(notebook: str | Path) -> dict[str, Any]:
     """Name and default of every parameter of a notebook, in order; see `specification`."""
     return {name: parameter.default for name, parameter in specification(notebook).items()}
@@ -206,12 +211,14 @@ def execute(
     html: bool = False,
     cwd: str | Path | None = None,
     progress: bool = True,
+    kernel_manager: type | None = None,
 ) -> Path:
     """Run a notebook with papermill and write the executed copy to `out` (and `out` as .html): -> `out`.
 
     The kernel is "atlab" if that is installed, else "python3"; it works in `cwd`, or where the caller does. `out` is
     whole or absent. If a cell fails, the copy as far as it came, with the traceback, is kept beside it as
     NAME.failed.ipynb and AtlabError says where and shows the traceback's end. Parameters are checked before.
+    `kernel_manager`, a class of jupyter_client's kind, starts the kernel in another way than usual.
     """
     check(notebook, given)
     out = Path(out)
@@ -220,7 +227,7 @@ def execute(
     temporary = out.absolute().with_name(f".{out.stem}.{uuid.uuid4().hex[:8]}.ipynb")
     try:
         try:
-            _papermill(notebook, given, temporary, cwd, progress)
+            _papermill(notebook, given, temporary, cwd, progress, kernel_manager)
         except Exception as error:
             # After a dead kernel or a time-out the copy's metadata says "completed": only the exception is to be trusted.
             kept = ""
@@ -248,7 +255,9 @@ _IN_KERNEL = (
 )
 
 
-def _papermill(notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: str | Path | None, progress: bool) -> None:
+def _papermill(
+    notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: str | Path | None, progress: bool, kernel_manager: type | None
+) -> None:
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)  # parameters are checked here; its own parser only warns
@@ -264,6 +273,7 @@ def _papermill(notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: s
         store_widget_state=False,  # 5 MB a figure otherwise
         coalesce_streams=True,
         extra_arguments=[f"--IPKernelApp.exec_lines={_IN_KERNEL}"],
+        **({} if kernel_manager is None else {"kernel_manager_class": kernel_manager}),
     )
 
 
@@ -291,6 +301,25 @@ def _reason(error: Exception) -> tuple[str, list[str]]:
     return f"{type(error).__name__}: {str(error).strip() or 'no message'}", []
 
 
+def places(
+    notebook: str | Path, many: Iterable[Mapping[str, Any]], root: str | Path = "runs", study: str | None = None
+) -> list[Path]:
+    """The run folders that `run` uses for each of many sets of parameters; nothing is made."""
+    known, source = specification(notebook), _source(notebook)
+    folder = Path(root) / (study or _study(notebook))
+    return [folder / runs.run_id(*_identity(_checked(notebook, known, given)), source) for given in many]
+
+
+def _study(notebook: str | Path) -> str:
+    return re.sub(r"[^\w.-]+", "_", Path(notebook).stem)
+
+
+def _identity(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """What tells a run from others: its parameters but for the folder, and the content that they name."""
+    identity = {name: value for name, value in values.items() if name != "run_dir"}
+    return identity, _data_hash(identity)
+
+
 def run(
     notebook: str | Path,
     given: Mapping[str, Any],
@@ -299,23 +328,23 @@ def run(
     html: bool = False,
     progress: bool = True,
     announce: Callable[[str], object] = lambda line: None,
+    kernel_manager: type | None = None,
 ) -> runs.Run:
     """Run a notebook in a run folder `root/study/<id>/`, or open the run if it is done: -> `runs.Run`.
 
     The study is the notebook's name unless given. A notebook with a parameter `run_dir` is handed the folder: there it
     writes with `runs.Run(run_dir)`. The id depends on the notebook's source, the parameters and the content of every
-    data set or file that a parameter names. `announce` is told the folder first.
+    data set or file that a parameter names. `announce` is told the folder first; `kernel_manager` is `execute`'s.
     """
     values = check(notebook, given)
-    identity = {name: value for name, value in values.items() if name != "run_dir"}
-    opened = runs.open_run(root, study or re.sub(r"[^\w.-]+", "_", Path(notebook).stem), identity, _data_hash(identity), _source(notebook))
+    opened = runs.open_run(root, study or _study(notebook), *_identity(values), _source(notebook))
     announce(f"run       {opened.path}{' (done before)' if opened.done else ''}")
     with opened:
         if not opened.done:
             handed = {"run_dir": str(opened.path)} if "run_dir" in values else {}
             for left in opened.path.glob(".out.*.ipynb"):  # by an execution that was killed
                 left.unlink()
-            execute(notebook, {**given, **handed}, opened.notebook_path, progress=progress)
+            execute(notebook, {**given, **handed}, opened.notebook_path, progress=progress, kernel_manager=kernel_manager)
             opened.finish()
     page = opened.notebook_path.with_suffix(".html")
     if html and not page.exists():

@@ -72,6 +72,10 @@ def run_id(parameters: Mapping[str, Any], data_hash: str = "", source: str = "")
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
+class Held(AtlabError):
+    """The run is being computed by another process."""
+
+
 class Run:
     """One run's folder. `Run(path)` reads or fills an existing one; `open_run` makes it and holds its lock.
 
@@ -177,7 +181,7 @@ def open_run(
     """The run of these parameters in `root/study/`: made, resumed where it was interrupted, or opened done.
 
     An unfinished run belongs to one process at a time, by a file lock that ends with its holder however it dies.
-    While another process holds it: AtlabError, or with `wait=True` the run as that process leaves it. AtlabError also
+    While another process holds it: Held (an AtlabError), or with `wait=True` the run as that process leaves it. AtlabError also
     for a study name that is no plain folder name and parameters that are not plain JSON.
 
     >>> import tempfile
@@ -227,7 +231,7 @@ def _locked(path: Path, wait: bool) -> IO[str]:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise AtlabError(f"the run {path} is being computed by another process (process id {holder})") from None
+        raise Held(f"the run {path} is being computed by another process (process id {holder})") from None
     lock.truncate(0)
     lock.write(f"{os.getpid()}\n")
     lock.flush()

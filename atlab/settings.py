@@ -113,11 +113,6 @@ class Settings:
             return [replace(pinned, strategy="at", orthogonal=first), self.teacher(second)]
         return [self.teacher(factor) for factor in self.factors()]
 
-    def all_required(self) -> list[Settings]:
-        """`required` with what these require, each once, in an order in which they can be trained."""
-        wanted = [need for first in self.required() for need in (*first.all_required(), first)]
-        return list(dict.fromkeys(wanted))
-
     def check(self) -> None:
         """AtlabError for a value that is not allowed, or one that the other settings would ignore."""
         if self.split not in SPLITS:

@@ -21,8 +21,8 @@ def pool(workers: int, initializer: Callable | None = None, initargs: tuple = ()
     return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(initializer, initargs))
 
 
-def _start(initializer: Callable | None, initargs: tuple) -> None:
-    """Prepare a new worker, and make it end when its parent is gone: a killed parent cannot see to that."""
+def end_with_parent() -> None:
+    """Make this process end when the one that started it is gone: a killed parent cannot see to that."""
     parent = multiprocessing.parent_process().sentinel
 
     def watch() -> None:
@@ -30,5 +30,9 @@ def _start(initializer: Callable | None, initargs: tuple) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _start(initializer: Callable | None, initargs: tuple) -> None:
+    end_with_parent()
     if initializer is not None:
         initializer(*initargs)

@@ -1,0 +1,148 @@
+"""Processes that are born with everything imported: jobs and their kernels, forked from one server.
+
+Starting Python and importing torch takes longer than a short notebook. One server process imports it all once; every job
+is forked from it, and the job's kernel from the job, so each still runs in a clean process of its own. A kernel ends with
+its job, and a job with the process that asked for it, however these die.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
+
+from atlab.workers import end_with_parent
+
+PRELOADED = [
+    "torch", "pandas", "pyarrow.parquet", "scipy.stats", "plotly.graph_objects", "papermill", "ipykernel.kernelapp",
+    "ipykernel.zmqshell", "matplotlib_inline.backend_inline", "ipywidgets", "atlab.experiment", "atlab.strategies", "atlab.training",
+    "atlab.models", "atlab.data", "atlab.plots", "atlab.quickstart", "atlab.notebooks", "atlab.forked",
+]  # fmt: skip
+
+
+def context() -> multiprocessing.context.BaseContext:
+    """The context whose server has imported everything; the first process waits for that."""
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload(PRELOADED)
+    return forked
+
+
+class Waiting:
+    """A kernel-to-be: forked now, while this process is small and has one thread, started when papermill asks for it."""
+
+    def __init__(self, threads: int) -> None:
+        fork = multiprocessing.get_context("fork")
+        receiver, self._order = fork.Pipe(duplex=False)
+        self.process = fork.Process(target=_become_kernel, args=(receiver, threads), daemon=True)
+        self.process.start()
+        receiver.close()
+
+    def manager(self) -> type[AsyncKernelManager]:
+        """The class of kernel manager that starts this kernel."""
+        waiting = self
+
+        class ForkedManager(AsyncKernelManager):
+            async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
+                self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+                self.provisioner.waiting = waiting
+                return await super()._async_pre_start_kernel(**kwargs)
+
+            pre_start_kernel = _async_pre_start_kernel
+
+        return ForkedManager
+
+    def start(self, arguments: list[str], environment: Mapping[str, str], cwd: str | None) -> None:
+        self._order.send((arguments, dict(environment), cwd))
+
+
+class _Provisioner(LocalProvisioner):
+    """Hands the kernel's command line to the waiting process instead of starting one."""
+
+    waiting: Waiting
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
+        arguments = cmd[cmd.index("-m") + 2 :]
+        self.waiting.start(arguments, kwargs.get("env") or os.environ, kwargs.get("cwd"))
+        self.process = _Handle(self.waiting.process)
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+
+class _Handle:
+    """A multiprocessing.Process with the methods of subprocess.Popen that a provisioner calls."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, process: multiprocessing.Process) -> None:
+        self._process, self.pid = process, process.pid
+        self.kill, self.terminate = process.kill, process.terminate
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
+
+    def send_signal(self, signal: int) -> None:
+        os.kill(self.pid, signal)
+
+
+def _become_kernel(order: Connection, threads: int) -> None:
+    os.setsid()  # a provisioner interrupts the whole process group
+    try:
+        arguments, environment, cwd = order.recv()
+    except EOFError:  # the job needed no kernel
+        return
+    end_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
+    # ipykernel's own watch takes any parent but the one that this names for a dead one.
+    os.environ.pop("JPY_PARENT_PID", None)
+    if cwd:
+        os.chdir(cwd)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a kernel started by hand greets whoever did it
+    import torch
+    from ipykernel.kernelapp import launch_new_instance
+
+    torch.set_num_threads(threads)
+    sys.argv = ["ipykernel", *arguments]
+    launch_new_instance(argv=arguments)
+
+
+def work(
+    function: Callable[..., Any], arguments: tuple, environment: Mapping[str, str], threads: int, answer: Connection
+) -> None:
+    """The body of a job's process: calls function(*arguments, kernel_manager=...) and answers (how it ended, what was said)."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked; that one ends the job
+    os.environ.update(environment)
+    kernel = Waiting(threads)
+    end_with_parent()
+    import torch
+
+    from atlab.errors import AtlabError
+    from atlab.runs import Held
+
+    torch.set_num_threads(threads)
+    try:
+        function(*arguments, kernel_manager=kernel.manager())
+        outcome = "done", ""
+    except Held as error:
+        outcome = "held", str(error)
+    except AtlabError as error:
+        outcome = "failed", str(error)
+    except BaseException as error:  # noqa: BLE001 - told to the one who asked
+        outcome = "failed", f"{type(error).__name__}: {error}"
+    answer.send(outcome)
