@@ -21,7 +21,7 @@ _HOMES = {
     "AtlabError": "atlab.errors",
 }
 _ROOMS = (
-    "artefacts", "audit", "cost", "data", "experiment", "forms", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
+    "artefacts", "audit", "claims", "cost", "data", "experiment", "forms", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
     "published", "quickstart", "report", "runs", "settings", "stats", "strategies", "sweep", "training",
 )  # fmt: skip
 

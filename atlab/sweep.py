@@ -123,8 +123,8 @@ def load(what: str | Path | grid.Grid, scale: str, **fixed: Any) -> grid.Grid:
     """The grid of a path, a name or a Grid."""
     if isinstance(what, grid.Grid):
         return what
-    known = Path(what)
-    return grid.load(known if known.suffix else grid.find(str(what)), scale, **fixed)
+    path = Path(what)
+    return grid.load(path if path.is_file() or path.parent != Path() else grid.find(path.stem), scale, **fixed)
 
 
 def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[Node]:

@@ -1,0 +1,201 @@
+"""From the runs of a study to the papers' tables and figures: pure functions of a runs table (`runs.table`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from atlab import stats
+from atlab.errors import AtlabError
+from atlab.plots.style import NAMES
+from atlab.stats import Interval
+
+ARM = ("strategy", "orthogonal", "layers", "aggregation", "similarity", "beta")
+LAYERED = ("at", "inverse_at", "dual_at", "frozen_wi", "gradient_reversal")
+
+
+def arms(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs with a column `arm`, a name for people, and what an arm does not use blanked.
+
+    A baseline uses neither orthogonal task nor layer; WI no layer; only losses have aggregation, similarity and beta.
+    """
+    runs = table.astype({"orthogonal": object, "layers": object, "aggregation": object, "similarity": object}).copy()
+    runs.loc[runs["strategy"] == "baseline", "orthogonal"] = ""
+    runs.loc[~runs["strategy"].isin(LAYERED), "layers"] = ""
+    lossless = ~runs["strategy"].isin(("at", "inverse_at", "dual_at"))
+    runs.loc[lossless, ["aggregation", "similarity"]] = ""
+    runs.loc[lossless & (runs["strategy"] != "gradient_reversal"), "beta"] = 0.0
+    runs["arm"] = [" ".join(filter(None, (NAMES.get(r["strategy"], r["strategy"]), r["orthogonal"], r["layers"]))) for _, r in runs.iterrows()]
+    return runs
+
+
+def comparison(table: pd.DataFrame, by: Sequence[str] = ("strategy", "orthogonal", "layers")) -> pd.DataFrame:
+    """Every arm's accuracy with its interval over seeds, and its difference to the baseline, paired by seed.
+
+    Args:
+        table: runs with `seed`, the columns `by`, train_accuracy and test_accuracy; one run an arm and seed.
+        by: the columns that tell arms apart.
+
+    Returns rows of `by`, arm, n, train, test, low, high (means and 95 % t interval of the test accuracy), difference,
+    d_low, d_high (paired, 95 % t interval), p, p_holm (over all arms but the baseline). Fractions, not percent.
+    AtlabError without a baseline, for a seed that is there twice, or one that an arm and the baseline do not share.
+    """
+    runs = arms(table)
+    test = _by_seed(runs, by, "test_accuracy")
+    baseline = [key for key in test.index if key[list(by).index("strategy")] == "baseline"]
+    if len(baseline) != 1:
+        raise AtlabError(f"a comparison needs one arm of strategy 'baseline', found {len(baseline)} among {len(test)} arms")
+    train, names = _by_seed(runs, by, "train_accuracy"), runs.groupby(list(by))["arm"].first()
+    rows = []
+    for key, scores in test.iterrows():
+        own = stats.mean_interval(scores)
+        row = {**dict(zip(by, key, strict=True)), "arm": names[key], "n": own.n, "train": train.loc[key].mean(), "test": own.mean,
+               "low": own.low, "high": own.high}  # fmt: skip
+        if key != baseline[0]:
+            d = stats.paired_difference(scores, test.loc[baseline[0]])
+            row |= {"difference": d.mean, "d_low": d.low, "d_high": d.high, "p": stats.paired_p(scores, test.loc[baseline[0]])}
+        rows.append(row)
+    compared = pd.DataFrame(rows)
+    others = compared["p"].notna()
+    compared.loc[others, "p_holm"] = stats.holm(compared.loc[others, "p"])
+    order = compared["strategy"].map({name: n for n, name in enumerate(NAMES)}).fillna(len(NAMES))
+    return compared.assign(order=order).sort_values(["order", *by], kind="stable").drop(columns="order").reset_index(drop=True)
+
+
+def best_layer(table: pd.DataFrame, strategy: str = "at", orthogonal: str = "") -> tuple[stats.Best, Interval, list[str]]:
+    """The layer that validation picks for every seed, and the paired difference of its test accuracy to the baseline.
+
+    -> (choice with its budget, difference, the layers chosen by seed). The baseline had one try a seed: the budget is
+    part of the result.
+    """
+    runs = arms(table)
+    chosen = runs[(runs["strategy"] == strategy) & ((runs["orthogonal"] == orthogonal) | (orthogonal == ""))]
+    validation, test = (chosen.pivot(index="layers", columns="seed", values=f"{part}_accuracy") for part in ("validation", "test"))
+    if validation.empty or validation.isna().any(axis=None):
+        raise AtlabError(f"choosing a layer needs every layer and seed of {strategy!r} ({orthogonal or 'any task'})")
+    best = stats.best_of(validation.to_numpy(), test.to_numpy())
+    base = runs[runs["strategy"] == "baseline"].set_index("seed")["test_accuracy"].reindex(test.columns)
+    return best, stats.paired_difference(best.test, base.to_numpy()), [validation.index[i] for i in best.choice]
+
+
+def pretraining(networks: pd.DataFrame) -> pd.DataFrame:
+    """Table 2: networks of orthogonal tasks, a row a task: data, task, n, train and test accuracy (means), chance."""
+    rows = []
+    for (data, task), part in networks.groupby(["data", "orthogonal"], sort=True):
+        rows.append({"data": data, "task": task, "n": len(part), "train": part["train_accuracy"].mean(), "test": part["test_accuracy"].mean(),
+                     "lowest": part["test_accuracy"].min(), "highest": part["test_accuracy"].max()})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+    """The paper's improvements (`published.improvements`) beside those here, in points, for the tasks that are in both.
+
+    AT and inverse AT stand with the layer that validation picks, as the paper's are the best of 13 layers.
+    """
+    rows = []
+    for _, row in printed.iterrows():
+        task = row["task"].replace("+", ",")
+        ours = compared[(compared["strategy"] == row["strategy"]) & (compared["orthogonal"] == task)]
+        if ours.empty:
+            continue
+        if row["strategy"] == "at":
+            best, difference, layers = best_layer(table, "at", task)
+            how = f"best of {best.budget} layers by validation: {', '.join(layers)}" if best.budget > 1 else layers[0]
+        else:
+            difference, how = _interval(ours.iloc[0]), ours.iloc[0]["layers"]
+        rows.append({"strategy": NAMES.get(row["strategy"], row["strategy"]), "task": task, "paper": round(row["improvement"], 2),
+                     "here": difference.percent(), "layer": how})  # fmt: skip
+    return pd.DataFrame(rows, columns=["strategy", "task", "paper", "here", "layer"])
+
+
+def improvements(compared: pd.DataFrame, groups: dict[str, pd.Series]) -> pd.DataFrame:
+    """Fig. 3: the mean of the arms' differences in named groups of rows: group, arms, improvement, smallest, largest."""
+    rows = []
+    for name, mask in groups.items():
+        found = compared.loc[mask & compared["difference"].notna(), "difference"]
+        if len(found):
+            rows.append({"group": name, "arms": len(found), "improvement": found.mean(), "smallest": found.min(), "largest": found.max()})
+    return pd.DataFrame(rows)
+
+
+def findings(compared: pd.DataFrame, title: str = "") -> str:
+    """What the comparison shows, in sentences computed from its intervals (Markdown)."""
+    gains = compared.dropna(subset="difference")
+    base = compared.loc[compared["strategy"] == "baseline"].iloc[0]
+    lines = [f"{title}baseline {100 * base['test']:.1f} % [{100 * base['low']:.1f}, {100 * base['high']:.1f}] on the test clips, "
+             f"{100 * base['train']:.1f} % on the training clips, {base['n']} seeds."]  # fmt: skip
+    for word, sure in (("above", gains["d_low"] > 0), ("below", gains["d_high"] < 0)):
+        named = [f"{r['arm']} ({_interval(r).percent()}; Holm-adjusted p = {r['p_holm']:.2f})" for _, r in gains[sure].iterrows()]
+        lines.append(f"{len(named)} of {len(gains)} arms lie {word} the baseline with an interval that excludes zero{': ' if named else ''}{'; '.join(named)}.")
+    return "\n\n".join(lines)
+
+
+def by_layer(compared: pd.DataFrame) -> pd.DataFrame:
+    """The AT arms of the orthogonal task that was tried at most layers (fig. 6), in the layers' order."""
+    at = compared[compared["strategy"] == "at"]
+    task = at.groupby("orthogonal", sort=False)["layers"].nunique().idxmax()
+    number = at["layers"].str.extract(r"(\d+)", expand=False).astype(int)
+    return at.assign(number=number)[at["orthogonal"] == task].sort_values("number").drop(columns="number").reset_index(drop=True)
+
+
+def strategy_groups(compared: pd.DataFrame) -> dict[str, pd.Series]:
+    """The groups of fig. 3 in a comparison of several studies: every strategy, and every strategy of every study."""
+    known = [s for s in NAMES if s != "baseline" and (compared["strategy"] == s).any()]
+    groups = {NAMES[s]: compared["strategy"] == s for s in known}
+    for study in compared["study"].unique():
+        groups |= {f"{NAMES[s]}, {study}": (compared["strategy"] == s) & (compared["study"] == study) for s in known}
+    return groups
+
+
+def histories(table: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[pd.DataFrame]]:
+    """Learning curves of the arms that are named, one a seed: {arm: histories} (fig. 7); arms without runs are left out."""
+    from atlab.runs import Run
+
+    runs = arms(table)
+    found = {arm: [Run(path).history() for path in runs.loc[runs["arm"] == arm, "path"]] for arm in wanted}
+    return {arm: curves for arm, curves in found.items() if curves}
+
+
+def loss_left(curves: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
+    """The anti-transfer loss (times beta) in the first and last epoch, and the target's: means over seeds, a row an arm."""
+    rows = {}
+    for arm, of_seeds in curves.items():
+        row = {}
+        for name, key in (("AT loss", "train_at"), ("cross-entropy", "train_loss")):
+            known = [h[key] for h in of_seeds if key in h]
+            if known:
+                row |= {f"{name}, first epoch": np.mean([h.iloc[0] for h in known]), f"{name}, last epoch": np.mean([h.iloc[-1] for h in known])}
+        rows[arm] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def result(compared: pd.DataFrame) -> dict:
+    """A comparison as plain numbers for result.json: {arm: {n, train, test, low, high, difference, ...}}."""
+    numbers = ["n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm"]
+    rows = compared.set_index("arm")[numbers].astype(object)
+    return {arm: {k: None if pd.isna(v) else float(v) for k, v in row.items()} for arm, row in rows.iterrows()}
+
+
+def percent(compared: pd.DataFrame) -> pd.DataFrame:
+    """A comparison for reading: accuracies in percent, differences in points with their intervals."""
+    shown = pd.DataFrame({"arm": compared["arm"], "n": compared["n"], "train %": (100 * compared["train"]).round(1)})
+    shown["test %"] = [f"{100 * r['test']:.1f} [{100 * r['low']:.1f}, {100 * r['high']:.1f}]" for _, r in compared.iterrows()]
+    shown["above the baseline (points)"] = ["" if np.isnan(r["difference"]) else _interval(r).percent() for _, r in compared.iterrows()]
+    shown["p (Holm)"] = ["" if np.isnan(p) else f"{p:.3f}" for p in compared["p_holm"]]
+    return shown
+
+
+def _by_seed(runs: pd.DataFrame, by: Sequence[str], score: str) -> pd.DataFrame:
+    if runs.duplicated([*by, "seed"]).any():
+        twice = runs[runs.duplicated([*by, "seed"])].iloc[0]
+        raise AtlabError(f"arm {twice['arm']!r} has seed {twice['seed']} twice: name what tells its runs apart in `by`")
+    scores = runs.pivot(index=list(by), columns="seed", values=score)
+    if scores.isna().any(axis=None):
+        raise AtlabError(f"arms are paired by seed; seeds missing in some: {scores.columns[scores.isna().any()].tolist()}")
+    return scores
+
+
+def _interval(row: pd.Series) -> Interval:
+    return Interval(row["difference"], row["d_low"], row["d_high"], int(row["n"]))
