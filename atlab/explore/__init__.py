@@ -22,7 +22,8 @@ def figures(state) -> dict:
     """The figures of a state by name, computed here and now: {name: go.Figure}; errors are raised."""
     from atlab.explore.explorer import collect
 
-    return collect(_room(state).steps(state)).figures
+    shown = collect(_room(state).steps(state)).figures
+    return {name: figure for name, figure in shown.items() if figure is not None}
 
 
 def show(state):

@@ -17,6 +17,7 @@ from atlab.explore.background import Ended, Runner, Step
 from atlab.explore.view import CodeButton, FigureView
 
 SHOW_AFTER = 0.4  # seconds until a computation shows its progress
+LONGEST = 300  # characters of a sentence that lists what is allowed
 
 
 @dataclass
@@ -24,13 +25,13 @@ class Shown:
     """What a computation has to show so far; later parts add to it or replace it.
 
     Attributes:
-        figures, texts (HTML), sounds (WAV bytes, b"" for none): by the name of their place.
+        figures (None for none), texts (HTML), sounds (WAV bytes, b"" for none): by the name of their place.
         choices: what a control can be set to, by the name of its field.
         resolved: what an empty field of the state stands for; filled in where it is still empty.
         notes: sentences on what is missing or odd.
     """
 
-    figures: dict[str, go.Figure] = field(default_factory=dict)
+    figures: dict[str, go.Figure | None] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     sounds: dict[str, bytes] = field(default_factory=dict)
     choices: dict[str, Sequence] = field(default_factory=dict)
@@ -230,7 +231,8 @@ class Explorer(widgets.VBox):
         finally:
             self._setting.quiet = False
         for name, figure in shown.figures.items():
-            if name in self.views:
+            self.views[name].layout.display = None if figure is not None else "none"
+            if figure is not None:
                 self.views[name].show(figure)
         for name, text in shown.texts.items():
             self.texts[name].value = text
@@ -258,7 +260,9 @@ def sentence(error: Exception) -> str:
     """An error as one sentence: atlab's own say what to do, others where to look."""
     first = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, AtlabError):
-        return first[0].upper() + first[1:]
+        return first[:1].upper() + (
+            first[1:] if len(first) <= LONGEST else first[1:LONGEST].rpartition(",")[0] + " ..."
+        )
     return (
         f"This view failed with {type(error).__name__} ({first}); the cell under “Copy as code” shows where."
     )
@@ -322,16 +326,14 @@ def choice(label: str, options: Sequence = (), help: str = "") -> widgets.Dropdo
     )
 
 
-def several(label: str, options: Sequence = (), rows: int = 5, help: str = "") -> widgets.SelectMultiple:  # noqa: A002
+def several(
+    label: str, options: Sequence = (), rows: int = 5, width: str = _LAYOUT["width"]
+) -> widgets.SelectMultiple:
     """Any of several (Ctrl and arrow keys for more than one)."""
     return widgets.SelectMultiple(
-        options=tuple(options),
-        rows=rows,
-        description=label,
-        tooltip=help or label,
-        layout=_LAYOUT,
-        style=_STYLE,
-    )
+        options=tuple(options), rows=rows, description=label, tooltip=f"{label}: Ctrl for more than one",
+        layout=_LAYOUT | {"width": width, "flex": "0 0 auto"}, style=_STYLE,
+    )  # fmt: skip
 
 
 def text(label: str, options: Sequence[str] = (), help: str = "") -> widgets.Combobox:  # noqa: A002

@@ -164,7 +164,7 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
     found = [runs.Run(path) for path in table["path"]]
     if beside.is_dir() and not table["path"].str.startswith(str(beside)).any():
         students = [from_parameters(run.parameters) for run in found]
-        wanted = [asdict(need) for s in students for need in s.all_required() if need.role == "teacher"]
+        wanted = [asdict(need) for s in students for need in _required(s) if need.role == "teacher"]
         found += [
             run
             for run in map(runs.Run, runs.table(beside)["path"])
@@ -197,6 +197,11 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
         )
     )
     return {entry.label: entry for entry in entries}
+
+
+def _required(settings) -> list:
+    """Every run that these settings take networks of, and the runs that those take them of."""
+    return [need for first in settings.required() for need in (first, *_required(first))]
 
 
 def _label(parameters: dict, varying: set[str], count: int) -> str:
@@ -243,7 +248,7 @@ def model(study: str, name: str):
     from atlab import models
 
     path, label = find(name), name
-    if path.suffix == ".safetensors" and path.exists():
+    if path.suffix == ".safetensors":
         label = path.parent.name if path.name == "model.safetensors" else path.stem
     else:
         known = networks(study)

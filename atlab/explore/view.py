@@ -13,6 +13,7 @@ import anywidget
 import plotly
 import plotly.graph_objects as go
 import traitlets
+from plotly.io.json import to_json_plotly
 
 _DRAW = """
 const config = {displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtonsToRemove: ["sendDataToCloud"]};
@@ -124,9 +125,12 @@ class FigureView(anywidget.AnyWidget):
         if figure is self.figure:
             return
         self.figure = figure
+        drawn = figure.to_dict()  # arrays in base64
+        drawn["layout"].pop("width", None)
+        drawn["layout"]["autosize"] = True
         with self.hold_sync():
             self.label = str(figure.layout.title.text or "figure").replace("<br>", ", ")
-            self._figure = go.Figure(figure).update_layout(width=None, autosize=True).to_json()
+            self._figure = to_json_plotly(drawn)
 
     def on_click(self, act: Callable[[dict], None]) -> None:
         """Call `act` with every point that is clicked."""

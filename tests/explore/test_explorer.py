@@ -189,7 +189,7 @@ def test_the_same_figure_is_not_sent_twice(monkeypatch):
     view, figure = FigureView(), go.Figure(go.Bar(y=[1]), {"title": "bars", "width": 300})
     view.show(figure)
     sent = view._figure
-    monkeypatch.setattr(go.Figure, "to_json", lambda *_: pytest.fail("sent again"))
+    monkeypatch.setattr(go.Figure, "to_dict", lambda *_: pytest.fail("sent again"))
     view.show(figure)
     assert view._figure is sent and view.label == "bars" and '"width":300' not in sent
     assert figure.layout.width == 300  # the caller's figure is left as it was
