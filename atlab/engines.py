@@ -111,7 +111,7 @@ class Dask:
             dask.config.set({"distributed.worker.daemon": False})
             self._cluster = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
         try:
-            self._client = Client(self._cluster or address, timeout="20s")
+            self._client = Client(self._cluster or address, timeout="10s")
         except (OSError, ValueError, TimeoutError) as error:
             raise AtlabError(f"no Dask scheduler answers at {address!r}: {error}") from None
         self._resources = {"GPU": gpu_share} if gpu_share else None
