@@ -1,0 +1,144 @@
+"""Tables and claims from runs, against naive computations; and the printed numbers against some typed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from atlab import artefacts, claims, plots, published
+from atlab.errors import AtlabError
+from atlab.stats import Interval
+
+LAYERS = ("conv1", "conv5", "conv9")
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Five seeds; AT against the speaker is made 10 points better at conv5 (and validation knows it), frozen WI worse."""
+    rng = np.random.default_rng(0)
+    kinds = [("baseline", "speaker", "conv5", 0.0), ("wi", "speaker", "conv5", 0.0), ("frozen_wi", "speaker", "conv5", -0.2),
+             ("inverse_at", "speaker", "conv5", -0.1), ("dual_at", "emotion,noise", "conv5", 0.0),
+             *(("at", task, layer, 0.1 * (layer == "conv5")) for task in ("speaker", "emotion") for layer in LAYERS)]  # fmt: skip
+    rows = [
+        {"strategy": strategy, "orthogonal": task, "layers": layer, "aggregation": "gram", "similarity": "squared_cosine", "beta": 1.0,
+         "seed": seed, "train_accuracy": 0.9 + rng.normal(0, 0.01), "validation_accuracy": 0.5 + gain + rng.normal(0, 0.01),
+         "test_accuracy": 0.5 + gain + rng.normal(0, 0.01)}
+        for strategy, task, layer, gain in kinds for seed in range(5)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def scores(table: pd.DataFrame, strategy: str, task: str = "speaker", layer: str = "conv5", part: str = "test") -> np.ndarray:
+    rows = table[(table["strategy"] == strategy) & (table["orthogonal"] == task) & (table["layers"] == layer)]
+    return rows.sort_values("seed")[f"{part}_accuracy"].to_numpy()
+
+
+def test_differences_are_paired_by_seed_and_holm_counts_all_arms(table):
+    compared = artefacts.comparison(table).set_index("arm")
+    assert len(compared) == 11 and compared.index[0] == "baseline" and "WI speaker" in compared.index
+    a, b = scores(table, "at", layer="conv9"), scores(table, "baseline")
+    row = compared.loc["AT speaker conv9"]
+    low, high = scipy_stats.t.interval(0.95, 4, (a - b).mean(), scipy_stats.sem(a - b))
+    assert row[["test", "difference", "d_low", "d_high"]].tolist() == pytest.approx([a.mean(), (a - b).mean(), low, high])
+    assert row["p"] == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
+    p = np.sort(compared["p"].dropna())
+    want = np.minimum(1, np.maximum.accumulate(p * (len(p) - np.arange(len(p)))))
+    assert np.sort(compared["p_holm"].dropna()) == pytest.approx(want) and len(p) == 10
+    numbers = artefacts.result(artefacts.comparison(table))
+    assert numbers["AT speaker conv9"]["difference"] == pytest.approx(row["difference"])
+    assert numbers["baseline"]["difference"] is None
+
+
+def test_the_best_layer_is_chosen_by_validation_for_every_seed(table):
+    best, difference, layers = artefacts.best_layer(table, "at", "emotion")
+    validation = np.array([scores(table, "at", "emotion", layer, "validation") for layer in LAYERS])
+    test = np.array([scores(table, "at", "emotion", layer) for layer in LAYERS])
+    picked = validation.argmax(0)
+    assert layers == [LAYERS[i] for i in picked] and best.budget == 3
+    d = test[picked, range(5)] - scores(table, "baseline")
+    assert difference.mean == pytest.approx(d.mean()) and difference.n == 5
+
+
+def test_seeds_that_are_missing_or_there_twice_are_named(table):
+    with pytest.raises(AtlabError, match="seeds missing"):
+        artefacts.comparison(table[~((table["strategy"] == "wi") & (table["seed"] == 3))])
+    with pytest.raises(AtlabError, match="has seed 2 twice"):
+        artefacts.comparison(pd.concat([table, table[(table["strategy"] == "wi") & (table["seed"] == 2)]]))
+    with pytest.raises(AtlabError, match="one arm of strategy 'baseline', found 0"):
+        artefacts.comparison(table[table["strategy"] != "baseline"])
+
+
+def test_the_papers_improvements_stand_beside_those_here(table):
+    printed = published.improvements("table4_emotion_recognition", "test_speaker")
+    here = artefacts.beside(table, artefacts.comparison(table), printed)
+    assert here[["strategy", "task", "paper"]].values.tolist() == [["WI", "speaker", 1.3], ["AT", "speaker", 4.1]]
+    assert here["here"].iloc[1] == artefacts.best_layer(table, "at", "speaker")[1].percent()
+    words = published.improvements("table3_word_recognition", "test_none")
+    assert "emotion,noise" in artefacts.beside(table, artefacts.comparison(table), words)["task"].tolist()
+
+
+def test_claims_are_decided_by_their_intervals(table):
+    assert "**holds here**" in claims.claim("x", Interval(0.1, 0.05, 0.15, 5))
+    assert "**does not hold here**" in claims.claim("x", Interval(-0.1, -0.15, -0.05, 5))
+    assert "**holds here**" in claims.claim("x", Interval(-0.1, -0.15, -0.05, 5), above=False)
+    said = claims.of_table(table)
+    assert any("AT against speaker is above the baseline (best of 3 layers" in s and "holds here" in s for s in said)
+    assert any("WI from speaker is above the baseline" in s and "not decided" in s for s in said)
+    of_four = claims.of_strategies({"words": table})
+    assert [("does not hold" in s, "**holds" in s) for s in of_four] == [(False, True)] * 3
+
+
+def test_layers_are_told_apart_where_they_differ(table):
+    tests = claims.layer_tests({"words": table})
+    same = np.array([scores(table, "at", tests["task"][0], layer) for layer in LAYERS])
+    assert tests["friedman_p"][0] == pytest.approx(scipy_stats.friedmanchisquare(*same).pvalue)
+    assert (tests["best"][0], tests["layers"][0], tests["seeds"][0]) == ("conv5", 3, 5)
+    assert "layers differ" in claims.of_layers(tests)[0]
+
+
+def test_averages_are_means_of_arms(table):
+    compared = artefacts.comparison(table).assign(study="words")
+    averages = artefacts.improvements(compared, artefacts.strategy_groups(compared)).set_index("group")
+    want = compared.loc[compared["strategy"] == "at", "difference"]
+    assert averages.loc["AT", "improvement"] == pytest.approx(want.mean()) and averages.loc["AT", "arms"] == 6
+
+
+def test_the_figures_show_differences_in_points(table):
+    compared = artefacts.comparison(table)
+    figure = plots.improvement_by_arm(compared, {"WI speaker": 1.3})
+    by_arm = dict(zip(figure.data[0].y, figure.data[0].x, strict=True))
+    assert by_arm["AT speaker conv5"] == pytest.approx(100 * compared.set_index("arm").loc["AT speaker conv5", "difference"])
+    assert list(figure.data[1].x) == [1.3] and "points" in figure.layout.xaxis.title.text
+    layers = artefacts.by_layer(compared)
+    assert layers["layers"].tolist() == list(LAYERS)
+    line = plots.improvement_by_layer({"words": layers}).data[0]
+    assert list(line.x) == [1, 5, 9] and list(line.y) == pytest.approx((100 * layers["difference"]).tolist())
+
+
+def test_pretraining_is_the_mean_over_networks_of_a_task():
+    networks = pd.DataFrame({"data": "s", "orthogonal": ["speaker", "speaker", "word"], "train_accuracy": [1.0, 0.8, 0.7], "test_accuracy": [0.5, 0.7, 0.6]})
+    row = artefacts.pretraining(networks).set_index("task").loc["speaker"]
+    assert (row["n"], row["test"], row["lowest"]) == (2, pytest.approx(0.6), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "column", "value"),
+    [
+        ("table3_word_recognition", "strategy == 'dual_at' and orthogonal_task == 'emotion+noise'", "test_none", 96.60),
+        ("table4_emotion_recognition", "strategy == 'at' and orthogonal_task == 'speaker'", "test_speaker", 61.3),
+        ("table5_sound_goodness", "strategy == 'none'", "test_instr", 22.8),
+        ("table6_aggregation_similarity", "aggregation == 'gram' and similarity == 'squared_cosine'", "test", 66.9),
+        ("table2_pretraining", "dataset == 'MS-SNSD'", "test_acc", 99.8),
+    ],
+)
+def test_printed_numbers_are_the_papers(name, query, column, value):
+    assert published.table(name).query(query)[column].item() == value
+
+
+def test_unknown_tables_and_columns_are_named():
+    with pytest.raises(AtlabError, match="unknown published table 'table3'; allowed: table2_pretraining, table3_word"):
+        published.table("table3")
+    with pytest.raises(AtlabError, match="unknown column of table4_emotion_recognition 'test'"):
+        published.improvements("table4_emotion_recognition", "test")
