@@ -139,6 +139,18 @@ def sweep(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A study under the root, or its folder.")],
+    root: Annotated[Path, typer.Option(help="Folder for all studies.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="The page; report.html in the study's folder if not given.")] = None,
+) -> None:
+    """Write one HTML page of a study: accuracies with intervals, differences to the baseline, curves, every run."""
+    from atlab import report as reports
+
+    typer.echo(f"HTML      {reports.write(study, root, out)}")
+
+
 @data.command("list")
 def data_list() -> None:
     """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here."""
