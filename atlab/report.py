@@ -65,7 +65,7 @@ def _counts(folder: Path, table: pd.DataFrame) -> str:
 def _parameters(table: pd.DataFrame) -> list:
     known = [c for c in table.columns if c in runs.Run(table["path"][0]).parameters]
     varying = set(_varying(table))
-    fixed = ", ".join(f"{c} = {table[c].iloc[0]!r}" for c in known if c not in varying)
+    fixed = ", ".join(f"{c} = {table[c].iloc[0] if table[c].iloc[0] != "" else "(none)"}" for c in known if c not in varying)
     rows = [{"parameter": c, "values": ", ".join(map(str, pd.unique(table[c])))} for c in known if c in varying]
     return [_text(f"## What varies\n\nThe same in all runs: {fixed}."), _frame(pd.DataFrame(rows))]
 
