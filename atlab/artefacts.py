@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from atlab import stats
+from atlab import published, stats
 from atlab.errors import AtlabError
 from atlab.plots.style import NAMES
 from atlab.stats import Interval
 
-ARM = ("strategy", "orthogonal", "layers", "aggregation", "similarity", "beta")
+CONDITIONS = ("data", "split", "noise")
+COLUMNS = ("arm", "n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm")
 LAYERED = ("at", "inverse_at", "dual_at", "frozen_wi", "gradient_reversal")
+
+
+def conditions(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The parts of a study whose runs are tested alike: {name: runs}. Runs of one condition only are named "".
+
+    >>> list(conditions(pd.DataFrame({"split": ["random", "disjoint"], "noise": ["low", "low"]})))
+    ['disjoint split', 'random split']
+    """
+    varied = [name for name in CONDITIONS if name in table and table[name].nunique() > 1]
+    if not varied:
+        return {"": table}
+    titles = {"data": "{}", "split": "{} split", "noise": "{} noise"}
+    parts = {}
+    for values, part in table.groupby(varied, sort=True):
+        name = ", ".join(titles[v].format(value) for v, value in zip(varied, values, strict=True))
+        parts[name.replace("none noise", "no noise")] = part
+    return parts
 
 
 def arms(table: pd.DataFrame) -> pd.DataFrame:
     """The runs with a column `arm`, a name for people, and what an arm does not use blanked.
 
     A baseline uses neither orthogonal task nor layer; WI no layer; only losses have aggregation, similarity and beta.
+    The name tells strategy, task and layer: runs that differ in something else share it.
     """
     runs = table.astype({"orthogonal": object, "layers": object, "aggregation": object, "similarity": object}).copy()
     runs.loc[runs["strategy"] == "baseline", "orthogonal"] = ""
@@ -27,37 +46,55 @@ def arms(table: pd.DataFrame) -> pd.DataFrame:
     lossless = ~runs["strategy"].isin(("at", "inverse_at", "dual_at"))
     runs.loc[lossless, ["aggregation", "similarity"]] = ""
     runs.loc[lossless & (runs["strategy"] != "gradient_reversal"), "beta"] = 0.0
-    runs["arm"] = [" ".join(filter(None, (NAMES.get(r["strategy"], r["strategy"]), r["orthogonal"], r["layers"]))) for _, r in runs.iterrows()]
+    runs["arm"] = [_label(("strategy", "orthogonal", "layers"), r[["strategy", "orthogonal", "layers"]]) for _, r in runs.iterrows()]
     return runs
+
+
+def _label(by: Sequence[str], values: Sequence) -> str:
+    """The name of an arm, of the values of the columns that tell arms apart."""
+    words = []
+    for column, value in zip(by, values, strict=True):
+        if column == "strategy":
+            words.append(NAMES.get(value, value))
+        elif column == "beta" and value:
+            words.append(f"beta {value:g}")
+        elif value:
+            words.append(str(value))
+    return " ".join(words)
 
 
 def comparison(table: pd.DataFrame, by: Sequence[str] = ("strategy", "orthogonal", "layers")) -> pd.DataFrame:
     """Every arm's accuracy with its interval over seeds, and its difference to the baseline, paired by seed.
 
     Args:
-        table: runs with `seed`, the columns `by`, train_accuracy and test_accuracy; one run an arm and seed.
+        table: runs with `seed`, the columns `by`, train_accuracy and test_accuracy; one run an arm, condition and seed.
         by: the columns that tell arms apart.
 
-    Returns rows of `by`, arm, n, train, test, low, high (means and 95 % t interval of the test accuracy), difference,
-    d_low, d_high (paired, 95 % t interval), p, p_holm (over all arms but the baseline). Fractions, not percent.
-    AtlabError without a baseline, for a seed that is there twice, or one that an arm and the baseline do not share.
+    Returns rows of condition (`conditions`), `by`, arm, n, train, test, low, high (means and 95 % t interval of the test
+    accuracy), difference, d_low, d_high (paired, 95 % t interval), p, p_holm (over all arms of the condition but the
+    baseline). Fractions, not percent. AtlabError without a baseline, for a seed that is there twice, or one that some
+    arms do not have.
     """
+    return pd.concat([_compared(part, list(by), name) for name, part in conditions(table).items()], ignore_index=True)
+
+
+def _compared(table: pd.DataFrame, by: list[str], condition: str) -> pd.DataFrame:
     runs = arms(table)
-    test = _by_seed(runs, by, "test_accuracy")
-    baseline = [key for key in test.index if key[list(by).index("strategy")] == "baseline"]
+    test, train = (_by_seed(runs, by, f"{part}_accuracy") for part in ("test", "train"))
+    baseline = [key for key in test.index if key[by.index("strategy")] == "baseline"]
     if len(baseline) != 1:
         raise AtlabError(f"a comparison needs one arm of strategy 'baseline', found {len(baseline)} among {len(test)} arms")
-    train, names = _by_seed(runs, by, "train_accuracy"), runs.groupby(list(by))["arm"].first()
-    rows = []
+    base, rows = test.loc[baseline[0]], []
     for key, scores in test.iterrows():
         own = stats.mean_interval(scores)
-        row = {**dict(zip(by, key, strict=True)), "arm": names[key], "n": own.n, "train": train.loc[key].mean(), "test": own.mean,
-               "low": own.low, "high": own.high}  # fmt: skip
+        arm = ", ".join(filter(None, (_label(by, key), condition)))
+        row = {"condition": condition, **dict(zip(by, key, strict=True)), "arm": arm, "n": own.n, "train": train.loc[key].mean(),
+               "test": own.mean, "low": own.low, "high": own.high}  # fmt: skip
         if key != baseline[0]:
-            d = stats.paired_difference(scores, test.loc[baseline[0]])
-            row |= {"difference": d.mean, "d_low": d.low, "d_high": d.high, "p": stats.paired_p(scores, test.loc[baseline[0]])}
+            d = stats.paired_difference(scores, base)
+            row |= {"difference": d.mean, "d_low": d.low, "d_high": d.high, "p": stats.paired_p(scores, base)}
         rows.append(row)
-    compared = pd.DataFrame(rows)
+    compared = pd.DataFrame(rows, columns=["condition", *by, *COLUMNS])
     others = compared["p"].notna()
     compared.loc[others, "p_holm"] = stats.holm(compared.loc[others, "p"])
     order = compared["strategy"].map({name: n for n, name in enumerate(NAMES)}).fillna(len(NAMES))
@@ -67,8 +104,8 @@ def comparison(table: pd.DataFrame, by: Sequence[str] = ("strategy", "orthogonal
 def best_layer(table: pd.DataFrame, strategy: str = "at", orthogonal: str = "") -> tuple[stats.Best, Interval, list[str]]:
     """The layer that validation picks for every seed, and the paired difference of its test accuracy to the baseline.
 
-    -> (choice with its budget, difference, the layers chosen by seed). The baseline had one try a seed: the budget is
-    part of the result.
+    -> (choice with its budget, difference, the layers chosen by seed); of one condition. The baseline had one try a seed:
+    the budget is part of the result. Among layers of equal validation accuracy the first is taken.
     """
     runs = arms(table)
     chosen = runs[(runs["strategy"] == strategy) & ((runs["orthogonal"] == orthogonal) | (orthogonal == ""))]
@@ -81,7 +118,7 @@ def best_layer(table: pd.DataFrame, strategy: str = "at", orthogonal: str = "") 
 
 
 def pretraining(networks: pd.DataFrame) -> pd.DataFrame:
-    """Table 2: networks of orthogonal tasks, a row a task: data, task, n, train and test accuracy (means), chance."""
+    """Table 2: networks of orthogonal tasks, a row a task: data, task, n, train and test accuracy (means), extremes."""
     rows = []
     for (data, task), part in networks.groupby(["data", "orthogonal"], sort=True):
         rows.append({"data": data, "task": task, "n": len(part), "train": part["train_accuracy"].mean(), "test": part["test_accuracy"].mean(),
@@ -92,7 +129,7 @@ def pretraining(networks: pd.DataFrame) -> pd.DataFrame:
 def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """The paper's improvements (`published.improvements`) beside those here, in points, for the tasks that are in both.
 
-    AT and inverse AT stand with the layer that validation picks, as the paper's are the best of 13 layers.
+    Of one condition. AT stands with the layer that validation picks, as the paper's is the best of 13 layers.
     """
     rows = []
     for _, row in printed.iterrows():
@@ -105,9 +142,20 @@ def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -
             how = f"best of {best.budget} layers by validation: {', '.join(layers)}" if best.budget > 1 else layers[0]
         else:
             difference, how = _interval(ours.iloc[0]), ours.iloc[0]["layers"]
-        rows.append({"strategy": NAMES.get(row["strategy"], row["strategy"]), "task": task, "paper": round(row["improvement"], 2),
-                     "here": difference.percent(), "layer": how})  # fmt: skip
-    return pd.DataFrame(rows, columns=["strategy", "task", "paper", "here", "layer"])
+        rows.append({"strategy": NAMES.get(row["strategy"], row["strategy"]), "task": task, "paper's corpus": row["data"],
+                     "paper": round(row["improvement"], 2), "here": difference.percent(), "layer": how})  # fmt: skip
+    return pd.DataFrame(rows, columns=["strategy", "task", "paper's corpus", "paper", "here", "layer"])
+
+
+def beside_all(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`beside` for every condition that the printed table `name` has, too (`published.TEST_COLUMNS`)."""
+    parts = {}
+    for condition, part in conditions(table).items():
+        if column := published.test_column(name, part.iloc[0]):
+            parts[condition] = beside(part, comparison(part), published.improvements(name, column))
+    if list(parts) == [""]:
+        return parts[""]
+    return pd.concat(parts, names=["condition"]).reset_index("condition") if parts else pd.DataFrame()
 
 
 def improvements(compared: pd.DataFrame, groups: dict[str, pd.Series]) -> pd.DataFrame:
@@ -120,24 +168,36 @@ def improvements(compared: pd.DataFrame, groups: dict[str, pd.Series]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def findings(compared: pd.DataFrame, title: str = "") -> str:
-    """What the comparison shows, in sentences computed from its intervals (Markdown)."""
-    gains = compared.dropna(subset="difference")
-    base = compared.loc[compared["strategy"] == "baseline"].iloc[0]
-    lines = [f"{title}baseline {100 * base['test']:.1f} % [{100 * base['low']:.1f}, {100 * base['high']:.1f}] on the test clips, "
-             f"{100 * base['train']:.1f} % on the training clips, {base['n']} seeds."]  # fmt: skip
-    for word, sure in (("above", gains["d_low"] > 0), ("below", gains["d_high"] < 0)):
-        named = [f"{r['arm']} ({_interval(r).percent()}; Holm-adjusted p = {r['p_holm']:.2f})" for _, r in gains[sure].iterrows()]
-        lines.append(f"{len(named)} of {len(gains)} arms lie {word} the baseline with an interval that excludes zero{': ' if named else ''}{'; '.join(named)}.")
+def findings(compared: pd.DataFrame) -> str:
+    """What a comparison shows, in sentences computed from its intervals (Markdown)."""
+    lines = []
+    for condition, part in compared.groupby("condition", sort=False):
+        gains, base = part.dropna(subset="difference"), part.loc[part["strategy"] == "baseline"].iloc[0]
+        lines.append(f"{base['arm'].capitalize()}: {100 * base['test']:.1f} % [{100 * base['low']:.1f}, {100 * base['high']:.1f}] of the "
+                     f"test clips, {100 * base['train']:.1f} % of the training clips, {base['n']} seeds.")  # fmt: skip
+        for word, sure in (("above", gains["d_low"] > 0), ("below", gains["d_high"] < 0)):
+            named = [f"{r['arm']} ({_interval(r).percent()}; Holm-adjusted p = {r['p_holm']:.2f})" for _, r in gains[sure].iterrows()]
+            lines.append(f"{len(named)} of {len(gains)} arms lie {word} it with an interval that excludes zero{': ' if named else ''}{'; '.join(named)}.")
     return "\n\n".join(lines)
 
 
 def by_layer(compared: pd.DataFrame) -> pd.DataFrame:
-    """The AT arms of the orthogonal task that was tried at most layers (fig. 6), in the layers' order."""
+    """Fig. 6: the AT arms of the task that was tried at most layers, in the layers' order; p_holm is over these layers.
+
+    Of one condition; `by_layers` takes several, and several studies.
+    """
     at = compared[compared["strategy"] == "at"]
-    task = at.groupby("orthogonal", sort=False)["layers"].nunique().idxmax()
+    if at.empty:
+        raise AtlabError("there are no runs of strategy 'at'")
+    at = at[at["orthogonal"] == at.groupby("orthogonal", sort=False)["layers"].nunique().idxmax()]
     number = at["layers"].str.extract(r"(\d+)", expand=False).astype(int)
-    return at.assign(number=number)[at["orthogonal"] == task].sort_values("number").drop(columns="number").reset_index(drop=True)
+    return at.assign(number=number, p_holm=stats.holm(at["p"])).sort_values("number").drop(columns="number").reset_index(drop=True)
+
+
+def by_layers(compared: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """`by_layer` of every study and condition: {study: comparison} -> {"study" or "study, condition": rows}."""
+    parts = {(study, name): part for study, all_of in compared.items() for name, part in all_of.groupby("condition", sort=False)}
+    return {", ".join(filter(None, key)): by_layer(part) for key, part in parts.items()}
 
 
 def strategy_groups(compared: pd.DataFrame) -> dict[str, pd.Series]:
@@ -149,32 +209,45 @@ def strategy_groups(compared: pd.DataFrame) -> dict[str, pd.Series]:
     return groups
 
 
-def histories(table: pd.DataFrame, wanted: Sequence[str]) -> dict[str, list[pd.DataFrame]]:
-    """Learning curves of the arms that are named, one a seed: {arm: histories} (fig. 7); arms without runs are left out."""
+def histories(table: pd.DataFrame, wanted: Sequence[str] = (), layer: str = "conv5") -> dict[str, list[pd.DataFrame]]:
+    """Learning curves (fig. 7): {arm: histories of its seeds}, of the first condition if there are several.
+
+    The arms that are named, those without runs left out; if none is named: baseline, WI, AT and inverse AT at `layer`.
+    """
     from atlab.runs import Run
 
-    runs = arms(table)
+    runs = arms(next(iter(conditions(table).values())))
+    if not wanted:
+        at_layer = runs["strategy"].isin(["at", "inverse_at"]) & (runs["layers"] == layer)
+        shown = runs[runs["strategy"].isin(["baseline", "wi"]) | at_layer]
+        wanted = sorted(shown["arm"].unique(), key=lambda arm: (arm != "baseline", not arm.startswith(NAMES["wi"]), arm))
     found = {arm: [Run(path).history() for path in runs.loc[runs["arm"] == arm, "path"]] for arm in wanted}
     return {arm: curves for arm, curves in found.items() if curves}
 
 
-def loss_left(curves: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
-    """The anti-transfer loss (times beta) in the first and last epoch, and the target's: means over seeds, a row an arm."""
+def loss_left(curves: Mapping[str, list[pd.DataFrame]]) -> pd.DataFrame:
+    """Anti-transfer loss (times beta) and cross-entropy of the training clips in the first and last epoch.
+
+    Means over seeds, a row an arm; `fall` is the paired difference of the AT loss, first minus last, with `f_low` and
+    `f_high` (95 % t interval over seeds).
+    """
     rows = {}
     for arm, of_seeds in curves.items():
-        row = {}
+        row: dict[str, float] = {}
         for name, key in (("AT loss", "train_at"), ("cross-entropy", "train_loss")):
             known = [h[key] for h in of_seeds if key in h]
             if known:
                 row |= {f"{name}, first epoch": np.mean([h.iloc[0] for h in known]), f"{name}, last epoch": np.mean([h.iloc[-1] for h in known])}
+            if len(known) > 1 and key == "train_at":
+                fall = stats.paired_difference([h.iloc[0] for h in known], [h.iloc[-1] for h in known])
+                row |= {"fall": fall.mean, "f_low": fall.low, "f_high": fall.high}
         rows[arm] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def result(compared: pd.DataFrame) -> dict:
     """A comparison as plain numbers for result.json: {arm: {n, train, test, low, high, difference, ...}}."""
-    numbers = ["n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm"]
-    rows = compared.set_index("arm")[numbers].astype(object)
+    rows = compared.set_index("arm")[list(COLUMNS[1:])].astype(object)
     return {arm: {k: None if pd.isna(v) else float(v) for k, v in row.items()} for arm, row in rows.iterrows()}
 
 

@@ -8,6 +8,7 @@ cell, without interval, of an unstated number of runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,21 @@ SOURCES = {
     "table5_sound_goodness": "Guizzo, Weyde & Tarroni 2021, table 5",
     "table6_aggregation_similarity": "Guizzo, Weyde & Tarroni 2021, table 6",
     "yosinski2014_table1_boost": "Yosinski et al. 2014, table 1",
+}
+# The column of a table with the test accuracies of a condition: the parameter that tells conditions apart, and its values.
+TEST_COLUMNS = {
+    "table3_word_recognition": ("noise", {"none": "test_none", "low": "test_low", "high": "test_high"}),
+    "table4_emotion_recognition": ("split", {"random": "test_rand", "disjoint": "test_speaker"}),
+    "table5_sound_goodness": ("split", {"random": "test_rand", "disjoint": "test_instr"}),
+}
+# What the text of Guizzo, Weyde & Tarroni 2021 says in numbers about its figures and costs (points of test accuracy, unless said).
+STATED = {
+    "average improvement of the test accuracy (section 4.3)": 4.11,
+    "average improvement of the training accuracy (section 4.3)": 2.35,
+    "largest improvement of the test accuracy (section 4.3)": 11.5,
+    "largest improvement of the training accuracy (section 4.3)": 6.7,
+    "improvement with beta 1 on emotions, squared cosine (section 5.6)": 3.0,
+    "time of training with AT over time without (section 5.7)": 2.8,
 }
 # Where the authors' code is not what the paper says (their repository at 09fb6e7 and 3154afc), and what that means for a number.
 DEVIATIONS = {
@@ -49,7 +65,7 @@ def table(name: str) -> pd.DataFrame:
 
 
 def improvements(name: str, column: str) -> pd.DataFrame:
-    """Rows above the baseline (strategy "none") in one column of a table, in points: strategy, task, improvement.
+    """Rows above the baseline (strategy "none") in one column of a table, in points: strategy, task, data, improvement.
 
     >>> improvements("table4_emotion_recognition", "test_speaker")["improvement"].round(1).tolist()
     [2.0, 1.3, 3.9, 4.1]
@@ -59,4 +75,39 @@ def improvements(name: str, column: str) -> pd.DataFrame:
         raise unknown(f"column of {name}", column, printed.columns)
     base = printed.loc[printed["strategy"] == "none", column].item()
     others = printed[printed["strategy"] != "none"]
-    return pd.DataFrame({"strategy": others["strategy"], "task": others["orthogonal_task"], "improvement": others[column] - base}).reset_index(drop=True)
+    columns = {"strategy": others["strategy"], "task": others["orthogonal_task"], "data": others["orthogonal_dataset"]}
+    return pd.DataFrame({**columns, "improvement": others[column] - base}).reset_index(drop=True)
+
+
+def test_column(name: str, parameters: Mapping) -> str:
+    """The column of a printed table that stands for a run's condition, "" if the paper has none like it.
+
+    >>> test_column("table4_emotion_recognition", {"split": "disjoint"})
+    'test_speaker'
+    """
+    if name not in TEST_COLUMNS:
+        raise unknown("published table with conditions", name, TEST_COLUMNS)
+    parameter, columns = TEST_COLUMNS[name]
+    return columns.get(parameters[parameter], "")
+
+
+def averages() -> pd.DataFrame:
+    """Fig. 3's averages as the printed tables 3 to 5 give them, in points: group, cells, improvement.
+
+    Tasks average the best AT row of each test column, as the figure's caption says; strategies all their cells.
+
+    >>> averages().set_index("group")["improvement"].round(2)["all three tasks"].item()
+    3.58
+    """
+    best: dict[str, list[float]] = {}
+    cells: dict[str, list[float]] = {}
+    for name, (_, columns) in TEST_COLUMNS.items():
+        for column in columns.values():
+            above = improvements(name, column)
+            with_at = above[above["strategy"].isin(["at", "dual_at"])]
+            best.setdefault(name, []).append(with_at["improvement"].max())
+            for strategy, points in zip(above["strategy"], above["improvement"], strict=True):
+                cells.setdefault(strategy, []).append(points)
+    groups = {name.split("_", 1)[1].replace("_", " "): values for name, values in best.items()}
+    groups = {"all three tasks": [v for values in best.values() for v in values], **groups, **cells}
+    return pd.DataFrame([{"group": g, "cells": len(v), "improvement": sum(v) / len(v)} for g, v in groups.items()])
