@@ -267,6 +267,13 @@ def layers_of(net) -> list[str]:
     return points or [name for name, _ in net.named_modules() if name]
 
 
+def knows(net, fs) -> bool:
+    """Whether a network was trained on this data set, or on the clean clips or a noisy view of it."""
+    noise = fs.card.get("noise")
+    clean = noise.get("of") if isinstance(noise, dict) else None
+    return net.card.get("data") in (fs.content_hash, clean)
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size

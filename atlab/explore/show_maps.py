@@ -140,12 +140,7 @@ def _open(s: MapsState, fs, chosen) -> tuple[dict, list[str]]:
             failed.append(error)
             continue
         nets[label] = net
-        mine = (
-            {fs.content_hash, fs.card.get("noise", {}).get("of")}
-            if isinstance(fs.card.get("noise"), dict)
-            else {fs.content_hash}
-        )
-        if net.card.get("data") not in mine:
+        if not library.knows(net, fs):
             notes.append(
                 f"{label} was trained on another data set than {fs.card['name']}: its classes may mean something else."
             )
