@@ -36,17 +36,21 @@ def slots(workers: int, devices: Sequence[str] = (), per_device: int = 1) -> lis
     """
     if workers < 1 or per_device < 1:
         raise AtlabError(f"a sweep needs at least one worker (a device), found {workers} and {per_device}")
-    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices for _ in range(per_device)] or [{}] * workers
+    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices for _ in range(per_device)] or [
+        {}
+    ] * workers
 
 
 class Local:
-    """One short-lived process a task, as many at once as there are slots; each ends with this process."""
+    """One short-lived process a task, as many at once as there are slots; each ends with this process.
 
-    def __init__(self, slots: Sequence[dict[str, str]]) -> None:
-        self._context, self._free = forked.context(), list(slots)
+    Every slot has its share of the cores as threads: several workers of several threads each are slower.
+    """
+
+    def __init__(self, slots: Sequence[dict[str, str]], threads: int = 0) -> None:
+        self._free = list(slots)
         self._running: dict[connection.Connection, tuple[Task, Any, dict[str, str]]] = {}
-        # Several workers of several threads each are slower than of one.
-        self._threads = max(1, (os.cpu_count() or 1) // len(slots))
+        self._threads = threads or max(1, cores() // len(slots))
 
     def room(self) -> int:
         """How many more tasks can start now."""
@@ -54,62 +58,73 @@ class Local:
 
     def start(self, task: Task) -> None:
         environment = self._free.pop()
-        receiver, sender = self._context.Pipe(duplex=False)
-        arguments = (task.function, task.arguments, environment, self._threads, sender)
-        process = self._context.Process(target=forked.work, args=arguments, name=task.name)
-        process.start()
-        sender.close()
-        self._running[receiver] = task, process, environment
+        arguments = task.function, task.arguments, environment, self._threads
+        process, answer = forked.start(arguments, task.name)
+        self._running[answer] = task, process, environment
 
     def ended(self, seconds: float) -> list[Ended]:
         """The tasks that ended, after waiting for one at most so long."""
         found = []
-        for receiver in connection.wait(list(self._running), seconds):
-            task, process, environment = self._running.pop(receiver)
-            try:
-                how, said = receiver.recv()
-            except EOFError:
-                process.join()
-                how, said = "died", f"its process ended with code {process.exitcode}"
+        for answer in connection.wait(list(self._running), seconds):
+            task, process, environment = self._running.pop(answer)
+            how, said = _answer(answer)
             process.join()
-            receiver.close()
+            how, said = (how, said) if how else ("died", f"its process ended with code {process.exitcode}")
+            answer.close()
             self._free.append(environment)
             found.append(Ended(task, how, said))
         return found
 
     def stop(self) -> None:
-        """End what is running; unfinished runs stay resumable."""
+        """End what is running, with its kernels; unfinished runs stay resumable."""
         for _, process, _ in self._running.values():
             process.kill()
-        for _, process, _ in self._running.values():
+        for answer, (_, process, _) in self._running.items():
             process.join()
+            while answer.poll(10) and _answer(answer)[0]:  # ends with the kernel
+                pass
         self._running.clear()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _answer(answer: connection.Connection) -> tuple[str, str]:
+    try:
+        return answer.recv()
+    except (EOFError, OSError):
+        return "", ""
 
 
 class Dask:
     """Tasks on a Dask cluster: at `address`, or "local" for one on this machine's loopback.
 
-    A cluster under Slurm, for instance, with one GPU a worker (run this on the login node, then `atlab sweep
-    --scheduler` with the printed address):
+    A cluster under Slurm, for instance, one GPU and four tasks at once a worker (leave this running on the login node
+    and give the printed address to `atlab sweep --scheduler`, with `--gpu-share 0.25`):
 
         from dask_jobqueue import SLURMCluster
-        cluster = SLURMCluster(cores=4, memory="16GB", job_extra_directives=["--gres=gpu:1"])
+        cluster = SLURMCluster(
+            cores=4, processes=1, memory="32GB", walltime="08:00:00",
+            job_extra_directives=["--gres=gpu:1"], worker_extra_args=["--resources GPU=1"],
+        )
         cluster.scale(jobs=8)
         print(cluster.scheduler_address)
 
-    A worker that is told `--resources GPU=1` takes 1 / share tasks at once with `gpu_share`. Every worker must see
-    `root` under the same path.
+    A task takes one worker thread, and `gpu_share` of the worker's resource GPU if that is given. Every worker must see
+    the notebook and `root` under the same paths, and have this atlab installed. A task that is given up (Ctrl-C, a
+    killed sweep, a lost scheduler) ends on its worker too.
     """
 
     def __init__(self, address: str, workers: int, gpu_share: float = 0.0) -> None:
-        import dask
         from dask.distributed import Client, LocalCluster
 
         self._cluster = None
         if address == "local":
-            # A daemonic worker could not start the processes of its jobs.
-            dask.config.set({"distributed.worker.daemon": False})
-            self._cluster = LocalCluster(workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+            self._cluster = LocalCluster(
+                workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            )
         try:
             self._client = Client(self._cluster or address, timeout="10s")
         except (OSError, ValueError, TimeoutError) as error:
@@ -117,66 +132,73 @@ class Dask:
         self._resources = {"GPU": gpu_share} if gpu_share else None
         self._ended: queue.Queue = queue.Queue()
         self._running: dict[Any, Task] = {}
-        self._workers = workers
 
     def room(self) -> int:
         """How many more tasks may be handed over: two a worker thread, so that none waits for this process."""
-        threads = sum(worker["nthreads"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values())
+        self._check()
+        threads = sum(
+            worker["nthreads"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()
+        )
         return max(0, 2 * max(1, threads) - len(self._running))
 
     def start(self, task: Task) -> None:
         future = self._client.submit(
-            _on_worker, task.function, task.arguments, pure=False, resources=self._resources, retries=2
+            _on_worker, task.function, task.arguments, pure=False, resources=self._resources
         )
         self._running[future] = task
         future.add_done_callback(self._ended.put)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The tasks that ended, after waiting for one at most so long."""
+        """The tasks that ended, after waiting for one at most so long; AtlabError if the scheduler is gone."""
+        futures = []
         try:
-            futures = [self._ended.get(timeout=seconds)]
+            futures.append(self._ended.get(timeout=seconds))
+            while True:
+                futures.append(self._ended.get_nowait())
         except queue.Empty:
-            if self._client.status != "running":
-                raise AtlabError("the Dask scheduler is gone; what is done is kept, start the sweep again") from None
-            return []
-        while not self._ended.empty():
-            futures.append(self._ended.get())
-        return [Ended(self._running.pop(future), *_outcome(future)) for future in futures if future in self._running]
+            pass
+        self._check()
+        return [Ended(self._running.pop(future), *_outcome(future)) for future in futures]
+
+    def _check(self) -> None:
+        if self._client.status != "running":
+            raise AtlabError(
+                "the Dask scheduler is gone; what is done is kept, the same sweep carries on with another one"
+            )
 
     def stop(self) -> None:
         """Give up what is running and let go of the cluster."""
-        self._client.cancel(list(self._running), force=True)
+        if self._client.status == "running":
+            self._client.cancel(list(self._running), force=True)
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 
 
 def _outcome(future: Any) -> tuple[str, str]:
-    if future.status != "finished":
-        return "died", f"its Dask worker was lost ({future.status})"
-    return future.result()
+    if future.status == "finished":
+        return future.result()
+    if future.status == "error":
+        from dask.distributed import KilledWorker
+
+        error = future.exception()
+        return "died" if isinstance(error, KilledWorker) else "failed", f"{type(error).__name__}: {error}"
+    return "died", f"its Dask worker was lost ({future.status})"
 
 
 def _on_worker(function: Callable[..., None], arguments: tuple) -> tuple[str, str]:
-    """One task on a Dask worker: forked where the worker may start processes, else in the worker itself."""
-    import multiprocessing
+    """One task on a Dask worker, in a process forked there, as long as somebody waits for it."""
+    from dask.distributed import get_worker
 
-    if not multiprocessing.current_process().daemon:
-        engine = Local([{}])
-        try:
-            engine.start(Task(function, arguments, ""))
-            ended: list[Ended] = []
-            while not ended:
-                ended = engine.ended(60)
-        finally:
-            engine.stop()
-        return ended[0].how, ended[0].said
-    from atlab.runs import Held
-
+    worker = get_worker()
+    key = worker.get_current_task()
+    engine = Local([{}], threads=1)
     try:
-        function(*arguments, kernel_manager=None)
-        return "done", ""
-    except Held as error:
-        return "held", str(error)
-    except AtlabError as error:
-        return "failed", str(error)
+        engine.start(Task(function, arguments, str(key)))
+        while not (ended := engine.ended(1.0)):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                return "died", "it was given up"
+        return ended[0].how, ended[0].said
+    finally:
+        engine.stop()

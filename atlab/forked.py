@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,15 +27,52 @@ from atlab.workers import end_with_parent
 PRELOADED = [
     "torch", "pandas", "pyarrow.parquet", "scipy.stats", "plotly.graph_objects", "papermill", "ipykernel.kernelapp",
     "ipykernel.zmqshell", "matplotlib_inline.backend_inline", "ipywidgets", "atlab.experiment", "atlab.strategies", "atlab.training",
-    "atlab.models", "atlab.data", "atlab.plots", "atlab.quickstart", "atlab.notebooks", "atlab.forked",
+    "atlab.models", "atlab.data", "atlab.plots", "atlab.quickstart", "atlab.notebooks", "atlab.forked", "atlab.sweep",
 ]  # fmt: skip
+_MAIN = threading.Lock()
 
 
-def context() -> multiprocessing.context.BaseContext:
-    """The context whose server has imported everything; the first process waits for that."""
+def start(arguments: tuple, name: str) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    """Start `work(*arguments, answer)` in a process forked from the server: -> it, and where its answer comes.
+
+    The first one waits until the server has imported everything. The connection ends when job and kernel are gone.
+    """
     forked = multiprocessing.get_context("forkserver")
     forked.set_forkserver_preload(PRELOADED)
-    return forked
+    receiver, answer = forked.Pipe(duplex=False)
+    process = forked.Process(target=work, args=(*arguments, answer), name=name, daemon=False)
+    with _without_main(), _interrupts_ignored():
+        process.start()
+    answer.close()
+    return process, receiver
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hides the main script, which a new process would import: it needs nothing of it, and without a main guard the
+    script would begin again in there. A daemon (a Dask worker) may start processes too: these end with it."""
+    own = multiprocessing.current_process()._config
+    with _MAIN:
+        main, daemon = sys.modules["__main__"], own.get("daemon")
+        sys.modules["__main__"], own["daemon"] = types.ModuleType("__main__"), False
+        try:
+            yield
+        finally:
+            sys.modules["__main__"], own["daemon"] = main, daemon
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """The server that is started here is born deaf to Ctrl-C, and so is what it forks."""
+    if forkserver._forkserver._forkserver_pid or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    yield
 
 
 class Waiting:
@@ -39,7 +81,7 @@ class Waiting:
     def __init__(self, threads: int) -> None:
         fork = multiprocessing.get_context("fork")
         receiver, self._order = fork.Pipe(duplex=False)
-        self.process = fork.Process(target=_become_kernel, args=(receiver, threads), daemon=True)
+        self.process = fork.Process(target=_become_kernel, args=(receiver, self._order, threads))
         self.process.start()
         receiver.close()
 
@@ -49,7 +91,9 @@ class Waiting:
 
         class ForkedManager(AsyncKernelManager):
             async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
-                self.provisioner = _Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+                self.provisioner = _Provisioner(
+                    kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+                )
                 self.provisioner.waiting = waiting
                 return await super()._async_pre_start_kernel(**kwargs)
 
@@ -59,6 +103,13 @@ class Waiting:
 
     def start(self, arguments: list[str], environment: Mapping[str, str], cwd: str | None) -> None:
         self._order.send((arguments, dict(environment), cwd))
+
+    def close(self) -> None:
+        """Let the process go; at once if it became no kernel."""
+        self._order.close()
+        self.process.join(10)
+        self.process.kill()
+        self.process.join()
 
 
 class _Provisioner(LocalProvisioner):
@@ -98,13 +149,14 @@ class _Handle:
         os.kill(self.pid, signal)
 
 
-def _become_kernel(order: Connection, threads: int) -> None:
+def _become_kernel(order: Connection, other_end: Connection, threads: int) -> None:
     os.setsid()  # a provisioner interrupts the whole process group
+    other_end.close()  # else no end of the job would be seen below
+    end_with_parent()
     try:
         arguments, environment, cwd = order.recv()
     except EOFError:  # the job needed no kernel
         return
-    end_with_parent()
     os.environ.clear()
     os.environ.update(environment)
     # ipykernel's own watch takes any parent but the one that this names for a dead one.
@@ -112,37 +164,56 @@ def _become_kernel(order: Connection, threads: int) -> None:
     if cwd:
         os.chdir(cwd)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a kernel started by hand greets whoever did it
-    import torch
+    _own_state(threads)
     from ipykernel.kernelapp import launch_new_instance
 
-    torch.set_num_threads(threads)
     sys.argv = ["ipykernel", *arguments]
     launch_new_instance(argv=arguments)
 
 
+def _own_state(threads: int) -> None:
+    """What a fork must not share or take over: NumPy's random state, and pools of threads as wide as the machine."""
+    import numpy
+    import threadpoolctl
+    import torch
+
+    numpy.random.seed()
+    threadpoolctl.threadpool_limits(threads)
+    torch.set_num_threads(threads)
+
+
 def work(
-    function: Callable[..., Any], arguments: tuple, environment: Mapping[str, str], threads: int, answer: Connection
+    function: Callable[..., Any],
+    arguments: tuple,
+    environment: Mapping[str, str],
+    threads: int,
+    answer: Connection,
 ) -> None:
     """The body of a job's process: calls function(*arguments, kernel_manager=...) and answers (how it ended, what was said)."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked; that one ends the job
     os.environ.update(environment)
     kernel = Waiting(threads)
     end_with_parent()
-    import torch
+    _own_state(threads)
+    try:
+        outcome = _call(function, arguments, kernel)
+    finally:
+        kernel.close()
+    answer.send(outcome)
+
+
+def _call(function: Callable[..., Any], arguments: tuple, kernel: Waiting) -> tuple[str, str]:
+    from nbclient.exceptions import DeadKernelError
 
     from atlab.errors import AtlabError
     from atlab.runs import Held
 
-    torch.set_num_threads(threads)
     try:
         function(*arguments, kernel_manager=kernel.manager())
-        outcome = "done", ""
     except Held as error:
-        outcome = "held", str(error)
+        return "held", str(error)
     except AtlabError as error:
-        outcome = "failed", str(error)
+        return "died" if isinstance(error.__cause__, DeadKernelError) else "failed", str(error)
     except BaseException as error:  # noqa: BLE001 - told to the one who asked
-        outcome = "failed", f"{type(error).__name__}: {error}"
-    answer.send(outcome)
+        return "failed", f"{type(error).__name__}: {error}"
+    return "done", ""
