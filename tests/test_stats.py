@@ -135,6 +135,109 @@ def test_groups_are_counted_and_the_worst_comes_first_with_its_wilson_interval()
     assert name == "bob" and interval.n == (groups == "bob").sum()
 
 
+def test_mid_p_counts_half_of_the_table_that_was_found():
+    for only_a, only_b in ((9, 1), (3, 3), (1, 6), (20, 11)):
+        n = only_a + only_b
+        a, b = [True] * only_a + [False] * only_b + [True] * 30, [False] * only_a + [True] * only_b + [True] * 30
+        chances = [math.comb(n, k) / 2**n for k in range(n + 1)]
+        as_far = [p for p in chances if p <= chances[only_a] * (1 + 1e-9)]
+        assert stats.mcnemar(a, b, mid=True) == pytest.approx(sum(as_far) - chances[only_a])
+
+
+def test_mcnemar_and_sign_flips_keep_their_level():
+    rng = np.random.default_rng(5)
+    clips = [(rng.random(150) < 0.7, rng.random(150) < 0.7) for _ in range(800)]
+    exact, mid = (np.mean([stats.mcnemar(a, b, mid=m) <= 0.05 for a, b in clips]) for m in (False, True))
+    assert exact <= mid < 0.07 and mid > 0.03
+    seeds = [stats.sign_flip_p(*rng.normal(size=(2, 8))) <= 0.05 for _ in range(800)]
+    assert 0.03 < np.mean(seeds) < 0.07
+
+
+def test_cluster_bootstrap_is_a_naive_bootstrap_of_whole_groups_with_wider_percentiles():
+    rng = np.random.default_rng(6)
+    groups = np.repeat(np.array(list("abcdefgh")), [5, 9, 2, 14, 7, 7, 3, 8])
+    values = rng.normal(size=len(groups)) + np.array([ord(g) % 3 for g in groups])
+    drawn = []
+    for _ in range(4000):
+        picked = rng.choice(np.unique(groups), 8)
+        drawn.append(np.concatenate([values[groups == g] for g in picked]).mean())
+    tail = scipy_stats.norm.cdf(-math.sqrt(8 / 7) * scipy_stats.t.ppf(0.975, 7))
+    got = stats.cluster_bootstrap(values, groups)
+    assert got.mean == pytest.approx(values.mean()) and got.n == 8
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(drawn, [tail, 1 - tail])), abs=0.07)
+    assert stats.cluster_bootstrap(values, groups) == stats.cluster_bootstrap(values, groups)
+
+
+def test_without_groups_it_is_the_bootstrap_over_clips():
+    rng = np.random.default_rng(7)
+    a, b = rng.random(400) < 0.8, rng.random(400) < 0.7
+    got, want = stats.cluster_bootstrap(a.astype(float) - b), stats.clip_bootstrap(a, b)
+    assert got == pytest.approx(want, abs=0.006)
+
+
+def test_cluster_bootstrap_holds_its_level_where_a_bootstrap_over_clips_does_not():
+    rng, clustered, over_clips = np.random.default_rng(8), [], []
+    for seed in range(1000):
+        sizes = rng.integers(3, 12, 40)
+        speaker = np.repeat(np.arange(40), sizes)
+        values = rng.normal(size=40)[speaker] + rng.normal(size=len(speaker))
+        clustered.append(stats.cluster_bootstrap(values, speaker, seed=seed))
+        over_clips.append(stats.mean_interval(values))
+    assert 0.93 < np.mean([i.low < 0 < i.high for i in clustered]) < 0.97
+    assert np.mean([i.low < 0 < i.high for i in over_clips]) < 0.75
+
+
+def test_seeds_and_clips_together_are_the_analysis_of_variance_of_their_table():
+    values = np.random.default_rng(9).normal(size=(4, 30)) + np.arange(4)[:, None] + np.sin(np.arange(30))
+    seeds, clips = values.shape
+    of_seed = [sum(row) / clips for row in values]
+    of_clip = [sum(column) / seeds for column in values.T]
+    mean = sum(of_seed) / seeds
+    ms_seed = clips * sum((m - mean) ** 2 for m in of_seed) / (seeds - 1)
+    ms_clip = seeds * sum((m - mean) ** 2 for m in of_clip) / (clips - 1)
+    rest = sum((values[s, c] - of_seed[s] - of_clip[c] + mean) ** 2 for s in range(seeds) for c in range(clips))
+    ms_rest = rest / (seeds - 1) / (clips - 1)
+    variance = ms_seed + ms_clip - ms_rest
+    freedom = variance**2 / (ms_seed**2 / 3 + ms_clip**2 / 29 + ms_rest**2 / 87)
+    half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt(variance / seeds / clips)
+    assert stats.over_seeds_and_clips(values) == pytest.approx((mean, mean - half, mean + half, 4))
+    whole = stats.over_seeds_and_clips(np.repeat(values, 3, axis=1), np.repeat(np.arange(30), 3))
+    assert whole == pytest.approx((mean, mean - half, mean + half, 4))
+
+
+@pytest.mark.parametrize("spread", [(0.3, 0.0, 1.0), (0.05, 0.5, 1.0), (0.2, 0.4, 1.0), (0.0, 1.0, 1.0)])
+def test_seeds_and_clips_hold_their_level(spread):
+    rng, hits, (of_seed, of_clip, rest) = np.random.default_rng(10), [], spread
+    for _ in range(1000):
+        speaker = np.repeat(np.arange(40), rng.integers(2, 6, 40))
+        clip = of_clip * rng.normal(size=40)[speaker]
+        i = stats.over_seeds_and_clips(of_seed * rng.normal(size=(5, 1)) + clip + rest * rng.normal(size=(5, len(speaker))), speaker)
+        hits.append(i.low < 0 < i.high)
+    assert 0.93 < np.mean(hits) < 0.97
+
+
+def test_choices_under_one_budget_hold_their_level_and_one_try_against_many_does_not():
+    rng, fair, unfair = np.random.default_rng(11), [], []
+    for _ in range(1000):
+        # Candidates differ by noise alone, which the clips of validation and test share in part.
+        runs = [rng.normal(0, 1, (13, 5)) for _ in range(2)]
+        scores = [(r + rng.normal(0, 0.5, r.shape), r + rng.normal(0, 0.5, r.shape)) for r in runs]
+        at, base = (stats.best_of(*s) for s in scores)
+        i, one = stats.best_difference(at, base), stats.paired_difference(at.test, scores[1][1][0])
+        fair.append(i.low < 0 < i.high)
+        unfair.append(one.low < 0 < one.high)
+    assert 0.93 < np.mean(fair) < 0.97
+    assert np.mean(unfair) < 0.6
+
+
+def test_one_choice_for_all_seeds_is_made_by_the_mean():
+    rng = np.random.default_rng(12)
+    validation, test = rng.random((4, 6)), rng.random((4, 6))
+    means = [sum(row) / 6 for row in validation]
+    best = stats.best_of(validation, test, across=True)
+    assert best.choice.tolist() == [means.index(max(means))] * 6 and best.test.tolist() == test[best.choice[0]].tolist()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -144,6 +247,12 @@ def test_groups_are_counted_and_the_worst_comes_first_with_its_wilson_interval()
         (lambda: stats.by_group([True], ["a", "b"]), "a group for every clip"),
         (lambda: stats.best_of([0.1], [0.2]), "scores of candidates x seeds"),
         (lambda: stats.expected_best_of(0, 1.0), "at least one candidate"),
+        (lambda: stats.cluster_bootstrap([1, 0], ["a"]), "a group for every clip"),
+        (lambda: stats.cluster_bootstrap([1, 0, 1], ["a", "b", None]), "a group for every clip"),
+        (lambda: stats.cluster_bootstrap([[1, 0]], ["a"]), "a value and a group for every clip"),
+        (lambda: stats.cluster_bootstrap([1, 0], ["a", "a"]), "at least 2 groups that vary, found 1"),
+        (lambda: stats.over_seeds_and_clips([0.1, 0.2]), "at least 2 seeds x clips"),
+        (lambda: stats.over_seeds_and_clips(np.ones((2, 3)), ["a"] * 3), "at least 2 groups of them"),
     ],
 )
 def test_what_cannot_be_compared_is_named(call, message):

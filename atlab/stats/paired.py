@@ -44,14 +44,17 @@ def sign_flip_p(a: Sequence[float], b: Sequence[float], seed: int = 0) -> float:
     return float((np.abs((signs * d).mean(1)) >= abs(d.mean()) - 1e-12).mean())
 
 
-def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
+def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool], mid: bool = False) -> float:
     """Exact two-sided p of McNemar's test (1947): do two models differ on the same clips?
 
     Only the clips count on which one is right and the other is not; each side is as likely if they do not differ. Clips
-    must be independent of each other; it says nothing of other seeds.
+    must be independent of each other; it says nothing of other seeds. The exact p is conservative with few such clips;
+    `mid=True` counts half of the probability of the table that was found, which keeps the level nearly always and has more
+    power (Fagerland, Lydersen & Laake 2013).
 
-    >>> round(mcnemar([True] * 9 + [False], [False] * 9 + [True]), 4)
-    0.0215
+    >>> right, other = [True] * 9 + [False], [False] * 9 + [True]
+    >>> round(mcnemar(right, other), 4), round(mcnemar(right, other, mid=True), 4)
+    (0.0215, 0.0117)
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape or not len(a):
@@ -59,7 +62,8 @@ def mcnemar(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
     if only_a + only_b == 0:
         return 1.0
-    return float(scipy_stats.binomtest(only_a, only_a + only_b).pvalue)
+    p = float(scipy_stats.binomtest(only_a, only_a + only_b).pvalue)
+    return p - float(scipy_stats.binom.pmf(only_a, only_a + only_b, 0.5)) if mid else p
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

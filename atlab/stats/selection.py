@@ -48,19 +48,22 @@ class Best(NamedTuple):
     budget: int
 
 
-def best_of(validation: np.ndarray, test: np.ndarray) -> Best:
+def best_of(validation: np.ndarray, test: np.ndarray, across: bool = False) -> Best:
     """The test score of the candidate that validation picks, for every seed: [candidates, seeds] twice -> `Best`.
 
     The test score of a choice made on validation is unbiased; the validation score of it is not. Of equal candidates the
-    first is taken.
+    first is taken. With `across=True` one candidate is picked for all seeds, by its mean: the right way where candidates are
+    settings (a layer), but the scores of its seeds then share one choice, and their interval is given that choice. A
+    baseline is given the same budget by as many runs of other seeds as candidates; then `best_difference`.
 
-    >>> best_of(np.array([[0.5, 0.9], [0.7, 0.6]]), np.array([[0.4, 0.8], [0.6, 0.5]])).test.tolist()
-    [0.6, 0.8]
+    >>> validation, test = np.array([[0.5, 0.9], [0.7, 0.6]]), np.array([[0.4, 0.8], [0.6, 0.5]])
+    >>> best_of(validation, test).test.tolist(), best_of(validation, test, across=True).test.tolist()
+    ([0.6, 0.8], [0.4, 0.8])
     """
     validation, test = np.asarray(validation, float), np.asarray(test, float)
     if validation.ndim != 2 or validation.shape != test.shape or not validation.size:
         raise AtlabError(f"scores of candidates x seeds, found {validation.shape} and {test.shape}")
-    choice = validation.argmax(0)
+    choice = np.full(validation.shape[1], validation.mean(1).argmax()) if across else validation.argmax(0)
     return Best(test[choice, np.arange(test.shape[1])], choice, len(validation))
 
 
