@@ -13,10 +13,13 @@ exclude:
 scales:                          # merged over the above: `fixed` updated, axes of the same name replaced
   laptop: {fixed: {clips: 256}}
   paper:  {fixed: {width: 1.0}}
+
+A parameter that is null has the notebook's default.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atlab import notebooks
+from atlab import notebooks, runs
 from atlab.errors import AtlabError, unknown
 
 KEYS = ("study", "notebook", "fixed", "axes", "exclude", "scales")
@@ -75,40 +78,76 @@ def find(name: str) -> Path:
     raise AtlabError(f"no folder notebooks/experiments/grids in {here} or above it: give the grid's path")
 
 
-def parse(content: Mapping, scale: str, where: str, folder: Path, fixed: Mapping[str, Any] | None = None) -> Grid:
-    """A grid from a mapping as YAML gives it; `folder` is what its notebook's path is relative to."""
-    _known(content, KEYS, where)
+def parse(
+    content: Mapping,
+    scale: str = "laptop",
+    where: str = "the grid",
+    folder: str | Path = ".",
+    fixed: Mapping[str, Any] | None = None,
+) -> Grid:
+    """A grid from a mapping as YAML gives it; `folder` is what its notebook's path is relative to, `where` its name.
+
+    >>> parse({"study": "s", "notebook": "n.ipynb", "axis": {"seed": "0..1"}})
+    Traceback (most recent call last):
+    atlab.errors.AtlabError: unknown key in the grid 'axis'; nearest: 'axes'; allowed: study, notebook, ...
+    """
+    _shape(content, KEYS, where)
     for key in ("study", "notebook"):
         if not isinstance(content.get(key), str):
             raise AtlabError(f"{where} needs `{key}:` with a name")
-    scales = content.get("scales") or {}
+    runs.check_study(content["study"])
+    scales = _mapping(content.get("scales"), f"`scales` of {where}")
     if scales and scale not in scales:
         raise unknown(f"scale of {where}", scale, scales)
     if not scales and scale != "laptop":
         raise AtlabError(f"{where} has no scales, so the only one is 'laptop'; found {scale!r}")
     chosen = scales.get(scale) or {}
-    _known(chosen, SCALE_KEYS, f"{where}, scale {scale!r}")
-    constant = {**(content.get("fixed") or {}), **(chosen.get("fixed") or {}), **(fixed or {})}
-    axes = {**(content.get("axes") or {}), **(chosen.get("axes") or {})}
+    _shape(chosen, SCALE_KEYS, f"{where}, scale {scale!r}")
+    constant, axes = ({**(content.get(key) or {}), **(chosen.get(key) or {})} for key in ("fixed", "axes"))
     exclude = [*(content.get("exclude") or []), *(chosen.get("exclude") or [])]
-    notebook = (folder / content["notebook"]).resolve()
+    notebook = (Path(folder) / content["notebook"]).resolve()
     known = notebooks.specification(notebook)
     jobs: dict[str, dict[str, Any]] = {}
     for settings in itertools.product(*(list(_axis(name, values, where)) for name, values in axes.items())):
-        job = constant | {key: value for setting in settings for key, value in setting.items()} | dict(fixed or {})
-        job = _checked(job, known, where)
+        zipped = {key: value for setting in settings for key, value in setting.items()}
+        job = _checked({**constant, **zipped, **(fixed or {})}, known, where)
         if not any(_matches(job, pairs, known, where) for pairs in exclude):
-            jobs.setdefault(repr(sorted(job.items())), job)
+            whole = {name: job.get(name, parameter.default) for name, parameter in known.items()}
+            jobs.setdefault(repr(whole), job)
     if not jobs:
-        raise AtlabError(f"{where} describes no run: every one is excluded, or an axis is empty")
+        raise AtlabError(f"{where} describes no run: every one is excluded")
     return Grid(content["study"], notebook, list(jobs.values()))
+
+
+def _shape(content: Any, keys: tuple[str, ...], where: str) -> None:
+    """AtlabError unless these are known keys that hold mappings, and `exclude` a list of them."""
+    for key in _mapping(content, where):
+        if key not in keys:
+            raise unknown(f"key in {where}", key, keys)
+    for key in ("fixed", "axes"):
+        _mapping(content.get(key), f"`{key}` of {where}")
+    exclude = content.get("exclude") or []
+    if not isinstance(exclude, list):
+        raise AtlabError(
+            f"`exclude` of {where} is {exclude!r}; wanted is a list of mappings from parameters to values"
+        )
+    for pairs in exclude:
+        _mapping(pairs, f"an item in `exclude` of {where}")
+
+
+def _mapping(value: Any, what: str) -> Mapping:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise AtlabError(f"{what} is {value!r}; wanted is a mapping, such as {{name: value}}")
+    return value
 
 
 def _read(path: Path) -> Mapping:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         raise unknown(f"grid in {path.parent}", path.name, near) from None
@@ -125,32 +164,55 @@ def _read(path: Path) -> Mapping:
     return content
 
 
+@functools.cache
+def _loader() -> type:
+    """PyYAML's safe loader, but a key that comes twice is an error, and 1e-3 a number (as YAML 1.2 has it)."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    mark = key.start_mark
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} comes twice", mark
+                    )
+                if isinstance(key.value, str):
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
+    return Loader
+
+
 def _axis(name: str, values: Any, where: str) -> Iterator[dict[str, Any]]:
     """The settings of one axis: {parameter: value}, or several parameters of a mapping together."""
-    items = _listed(values)
-    if not items:
-        raise AtlabError(f"{where}: axis {name!r} has no values")
-    for item in items:
+    for item in _listed(values, name, where):
         if isinstance(item, Mapping):
-            keys = list(item)
-            for combination in itertools.product(*(_listed(item[key]) for key in keys)):
-                yield dict(zip(keys, combination, strict=True))
+            choices = [_listed(value, key, where) for key, value in item.items()]
+            for combination in itertools.product(*choices):
+                yield dict(zip(item, combination, strict=True))
         else:
             yield {name: item}
 
 
-def _listed(values: Any) -> list:
+def _listed(values: Any, name: str, where: str) -> list:
     if isinstance(values, str) and (match := _RANGE.fullmatch(values)):
-        return list(range(int(match[1]), int(match[2]) + 1))
+        values = list(range(int(match[1]), int(match[2]) + 1))
+    if values == []:
+        raise AtlabError(f"{where}: axis {name!r} has no values")
     return list(values) if isinstance(values, list) else [values]
 
 
 def _checked(job: Mapping, known: Mapping, where: str) -> dict[str, Any]:
+    """The job without what is null; AtlabError for what the notebook does not take."""
     for name in job:
         if name not in known:
             raise unknown(f"parameter in {where}", name, known)
     try:
-        return {name: known[name].check(value) for name, value in job.items()}
+        return {name: known[name].check(value) for name, value in job.items() if value is not None}
     except AtlabError as error:
         raise AtlabError(f"{where}: {error}") from None
 
@@ -160,9 +222,3 @@ def _matches(job: Mapping, pairs: Mapping, known: Mapping, where: str) -> bool:
         if name not in known:
             raise unknown(f"parameter in `exclude` of {where}", name, known)
     return all(job.get(name, known[name].default) == value for name, value in pairs.items())
-
-
-def _known(content: Mapping, keys: tuple[str, ...], where: str) -> None:
-    for key in content:
-        if key not in keys:
-            raise unknown(f"key in {where}", key, keys)

@@ -170,6 +170,12 @@ class Run:
         return "" if self.done else " (the run is unfinished)"
 
 
+def check_study(study: str) -> None:
+    """AtlabError for a study's name that is no plain folder name."""
+    if not _STUDY.fullmatch(study):
+        raise AtlabError(f"study is {study!r}; allowed: letters, digits, dot, dash and underscore, not dots alone")
+
+
 def open_run(
     root: str | Path,
     study: str,
@@ -192,8 +198,7 @@ def open_run(
     >>> open_run(root, "demo", {"seed": 0}).result()
     {'test_accuracy': 0.75}
     """
-    if not _STUDY.fullmatch(study):
-        raise AtlabError(f"study is {study!r}; allowed: letters, digits, dot, dash and underscore, not dots alone")
+    check_study(study)
     path = Path(root) / study / run_id(parameters, data_hash, source)
     if (path / "done").exists():
         return Run(path)

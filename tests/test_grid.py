@@ -58,6 +58,27 @@ def test_a_scale_updates_fixed_and_replaces_axes_and_given_parameters_win(write)
     assert {job["seed"] for job in grid.load(path, "paper", seed=3).jobs} == {3}
 
 
+def test_null_is_the_default_and_runs_that_are_equal_with_it_are_one(write):
+    text = "fixed: {beta: 2}\naxes: {layers: [null, conv5, conv9]}\nscales: {laptop: {fixed: {beta: null}}}"
+    assert grid.load(write(text)).jobs == [{}, {"layers": "conv9"}]
+
+
+def test_numbers_with_an_exponent_need_no_point(write):
+    assert grid.load(write("axes: {beta: [1e-3, 2E+1, -1e1]}")).jobs == [{"beta": 0.001}, {"beta": 20.0}, {"beta": -10.0}]
+
+
+def test_a_mapping_is_a_grid_too(write, tmp_path):
+    path = write("axes: {seed: 0..2}\nexclude: [{seed: 1}]")
+    content = {"study": "s", "notebook": "n.ipynb", "axes": {"seed": "0..2"}, "exclude": [{"seed": 1}]}
+    assert grid.parse(content, folder=tmp_path) == grid.load(path)
+    with pytest.raises(AtlabError, match="study is '../s'; allowed: letters"):
+        grid.parse(content | {"study": "../s"}, folder=tmp_path)
+    with pytest.raises(AtlabError, match="the grid needs `notebook:` with a name"):
+        grid.parse({"study": "s"})
+    with pytest.raises(AtlabError, match="unknown notebook in .* 'm.ipynb'; nearest: 'n.ipynb'"):
+        grid.parse(content | {"notebook": "m.ipynb"}, folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -69,6 +90,16 @@ def test_a_scale_updates_fixed_and_replaces_axes_and_given_parameters_win(write)
         ("exclude: [{sed: 0}]", "unknown parameter in `exclude`"),
         ("axes: {seed: 0}\nexclude: [{seed: 0}]", "describes no run"),
         ("axes: {seed: [0}", "line 3 is not YAML"),
+        ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6 is not YAML: the key 'seed' comes twice"),
+        ("axes: {arm: [{strategy: []}]}", "axis 'strategy' has no values"),
+        ("axes: {seed: 3..2}", "axis 'seed' has no values"),
+        ("axes: [seed]", r"`axes` of .* is \['seed'\]; wanted is a mapping"),
+        ("fixed: 3", "`fixed` of .* is 3; wanted is a mapping"),
+        ("exclude: {seed: 0}", r"`exclude` of .* is \{'seed': 0\}; wanted is a list"),
+        ("exclude: [seed]", "an item in `exclude` of .* is 'seed'; wanted is a mapping"),
+        ("scales: tiny", "`scales` of .* is 'tiny'; wanted is a mapping"),
+        ("scales: {laptop: 3}", "scale 'laptop' is 3; wanted is a mapping"),
+        ("axes: {beta: high}", "g.yaml: parameter 'beta' is 'high', a str; allowed: float"),
         ("scales: {laptop: {axis: 1}}", "unknown key in .*, scale 'laptop' 'axis'"),
     ],
 )
