@@ -10,10 +10,12 @@ import pandas as pd
 from atlab import published, stats
 from atlab.errors import AtlabError
 from atlab.plots.style import NAMES
+from atlab.settings import Settings
 from atlab.stats import Interval
 
 CONDITIONS = ("data", "split", "noise")
 COLUMNS = ("arm", "n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm")
+PLAIN = ("orthogonal", "layers", "aggregation", "similarity")  # columns whose values speak for themselves
 LAYERED = ("at", "inverse_at", "dual_at", "frozen_wi", "gradient_reversal")
 
 
@@ -46,20 +48,28 @@ def arms(table: pd.DataFrame) -> pd.DataFrame:
     lossless = ~runs["strategy"].isin(("at", "inverse_at", "dual_at"))
     runs.loc[lossless, ["aggregation", "similarity"]] = ""
     runs.loc[lossless & (runs["strategy"] != "gradient_reversal"), "beta"] = 0.0
-    runs["arm"] = [_label(("strategy", "orthogonal", "layers"), r[["strategy", "orthogonal", "layers"]]) for _, r in runs.iterrows()]
+    runs["arm"] = [label(("strategy", "orthogonal", "layers"), r[["strategy", "orthogonal", "layers"]]) for _, r in runs.iterrows()]
     return runs
 
 
-def _label(by: Sequence[str], values: Sequence) -> str:
-    """The name of an arm, of the values of the columns that tell arms apart."""
+def label(by: Sequence[str], values: Sequence) -> str:
+    """The name of an arm, of the values of the columns that tell arms apart; what is at its default goes unsaid.
+
+    >>> label(["strategy", "layers", "beta", "residual", "batch_size"], ["at", "conv5", 1.0, True, 13])
+    'AT conv5 beta 1 residual'
+    """
     words = []
     for column, value in zip(by, values, strict=True):
         if column == "strategy":
             words.append(NAMES.get(value, value))
-        elif column == "beta" and value:
-            words.append(f"beta {value:g}")
-        elif value:
-            words.append(str(value))
+        elif isinstance(value, bool | np.bool_):
+            words += [column] * bool(value)
+        elif column == "beta":
+            words += [f"beta {value:g}"] * bool(value)
+        elif column in PLAIN:
+            words += [str(value)] * bool(value)
+        elif value != getattr(Settings, column, None):
+            words.append(f"{column} {value}")
     return " ".join(words)
 
 
@@ -87,7 +97,7 @@ def _compared(table: pd.DataFrame, by: list[str], condition: str) -> pd.DataFram
     base, rows = test.loc[baseline[0]], []
     for key, scores in test.iterrows():
         own = stats.mean_interval(scores)
-        arm = ", ".join(filter(None, (_label(by, key), condition)))
+        arm = ", ".join(filter(None, (label(by, key), condition)))
         row = {"condition": condition, **dict(zip(by, key, strict=True)), "arm": arm, "n": own.n, "train": train.loc[key].mean(),
                "test": own.mean, "low": own.low, "high": own.high}  # fmt: skip
         if key != baseline[0]:

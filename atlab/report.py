@@ -1,111 +1,166 @@
-"""A study as one HTML page: what ran, accuracies with intervals, differences, layers, learning curves, every run."""
+"""A study as one HTML page: what ran, accuracies with intervals, differences, layers, curves, failures, commands."""
 
 from __future__ import annotations
 
+import base64
 import datetime
+import importlib.metadata
 import json
+import warnings
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 import atlab
-from atlab import artefacts, claims, plots, runs
-from atlab.errors import AtlabError, unknown
+from atlab import artefacts, claims, plots, study
 from atlab.files import write_atomic
+from atlab.runs import Run
+from atlab.study import Study
 
-CONDITION = ("data", "split", "noise")
-ARM = ("strategy", "orthogonal", "layers", "aggregation", "similarity", "beta", "start", "residual", "published", "learning_rate", "batch_size")
 SCORES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_unweighted_average_recall", "epochs_run")
+CURVES = 6
+LIBRARIES = ("torch", "numpy", "pandas", "scipy")
 
 
-def write(study: str | Path, root: str | Path = "runs", out: str | Path | None = None) -> Path:
-    """Write the report of ROOT/STUDY (or of a study's folder) to `out`, STUDY/report.html if not given: -> its path.
+def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = None) -> Path:
+    """Write the report of ROOT/NAME (or of a study's folder) to `out`, report.html in the study if not given: -> its path.
 
-    Figures are SVG where Chrome is found, and interactive with plotly.js in the page elsewhere; nothing is asked of any
-    other host. AtlabError if there is no such study, or none of its runs is finished.
+    Figures are SVG where Chrome is found; elsewhere they are interactive, with plotly.js (5 MB) in the page. Nothing is
+    asked of any other host. AtlabError if there is no such study.
     """
     import nbformat
 
     from atlab.offline import to_html
 
-    folder = _folder(study, root)
-    table = runs.table(folder)
-    if table.empty:
-        raise AtlabError(f"no run of {folder} is finished; nothing to report")
-    notebook = nbformat.v4.new_notebook(cells=_cells(folder, table))
-    return write_atomic(out or folder / "report.html", to_html(notebook))
-
-
-def _folder(study: str | Path, root: str | Path) -> Path:
-    for folder in (Path(root) / study, Path(study)):
-        if folder.is_dir():
-            return folder
-    known = sorted(p.name for p in Path(root).glob("*") if p.is_dir()) if Path(root).is_dir() else []
-    raise unknown(f"study in {root}", study, known)
-
-
-def _cells(folder: Path, table: pd.DataFrame) -> list:
-    cells = [_text(f"# {folder.name}\n\n{_counts(folder, table)}"), *_parameters(table)]
-    if {"strategy", "test_accuracy", "seed"} <= set(table.columns):
-        for name, part in _conditions(table):
-            cells += _condition(name, part)
-    cells += [_text("## Every finished run"), _frame(table[_varying(table) + [c for c in SCORES if c in table]].round(4))]
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return [*cells, _text(f"Made {made} by atlab {atlab.__version__}: `atlab report {folder.name}`.")]
-
-
-def _counts(folder: Path, table: pd.DataFrame) -> str:
-    unfinished = [p.parent for p in folder.glob("*/params.json") if not (p.parent / "done").exists()]
-    failed = [p for p in unfinished if (p / "out.failed.ipynb").exists()]
-    lines = [f"{len(table)} runs finished, {len(unfinished) - len(failed)} unfinished, {len(failed)} failed."]
-    lines += [f"- failed: `{path}`, as far as it came in `out.failed.ipynb`" for path in failed]
-    return "\n".join(lines)
-
-
-def _parameters(table: pd.DataFrame) -> list:
-    known = [c for c in table.columns if c in runs.Run(table["path"][0]).parameters]
-    varying = set(_varying(table))
-    fixed = ", ".join(f"{c} = {table[c].iloc[0] if table[c].iloc[0] != "" else "(none)"}" for c in known if c not in varying)
-    rows = [{"parameter": c, "values": ", ".join(map(str, pd.unique(table[c])))} for c in known if c in varying]
-    return [_text(f"## What varies\n\nThe same in all runs: {fixed}."), _frame(pd.DataFrame(rows))]
-
-
-def _varying(table: pd.DataFrame) -> list[str]:
-    """The parameters that have several values; the strategy and the seed always."""
-    known = [c for c in runs.Run(table["path"][0]).parameters if c in table]
-    return [c for c in known if c in ("strategy", "seed") or table[c].astype(str).nunique() > 1]
-
-
-def _conditions(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    varying = [c for c in CONDITION if c in table and table[c].nunique() > 1]
-    if not varying:
-        return [("", table)]
-    return [(", ".join(map(str, key)), part) for key, part in table.groupby(varying, sort=False)]
-
-
-def _condition(name: str, table: pd.DataFrame) -> list:
-    title = f"## Accuracy{f': {name}' if name else ''}"
-    by = [c for c in ARM if c in table and (c in ("strategy", "orthogonal", "layers") or table[c].astype(str).nunique() > 1)]
+    found = study.read(name, root)
+    images = _Images()
     try:
-        compared = artefacts.comparison(table, by)
-    except AtlabError as error:
-        return [_text(f"{title}\n\nNo comparison with a baseline: {error}.")]
-    cells = [_text(f"{title}\n\nMeans over seeds with 95 % t intervals; differences paired by seed, in points; Holm over all arms."),
-             _frame(artefacts.percent(_told_apart(compared, by))), _figure(plots.improvement_by_arm(_told_apart(compared, by))),
-             _text(artefacts.findings(_told_apart(compared, by)))]  # fmt: skip
-    at = compared[compared["strategy"] == "at"]
-    if by == ["strategy", "orthogonal", "layers"] and at["layers"].nunique() > 1:
-        tests = claims.layer_tests({name or "this study": table})
-        cells += [_text("## By layer"), _figure(plots.improvement_by_layer({"AT": artefacts.by_layer(compared)})), _text(claims.of_layers(tests)[0])]
-    curves = artefacts.histories(table, list(dict.fromkeys(artefacts.arms(table)["arm"]))[:6])
-    return [*cells, _text("## Learning curves\n\nMeans over seeds with their range (the first six arms)."), _figure(plots.dynamics(curves))]
+        cells = _cells(found, images)
+    finally:
+        images.stop()
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    page = to_html(notebook).replace("<title>Notebook</title>", f"<title>{escape(found.title)}</title>", 1)
+    return write_atomic(out or found.folder / "report.html", page)
 
 
-def _told_apart(compared: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Arm names with the settings beyond strategy, task and layer that tell these arms apart."""
-    more = [c for c in by if c not in ("strategy", "orthogonal", "layers")]
-    extra = compared[more].astype(str).agg(" ".join, axis=1) if more else ""
-    return compared.assign(arm=(compared["arm"] + " " + extra) if more else compared["arm"])
+def _cells(found: Study, images: _Images) -> list:
+    cells = [_text(f"# {found.title}\n\n{_counts(found)}"), *_parameters(found)]
+    if not found.table.empty:
+        for title, part, by, notes in study.comparable(found):
+            cells += _condition(title, part, by, notes, images)
+        shown = ["id", *found.varying, *(c for c in SCORES if c in found.table)]
+        cells.append(_folded(f"Every finished run ({len(found.table)})", _html(found.table[shown].round(4))))
+        cells.append(_folded("Command lines", "<pre>" + escape("\n".join(study.commands(found))) + "</pre>"))
+    return [*cells, _text(_made(found, images))]
+
+
+def _counts(found: Study) -> str:
+    lines = [f"{len(found.table)} runs finished, {len(found.unfinished)} unfinished, {len(found.failed)} failed."]
+    if took := study.seconds(found):
+        lines[0] += f" Their notebooks took {took / 60:.1f} minutes in all."
+    lines += [f"- failed: `{name}`: {message.splitlines()[0]} (as far as it came: `out.failed.ipynb`)" for name, message in found.failed.items()]
+    lines += [f"- unfinished: `{run.id}`" for run in found.unfinished]
+    if stages := len(found.table) - len(found.asked_for):
+        lines.append(f"- {stages} of the finished runs are first stages that others required; they stand in no comparison.")
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _parameters(found: Study) -> list:
+    if found.table.empty:
+        return []
+    rows = [{"parameter": c, "values": ", ".join(map(str, sorted(found.table[c].unique())))} for c in found.varying]
+    fixed = [{"parameter": c, "value": found.table[c].iloc[0]} for c in found.parameters if c not in found.varying]
+    return [_text("## What varies"), _text(_html(pd.DataFrame(rows, columns=["parameter", "values"]))),
+            _folded("The same in all runs", _html(pd.DataFrame(fixed, columns=["parameter", "value"])))]  # fmt: skip
+
+
+def _condition(title: str, table: pd.DataFrame, by: list[str], notes: list[str], images: _Images) -> list:
+    cells = [_text("\n".join([f"## Accuracy{f': {title}' if title else ''}", "", *(f"- {note}" for note in notes)]))]
+    if table.empty:
+        return cells
+    compared = artefacts.comparison(table, by)
+    units = "Means over repetitions with 95 % t intervals; differences are paired by repetition, in points; p values are Holm's over all arms."
+    cells += [_text(units), _text(_html(artefacts.percent(compared)))]
+    gains = compared.dropna(subset="difference")
+    if not gains.empty:
+        cells += [images.cell(plots.improvement_by_arm(compared)), _text(artefacts.findings(compared))]
+        cells += _layers(title, gains, table, by, images) + _map(gains, by, images)
+    return cells + _curves(table, by, compared, images)
+
+
+def _layers(title: str, gains: pd.DataFrame, table: pd.DataFrame, by: list[str], images: _Images) -> list:
+    """Fig. 6, where AT was tried at several single layers and nothing else tells arms apart."""
+    at = gains[(gains["strategy"] == "at") & ~gains["layers"].str.contains(",")]
+    if at["layers"].nunique() < 2 or len(by) > 3:
+        return []
+    single = table[~table["layers"].str.contains(",")]
+    tests = claims.layer_tests({title or "this study": single})
+    return [_text("### By layer"), images.cell(plots.improvement_by_layer({tests["task"][0]: artefacts.by_layer(at)})),
+            _text("\n".join(claims.of_layers(tests)))]  # fmt: skip
+
+
+def _map(gains: pd.DataFrame, by: list[str], images: _Images) -> list:
+    """A map of AT's differences, where exactly two of its settings vary."""
+    at = gains[gains["strategy"] == "at"]
+    axes = [name for name in by if name != "strategy" and at[name].nunique() > 1]
+    if len(axes) != 2 or at.duplicated(axes).any():
+        return []
+    return [_text(f"### {axes[0].capitalize()} and {axes[1]} of AT"), images.cell(plots.accuracy_map(at, *axes))]
+
+
+def _curves(table: pd.DataFrame, by: list[str], compared: pd.DataFrame, images: _Images) -> list:
+    """Learning curves of the baseline and the best arms, cross-entropy and anti-transfer loss apart."""
+    best = compared.sort_values("test", ascending=False, kind="stable")
+    shown = pd.concat([best[best["strategy"] == "baseline"], best[best["strategy"] != "baseline"]])[:CURVES]
+    runs_of = artefacts.arms(table).groupby(by)["path"].agg(list)
+    paths = {row["arm"]: runs_of.loc[tuple(row[by])] for _, row in shown.iterrows()}
+    curves = {arm: [Run(path).history() for path in of_arm if (Path(path) / "history.parquet").exists()] for arm, of_arm in paths.items()}
+    curves = {arm: found for arm, found in curves.items() if found}
+    if not curves:
+        return []
+    text = "### Learning curves\n\nThe baseline and the arms with the highest test accuracy; means over repetitions with their range."
+    return [_text(text), images.cell(plots.dynamics(curves))]
+
+
+def _made(found: Study, images: _Images) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    here = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    made = f"Runs made with {', '.join(study.versions(found)) or 'nothing yet'}. Page made {now} by atlab {atlab.__version__} beside {here}."
+    return made if images.static else f"{made} No Chrome was found: figures are drawn by plotly.js, which is in this page."
+
+
+class _Images:
+    """Figures as cells: SVG drawn by one Chrome for the whole page, or interactive if there is none."""
+
+    def __init__(self) -> None:
+        import kaleido
+
+        self.static = True
+        try:
+            kaleido.start_sync_server(silence_warnings=True)
+        except Exception:  # kaleido raises several types where it finds no Chrome
+            self.static = False
+
+    def cell(self, figure):
+        import nbformat
+        import plotly.io
+
+        if self.static:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that its options do not reach a server which has none
+                    svg = base64.b64encode(plotly.io.to_image(figure, format="svg")).decode()
+                return _text(f'<img alt="figure" src="data:image/svg+xml;base64,{svg}">')
+            except Exception:  # as above: some are raised only by the first figure
+                self.static = False
+        data = {"application/vnd.plotly.v1+json": json.loads(figure.to_json())}
+        return nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data=data)])
+
+    def stop(self) -> None:
+        import kaleido
+
+        kaleido.stop_sync_server(silence_warnings=True)
 
 
 def _text(markdown: str):
@@ -114,19 +169,9 @@ def _text(markdown: str):
     return nbformat.v4.new_markdown_cell(markdown)
 
 
-def _frame(table: pd.DataFrame):
-    return _text(table.to_html(index=False, border=0))
+def _folded(title: str, html: str):
+    return _text(f"<details><summary>{escape(title)}</summary>\n{html}\n</details>")
 
 
-def _figure(figure):
-    """A figure as a code cell without code: SVG where Chrome is found."""
-    import nbformat
-    import plotly.io
-
-    data = {"application/vnd.plotly.v1+json": json.loads(figure.to_json())}
-    try:
-        data["image/svg+xml"] = plotly.io.to_image(figure, format="svg").decode()
-    except Exception:  # kaleido raises several types where it finds no Chrome; the page then carries plotly.js
-        pass
-    output = nbformat.v4.new_output("display_data", data=data)
-    return nbformat.v4.new_code_cell("", outputs=[output])
+def _html(table: pd.DataFrame) -> str:
+    return table.to_html(index=False, border=0, na_rep="")

@@ -23,7 +23,7 @@ def improvement_by_arm(compared: pd.DataFrame, published: Mapping[str, float] | 
         figure.add_trace(go.Scatter(x=list(printed.values()), y=list(printed), mode="markers", name="paper",
                                     marker={"symbol": "x", "size": 10, "color": COLOURS[1]}))  # fmt: skip
     figure.add_vline(x=0, line={"color": "grey", "dash": "dot"})
-    figure.update_xaxes(title_text="test accuracy above the baseline (points)")
+    figure.update_xaxes(title_text=f"test accuracy above the baseline (points; {_interval_over(gains)})")
     layout = LAYOUT | {"margin": {"l": 210, "r": 20, "t": 60, "b": 50}}
     return figure.update_layout(title=title, height=170 + 28 * len(gains), width=820, **layout)
 
@@ -35,12 +35,13 @@ def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -
     for number, (name, compared) in enumerate(studies.items()):
         layers = compared["layers"].str.removeprefix("conv").astype(int)
         part = compared.assign(layer=layers).sort_values("layer")
-        trace = _points(part["layer"] + shift * (number - (len(studies) - 1) / 2), 100 * part["difference"], part, "y", name, COLOURS[number])
-        figure.add_trace(trace.update(mode="lines+markers", line={"color": COLOURS[number]}))
+        trace = _points(part["layer"] + shift * (number - (len(studies) - 1) / 2), 100 * part["difference"], part, "y", name, COLOURS[number % len(COLOURS)])
+        figure.add_trace(trace.update(mode="lines+markers", line={"color": COLOURS[number % len(COLOURS)]}))
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"})
-    figure.update_xaxes(title_text="convolution at which anti-transfer is applied", dtick=1)
+    over = _interval_over(pd.concat(studies.values()))
+    figure.update_xaxes(title_text=f"convolution at which anti-transfer is applied ({over})", dtick=1)
     figure.update_yaxes(title_text="test accuracy above the baseline (points)")
-    return figure.update_layout(title=title, height=440, width=860, **LAYOUT)
+    return figure.update_layout(title=title, height=440, width=860, showlegend=True, **LAYOUT)
 
 
 def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:
@@ -51,7 +52,8 @@ def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:
         trace = _points(part["beta"], 100 * part["difference"], part, "y", name, colour)
         figure.add_trace(trace.update(mode="lines+markers", line={"color": colour}))
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"})
-    figure.update_xaxes(title_text="beta", type="log").update_yaxes(title_text="test accuracy above the baseline (points)")
+    figure.update_xaxes(title_text=f"beta ({_interval_over(compared)})", type="log")
+    figure.update_yaxes(title_text="test accuracy above the baseline (points)")
     return figure.update_layout(title=title, height=420, width=820, **LAYOUT)
 
 
@@ -63,7 +65,8 @@ def accuracy_map(compared: pd.DataFrame, rows: str, columns: str, title: str = "
     largest = 100 * gains["difference"].abs().max()
     heat = go.Heatmap(z=100 * cells.to_numpy(), x=list(cells.columns), y=list(cells.index), text=text.to_numpy(), texttemplate="%{text}",
                       colorscale="RdBu", zmid=0, zmin=-largest, zmax=largest, colorbar={"title": "points"})  # fmt: skip
-    figure = go.Figure(heat).update_xaxes(title_text=columns).update_yaxes(title_text=rows)
+    figure = go.Figure(heat).update_xaxes(title_text=f"{columns} ({_interval_over(gains)})", type="category")
+    figure.update_yaxes(title_text=rows, type="category")
     return figure.update_layout(title=title, height=160 + 60 * len(cells), width=640, **LAYOUT | {"margin": {"l": 120, "r": 20, "t": 60, "b": 60}})
 
 
@@ -84,6 +87,12 @@ def dynamics(histories: Mapping[str, list[pd.DataFrame]], title: str = "") -> go
     figure.update_xaxes(title_text="epoch").update_yaxes(title_text="accuracy", col=1).update_yaxes(title_text="loss (nats)", col=2)
     figure.update_yaxes(title_text="similarity x beta", col=3)
     return figure.update_layout(title=title, height=400, width=1050, legend={"orientation": "h", "y": -0.2}, **LAYOUT)
+
+
+def _interval_over(rows: pd.DataFrame) -> str:
+    """What the error bars are: kind of interval and how many seeds it is over."""
+    counts = sorted(rows["n"].unique())
+    return f"95 % t intervals over {'-'.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds"
 
 
 def _points(x, y, rows: pd.DataFrame, along: str, name: str, colour: str) -> go.Scatter:
