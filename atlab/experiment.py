@@ -78,7 +78,7 @@ def make_split(fs, settings: Settings):
 
 
 def study_of(settings: Settings, study: str) -> str:
-    """Where a run lives: networks of orthogonal factors serve all studies from a place of their own."""
+    """Where a run lives: networks of orthogonal factors serve all studies, from root/networks/."""
     return NETWORKS if settings.role == "teacher" else study
 
 
@@ -88,8 +88,8 @@ def required_by(of: Mapping | Settings) -> list[Settings]:
 
 
 def train_required(need: Settings, root: str | Path, study: str) -> None:
-    """Train one of `required_by` into `root`, or find it done; waits while another process trains it."""
-    train(need, root, study, progress=False)
+    """Train one of `required_by` into root/networks/, or find it done; waits while another process trains it."""
+    train(need, root, NETWORKS, progress=False)
 
 
 def train(
@@ -102,10 +102,9 @@ def train(
 ):
     """Train as the settings say into root/study/<id>/, or open the run if it is done: -> `runs.Run`.
 
-    A notebook that was handed a run folder passes it as `run_dir`: the run is written there, what it requires beside
-    it. Networks that the strategy takes are trained first if no run has them, those of orthogonal factors into
-    root/networks/. The run's result holds accuracy and loss on all parts, unweighted average recall on the test part,
-    and clip counts; predictions.parquet the test predictions clip by clip.
+    A notebook that was handed a run folder passes it as `run_dir`: the run is written there. What the strategy requires is
+    trained first, into root/networks/, if no run there has it. The run's result holds accuracy and loss on all parts,
+    unweighted average recall on the test part, and clip counts; predictions.parquet the test predictions clip by clip.
     """
     from atlab import runs
 
@@ -114,7 +113,7 @@ def train(
     _check(settings)
     fs = open_data(settings)
     make_split(fs, settings)  # what cannot be trained is refused before its teacher is trained
-    networks = [train(need, root, study, progress, device) for need in settings.required()]
+    networks = [train(need, root, NETWORKS, progress, device) for need in settings.required()]
     folder = study_of(settings, study)
     run = (
         runs.Run(run_dir)
@@ -258,7 +257,9 @@ def train_many(
         workers_pool(workers, _one_thread) as pool,
     ):
         for stage in stages:
-            jobs = {pool.submit(_job, s, str(root), study, device): s for s in stage}
+            jobs = {
+                pool.submit(_job, s, str(root), study if s in wanted else NETWORKS, device): s for s in stage
+            }
             try:
                 for job in as_completed(jobs):
                     rows[jobs[job]] = {**asdict(jobs[job]), **job.result()}
