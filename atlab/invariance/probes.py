@@ -22,8 +22,9 @@ from atlab.invariance import logistic, mlp
 from atlab.invariance.intervals import balanced_accuracy, fold_interval
 from atlab.invariance.logistic import Design, Problems
 
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 PROBES = ("linear", "mlp")
+CHOOSING = 1e-4  # nats that may be left to gain when strengths are compared
 SMALLEST = 16  # clips in the first block of the code
 
 
@@ -178,7 +179,7 @@ class _Layer:
         fold = torch.arange(f, device=device).repeat_interleave(s)
         c = torch.tensor(strengths, dtype=torch.float64, device=device).repeat(f)
         problems = self._problems(task, self.inner[fold], torch.zeros_like(fold), c)
-        solution = logistic.fit(self.design, problems, self.space, fold + f, tolerance=1e-5)
+        solution = logistic.fit(self.design, problems, self.space, fold + f, tolerance=CHOOSING)
         codes, losses = problems.codes[0], torch.zeros(f * s, dtype=torch.float64, device=device)
         seen = torch.zeros(f, task.classes, device=device)
         seen.index_put_(
@@ -233,7 +234,7 @@ class _Layer:
                 self.prefix_space,
                 which,
                 rows=self.order[: ends[stage]],
-                tolerance=1e-5,
+                tolerance=CHOOSING,
             )
             lengths = torch.zeros(s, dtype=torch.float64, device=device)
             for index, z in logistic.logits(self.design, fitted, self.order[ends[stage] : ends[stage + 1]]):
