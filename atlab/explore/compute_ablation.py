@@ -48,7 +48,11 @@ def students(table: pd.DataFrame) -> pd.DataFrame:
 
 def axes(table: pd.DataFrame) -> list[str]:
     """The parameters that runs differ in, the arm's first, the seed last."""
-    names = [name for name in PARAMETERS if name in table and table[name].astype(str).nunique() > 1]
+    names = [
+        n
+        for n in PARAMETERS
+        if n in table and table[n].astype(str).mask(table[n].astype(str) == NONE).nunique() > 1
+    ]
     names += [
         name
         for name in table
@@ -153,3 +157,42 @@ def effect_by_layer(
     if together.empty:
         raise AtlabError(f"this study has no run of strategy {strategy!r} with a baseline of its seed")
     return together
+
+
+def in_cell(table: pd.DataFrame, x: str, y: str, cell: tuple[str, str]) -> pd.DataFrame:
+    """The runs at a pair of axis values; AtlabError if there is none."""
+    chosen = table[(table[x].astype(str) == cell[0]) & ((table[y].astype(str) == cell[1]) if y else True)]
+    if chosen.empty:
+        place = f"{x} {cell[0]}" + (f", {y} {cell[1]}" if y else "")
+        raise AtlabError(f"no run has {place}: choose another cell")
+    return chosen
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The rows as comma-separated values."""
+    return frame.to_csv(index=False)
+
+
+def latex(found: pd.DataFrame, x: str, y: str, metric: str, percent: bool = True) -> str:
+    """Cells as a LaTeX table (booktabs): a row a value of y, a column a value of x, mean and half the t interval."""
+
+    def escape(text: str) -> str:
+        return re.sub(r"([_%&#$])", r"\\\1", text)
+
+    columns = sorted(set(found["x"]), key=_natural)
+    scale = 100 if percent else 1
+    lines = [f"% {metric}: mean and 95 % t interval over runs" + (", percent" if percent else ""),
+             rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
+             " & ".join([escape(f"{y} / {x}" if y else x), *map(escape, columns)]) + r" \\", r"\midrule"]  # fmt: skip
+    for value in sorted(set(found["y"]), key=_natural):
+        row = [escape(value) if y else escape(metric)]
+        for column in columns:
+            cell = found[(found["x"] == column) & (found["y"] == value)]
+            if cell.empty:
+                row.append("--")
+            else:
+                mean, low, high = cell.iloc[0][["mean", "low", "high"]]
+                spread = "" if np.isnan(low) else rf" \pm {scale * (high - low) / 2:.1f}"
+                row.append(f"${scale * mean:.1f}{spread}$")
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

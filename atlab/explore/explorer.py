@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -88,12 +88,15 @@ class Explorer(widgets.VBox):
         controls: Mapping[str, widgets.Widget],
         body: Callable[[Explorer], Sequence[widgets.Widget]],
         threaded: bool | None = None,
+        resets: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._steps, self._state, self.controls = steps, state, dict(controls)
+        self._resets = dict(resets or {})
         self.views: dict[str, FigureView] = {}
         self.texts: dict[str, widgets.HTML] = {}
         self.sounds: dict[str, widgets.Audio] = {}
         self.notes: list[str] = []
+        self._followers: list[Callable[[], None]] = []
         self._setting = threading.local()
         self._began = 0.0
         self._runner = Runner(self._receive, in_kernel() if threaded is None else threaded)
@@ -130,6 +133,11 @@ class Explorer(widgets.VBox):
             self.refresh()
 
     @property
+    def threaded(self) -> bool:
+        """Whether computations run off the main thread."""
+        return self._runner.threaded
+
+    @property
     def code(self) -> str:
         return self._copy.code
 
@@ -139,16 +147,23 @@ class Explorer(widgets.VBox):
         return "\n".join(self.notes)
 
     def change(self, **values: Any) -> None:
-        """Change fields of the state."""
+        """Change fields of the state; what depends on them (`resets`) begins anew unless it is given too."""
         known = [f.name for f in fields(self._state)]
         for name in values:
             if name not in known:
                 raise unknown(f"field of {type(self._state).__name__}", name, known)
-        self.state = replace(self._state, **values)
+        self.state = replace(self._state, **(self._emptied(values) | values))
+
+    def _emptied(self, changed: Iterable[str]) -> dict[str, Any]:
+        """Fields that meant something only beside what changes now (a clip of another data set), at their defaults."""
+        plain = type(self._state)()
+        return {name: getattr(plain, name) for field_ in changed for name in self._resets.get(field_, ())}
 
     def refresh(self) -> None:
         """Compute what the state shows; what was computed before is taken from memory."""
         self._copy.code = as_code(self._state)
+        for follow in self._followers:
+            follow()
         self._began = time.monotonic()
         self.notes = []
         self._runner.start(self._steps(self._state))
@@ -184,14 +199,17 @@ class Explorer(widgets.VBox):
             [self.controls[n] for n in names], layout={"flex_flow": "row wrap", "width": "100%"}
         )
 
+    def on_state(self, act: Callable[[], None]) -> None:
+        """Call `act` at every change of the state: for widgets that are no control of a single field."""
+        self._followers.append(act)
+
     # --- between controls, state and computation ---
 
     def _changed(self, name: str, value: Any) -> None:
         if not getattr(self._setting, "quiet", False) and value is not None:
-            value = type(getattr(self._state, name))(value)
+            value = tuple(value) if isinstance(value, list) else value
             if value != getattr(self._state, name):
-                self._state = replace(self._state, **{name: value})
-                self.refresh()
+                self.change(**{name: value})
 
     def _follow(self) -> None:
         """Set the controls as the state says; a choice that is not offered is left open."""

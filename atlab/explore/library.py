@@ -164,7 +164,7 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
     found = [runs.Run(path) for path in table["path"]]
     if beside.is_dir() and not table["path"].str.startswith(str(beside)).any():
         students = [from_parameters(run.parameters) for run in found]
-        wanted = [asdict(need) for s in students for need in _required(s) if need.role == "teacher"]
+        wanted = [asdict(need) for s in students for need in required(s) if need.role == "teacher"]
         found += [
             run
             for run in map(runs.Run, runs.table(beside)["path"])
@@ -199,11 +199,6 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
     return {entry.label: entry for entry in entries}
 
 
-def _required(settings) -> list:
-    """Every run that these settings take networks of, and the runs that those take them of."""
-    return [need for first in settings.required() for need in (first, *_required(first))]
-
-
 def _label(parameters: dict, varying: set[str], count: int) -> str:
     if parameters.get("role") == "teacher":
         return f"{parameters.get('orthogonal')} network"
@@ -228,6 +223,12 @@ def _unique(labels: Sequence[str], ids: Sequence[str]) -> list[str]:
     return [
         f"{label} ({run[:6]})" if label in twice else label for label, run in zip(labels, ids, strict=True)
     ]
+
+
+def required(settings) -> list:
+    """Every run that these settings take networks of, and the runs that those take them of, in an order to train them in."""
+    found = [need for first in settings.required() for need in (*required(first), first)]
+    return list(dict.fromkeys(found))
 
 
 def first_choice(found: dict[str, Network], most: int = MOST_COLUMNS) -> tuple[str, ...]:

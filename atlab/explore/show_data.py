@@ -20,6 +20,8 @@ from atlab.explore.explorer import Explorer, Shown
 from atlab.settings import SPLITS
 
 OFFERED = 300  # clips proposed by name
+RESETS = {"data": ("down", "across", "filter_by", "filter_value", "clip", "target", "split_by"), "filter_by": ("filter_value", "clip"),
+          "filter_value": ("clip",)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def data(
         "seed": parts.whole("seed", 0, 20),
     }  # fmt: skip
     return Explorer(
-        "Data explorer", state or DataState(data=data, **fields), steps, controls, _body, threaded
+        "Data explorer", state or DataState(data=data, **fields), steps, controls, _body, threaded, RESETS
     )
 
 

@@ -19,6 +19,8 @@ from atlab.explore.cache import FIGURES
 from atlab.explore.compute_maps import network_key
 from atlab.explore.explorer import Explorer, Shown, sentence
 
+RESETS = {"study": ("data", "teacher", "student", "clip"), "data": ("clip",), "clips": ("clip",)}
+
 
 @dataclass(frozen=True)
 class LayersState:

@@ -22,6 +22,8 @@ from atlab.explore.explorer import Explorer, Shown, sentence
 from atlab.gradcam import METHODS
 
 MOST = 8  # networks side by side
+RESETS = {"study": ("data", "clip", "models", "extra", "reference", "hear", "pair_value"), "data": ("clip", "pair_by", "pair_value"),
+          "clip": ("pair_value",), "pair_by": ("pair_value",), "models": ("reference", "hear")}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,7 @@ def maps(
         controls,
         _body,
         threaded,
+        RESETS,
     )
 
 

@@ -8,7 +8,8 @@ from atlab.plots.data import (
     activation_maps, crossing_table, durations, factor_counts, image_grid, spectrogram, spectrogram_grid, spectrograms,
 )  # fmt: skip
 from atlab.plots.explore import (
-    Picture, channel_maps, cka_map, class_maps, effect_by_layer, gram_matrices, layer_similarity, map_agreements, map_profiles, split_parts,
+    Picture, cell_runs, channel_maps, cka_map, class_maps, effect_by_layer, gram_matrices, layer_similarity, map_agreements, map_profiles, split_parts,
+    sweep_curves, sweep_map,
 )  # fmt: skip
 from atlab.plots.forms import differences_by_form
 from atlab.plots.style import COLOURS, LAYOUT, NAMES
@@ -16,9 +17,9 @@ from atlab.plots.tables import accuracy_map, dynamics, improvement_by_arm, impro
 from atlab.plots.training import accuracy_by_strategy, confusion_matrix, learning_curves
 
 __all__ = [
-    "accuracy_by_strategy", "accuracy_map", "activation_maps", "added_memory", "channel_maps", "cka_map", "class_maps", "COLOURS",
+    "accuracy_by_strategy", "accuracy_map", "activation_maps", "added_memory", "cell_runs", "channel_maps", "cka_map", "class_maps", "COLOURS",
     "confusion_matrix", "crossing_table", "differences_by_form", "durations", "dynamics", "effect_by_layer", "factor_counts",
     "gram_matrices", "image_grid", "improvement_by_arm", "improvement_by_beta", "improvement_by_layer", "LAYOUT", "layer_similarity",
     "learning_curves", "map_agreements", "map_profiles", "NAMES", "Picture", "spectrogram",
-    "spectrogram_grid", "spectrograms", "split_parts", "step_time",
+    "spectrogram_grid", "spectrograms", "split_parts", "step_time", "sweep_curves", "sweep_map",
 ]  # fmt: skip
