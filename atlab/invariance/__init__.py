@@ -1,7 +1,7 @@
 """Measure invariance: is a factor still in the features, does the prediction use it, what would it be without?
 
-`presence` (probes), `similarity` (CKA, AT similarity), `use` (counterfactuals, groups), `removal` (LEACE) and `cams` measure
-one thing each; `report` puts them on one card.
+`presence` (probes), `similarity` (CKA, AT similarity), `use` and `groups` (counterfactuals, gaps between groups), `removal`
+(LEACE) and `cams` measure one thing each; `report` puts them on one card.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "Eraser": "removal", "Features": "features", "Report": "report", "erase": "removal", "extract": "features",
-    "presence": "probes", "report": "report", "similarity": "similarity",
+    "Eraser": "removal", "Features": "features", "Report": "card", "erase": "removal", "erased": "removal", "extract": "features",
+    "presence": "probes", "random_weights": "similarities", "report": "card", "similarity": "similarities",
 }  # fmt: skip
-_ROOMS = ("cams", "features", "groups", "intervals", "probes", "removal", "use")
+_ROOMS = ("cams", "card", "features", "groups", "intervals", "probes", "removal", "similarities", "use")
 
 __all__ = sorted({*_HOMES, *_ROOMS})
 

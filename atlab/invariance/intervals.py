@@ -39,6 +39,15 @@ def balanced_accuracy(
     return Interval(mean, min(mean, centre - half), max(mean, centre + half), units)
 
 
+def accuracy(right: np.ndarray, groups: np.ndarray | None = None, level: float = 0.95) -> Interval:
+    """Share of clips that are right, with an interval over clips (groups); see `balanced_accuracy`.
+
+    >>> accuracy(np.arange(100) % 4 > 0).mean
+    0.75
+    """
+    return balanced_accuracy(right, np.zeros(len(right), int), groups, level)
+
+
 def fold_interval(right: np.ndarray, codes: np.ndarray, part: np.ndarray, level: float = 0.95) -> Interval:
     """Balanced accuracy of each fold: mean, and t interval with the variance of Nadeau & Bengio (2003).
 

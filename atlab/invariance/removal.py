@@ -6,6 +6,7 @@ than one that sees nothing. A network that loses accuracy by it was not free of 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,7 +104,9 @@ class _Moments:
         self.xz.index_add_(1, codes, x.sum(1).T)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        from concept_erasure import LeaceFitter
+        with warnings.catch_warnings():  # the package compiles a function on import in a way that torch deprecates
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from concept_erasure import LeaceFitter
 
         n = self.count
         fitter = LeaceFitter(

@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's (safe for colour-blind readers) and, for maps, cividis. Axes carry names and units.
 """
 
+from atlab.plots.audit import gain_of_choosing, similarity_by_layer, true_noise_levels
 from atlab.plots.cost import added_memory, step_time
 from atlab.plots.data import (
     activation_maps, crossing_table, durations, factor_counts, image_grid, spectrogram, spectrogram_grid, spectrograms,
@@ -12,6 +13,7 @@ from atlab.plots.explore import (
     sweep_curves, sweep_map,
 )  # fmt: skip
 from atlab.plots.forms import differences_by_form
+from atlab.plots.invariance import invariance_card, presence_by_layer, similarity_matrix
 from atlab.plots.style import COLOURS, LAYOUT, NAMES
 from atlab.plots.tables import accuracy_map, dynamics, improvement_by_arm, improvement_by_beta, improvement_by_layer
 from atlab.plots.training import accuracy_by_strategy, confusion_matrix, learning_curves
@@ -19,7 +21,7 @@ from atlab.plots.training import accuracy_by_strategy, confusion_matrix, learnin
 __all__ = [
     "accuracy_by_strategy", "accuracy_map", "activation_maps", "added_memory", "cell_runs", "channel_maps", "cka_map", "class_maps", "COLOURS",
     "confusion_matrix", "crossing_table", "differences_by_form", "durations", "dynamics", "effect_by_layer", "factor_counts",
-    "gram_matrices", "image_grid", "improvement_by_arm", "improvement_by_beta", "improvement_by_layer", "LAYOUT", "layer_similarity",
-    "learning_curves", "map_agreements", "map_profiles", "NAMES", "Picture", "spectrogram",
-    "spectrogram_grid", "spectrograms", "split_parts", "step_time", "sweep_curves", "sweep_map",
+    "gain_of_choosing", "gram_matrices", "image_grid", "improvement_by_arm", "improvement_by_beta", "improvement_by_layer", "invariance_card", "LAYOUT", "layer_similarity",
+    "learning_curves", "map_agreements", "map_profiles", "NAMES", "Picture", "presence_by_layer", "similarity_matrix", "similarity_by_layer", "spectrogram",
+    "spectrogram_grid", "spectrograms", "split_parts", "step_time", "sweep_curves", "sweep_map", "true_noise_levels",
 ]  # fmt: skip
