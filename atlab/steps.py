@@ -7,6 +7,8 @@ a process of its own: libraries do not count.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -134,7 +136,7 @@ def findings(table: pd.DataFrame) -> str:
     for what, above in (("more", added > eq4), ("less", added < eq4)):
         if above.any():
             names = ", ".join(table.loc[above, "layer"])
-            lines.append(f"- {what} than eq. 4 at {names}.")
+            lines.append(f"- Measured {what} than eq. 4 at {names}.")
     return "\n\n".join(lines)
 
 
@@ -165,9 +167,9 @@ def make_step(
     elif variant in ("live", "cached"):
         teacher = atlab.Teacher(orthogonal, layer)
         if variant == "cached":
-            teacher = atlab.CachedTeacher(
-                teacher, InMemory(x, y, batch_size=batch), f"{folder}/{layer}-{width}"
-            )
+            clips = InMemory(x, y, batch_size=batch)
+            with contextlib.redirect_stderr(io.StringIO()):  # its bar for one batch
+                teacher = atlab.CachedTeacher(teacher, clips, f"{folder}/{layer}-{width}")
         extra = atlab.AntiTransferLoss(student, teacher)
     optimizer = torch.optim.Adam(student.parameters(), lr=5e-4, fused=True)
 

@@ -37,10 +37,14 @@ def printed_sentence(figures: pd.DataFrame) -> str:
     >>> printed_sentence(printed_figures()).splitlines()[0]
     'The printed sizes do not follow from eq. 4 for one clip:'
     """
+    e_t, *layers = figures.itertuples()
     lines = [
+        f"- {e_t.what}: {e_t.printed} MB printed, {e_t.printed / e_t.formula:.1f} times the size of the weights."
+    ]
+    lines += [
         f"- {row.what}: {row.printed} MB printed, {row.printed / row.one_clip:.1f} times eq. 4 for one clip, "
         f"{row.printed / row.formula:.1f} times eq. 4 for the batch, {row.printed / row.code:.1f} times the code's."
-        for row in figures.itertuples()
+        for row in layers
     ]
     return "\n".join([
         "The printed sizes do not follow from eq. 4 for one clip:", "", *lines, "",
@@ -48,3 +52,18 @@ def printed_sentence(figures: pd.DataFrame) -> str:
         f"as printed {figures['printed'].iloc[2] / figures['printed'].iloc[1]:.1f} times, with the code's Gram matrix "
         f"{figures['code'].iloc[2] / figures['code'].iloc[1]:.1f} times.",
     ])  # fmt: skip
+
+
+def first_and_last(batch: int = 13) -> dict[str, float]:
+    """`printed_figures` as numbers in MB: eq. 4 for one clip (conv1, conv13), the code's for a batch (conv1_code, conv13_code).
+
+    >>> {name: round(value, 1) for name, value in first_and_last().items()}
+    {'conv1': 4.2, 'conv1_code': 56.9, 'conv13': 1.2, 'conv13_code': 178.7}
+    """
+    figures = printed_figures(batch).set_index("what")
+    columns = {"": "one_clip", "_code": "code"}
+    return {
+        f"{layer}{end}": float(figures.loc[layer, column])
+        for layer in ("conv1", "conv13")
+        for end, column in columns.items()
+    }
