@@ -145,3 +145,100 @@ def test_unknown_tables_and_columns_are_named():
         published.table("table3")
     with pytest.raises(AtlabError, match="unknown column of table4_emotion_recognition 'test'"):
         published.improvements("table4_emotion_recognition", "test")
+
+
+def test_conditions_are_compared_apart_and_stand_beside_their_own_columns(table):
+    harder = table.assign(split="disjoint", test_accuracy=table["test_accuracy"] - 0.2 + 0.1 * (table["strategy"] == "wi"))
+    both = pd.concat([table.assign(split="random"), harder]).assign(noise="none")
+    compared = artefacts.comparison(both).set_index("arm")
+    alone = artefacts.comparison(harder).set_index("arm")
+    assert len(compared) == 22
+    for column in ("test", "difference", "d_low", "p_holm"):
+        assert compared.loc["WI speaker, disjoint split", column] == pytest.approx(alone.loc["WI speaker", column])
+    here = artefacts.beside_all(both, "table4_emotion_recognition")
+    assert here[["condition", "strategy", "paper"]].values.tolist() == [
+        ["disjoint split", "WI", 1.3], ["disjoint split", "AT", 4.1], ["random split", "WI", 1.1], ["random split", "AT", 2.8],
+    ]  # fmt: skip
+    assert list(artefacts.by_layers({"words": artefacts.comparison(both)})) == ["words, disjoint split", "words, random split"]
+    assert artefacts.beside_all(table.assign(split="confounded"), "table4_emotion_recognition").empty
+
+
+def test_layers_stand_in_their_order_and_holm_is_over_them(table):
+    wider = pd.concat([table, table[table["layers"] == "conv9"].assign(layers="conv13")])
+    compared = artefacts.comparison(wider)
+    assert compared.loc[compared["orthogonal"].eq("emotion") & compared["strategy"].eq("at"), "layers"].tolist() == [*LAYERS, "conv13"]
+    layers = artefacts.by_layer(compared)
+    p = np.sort(layers["p"])
+    assert np.sort(layers["p_holm"]) == pytest.approx(np.minimum(1, np.maximum.accumulate(p * np.arange(len(p), 0, -1))))
+
+
+@pytest.fixture
+def settings_table() -> pd.DataFrame:
+    """Baseline, two aggregations and two weights on four seeds, with accuracies that are easy to add up."""
+    kinds = {("baseline", "gram", "squared_cosine", 1.0): 0.0, ("at", "gram", "squared_cosine", 1.0): 0.1, ("at", "mean", "squared_cosine", 1.0): 0.3,
+             ("at", "gram", "squared_cosine", 20.0): -0.2}  # fmt: skip
+    rows = []
+    for (strategy, aggregation, similarity, beta), gain in kinds.items():
+        for seed, noise in enumerate((0.01, -0.01, 0.02, -0.02)):
+            rows.append({"strategy": strategy, "orthogonal": "speaker", "layers": "conv9", "aggregation": aggregation, "similarity": similarity,
+                         "beta": beta, "seed": seed, "train_accuracy": 0.9, "test_accuracy": 0.5 + gain + noise * (1 + gain)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_claims_of_table_6_and_figure_8_are_paired_differences(settings_table):
+    similarity = claims.of_similarity(settings_table[settings_table["beta"] == 1])
+    assert "above the baseline: **holds here** (+10.0 [" in similarity[0]
+    assert "above mean with squared_cosine: **does not hold here** (-20.0 [" in similarity[1] and len(similarity) == 2
+    beta = claims.of_beta(settings_table[settings_table["aggregation"] == "gram"])
+    assert "beta = 1 with squared_cosine is above the baseline: **holds here** (+10.0" in beta[0]
+    assert "beta = 1 is above beta = 20: **holds here** (+30.0" in beta[1] and len(beta) == 2
+    assert "no run with beta = 1" in claims.of_beta(settings_table[settings_table["beta"] == 20])[0]
+    named = artefacts.comparison(settings_table, ["strategy", "aggregation", "beta"])["arm"].tolist()
+    assert named == ["baseline", "AT gram beta 1", "AT gram beta 20", "AT mean beta 1"]
+    cells = artefacts.comparison(settings_table[settings_table["beta"] == 1], ["strategy", "aggregation", "similarity"])
+    beside = artefacts.beside_cells(cells, published.table("table6_aggregation_similarity"), baseline=63.7)
+    assert beside[["aggregation", "paper"]].values.tolist() == [["gram", 3.2], ["mean", -3.7]]
+
+
+def test_arms_that_have_only_learnt_further_are_named(table):
+    slow = table.assign(train_accuracy=table["train_accuracy"] - 0.4 * (table["strategy"] == "baseline"))
+    said = artefacts.findings(artefacts.comparison(slow))
+    assert "ahead by as much or more on the training clips (AT emotion conv5, AT speaker conv5)" in said
+    assert "learnt further" not in artefacts.findings(artefacts.comparison(table))
+
+
+def test_the_dynamics_are_those_of_the_histories(tmp_path):
+    from atlab import runs
+
+    falls = {}
+    for strategy in ("baseline", "at", "inverse_at"):
+        for seed in (0, 1, 2):
+            with runs.open_run(tmp_path, "s", {"strategy": strategy, "seed": seed, "orthogonal": "word", "layers": "conv5", "aggregation": "gram",
+                                               "similarity": "squared_cosine", "beta": 1.0}) as run:  # fmt: skip
+                first = 0.1 + 0.01 * seed
+                history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0]})
+                run.save_history(history if strategy == "baseline" else history.assign(train_at=[first, 0.02]))
+                run.finish({"test_accuracy": 0.5})
+                falls.setdefault(strategy, []).append(first - 0.02)
+    curves = artefacts.histories(runs.table(tmp_path / "s"))
+    assert {arm: len(found) for arm, found in curves.items()} == {"baseline": 3, "AT word conv5": 3, "inverse AT word conv5": 3}
+    left = artefacts.loss_left(curves)
+    low, high = scipy_stats.t.interval(0.95, 2, np.mean(falls["at"]), scipy_stats.sem(falls["at"]))
+    assert left.loc["AT word conv5", ["fall", "f_low", "f_high"]].tolist() == pytest.approx([np.mean(falls["at"]), low, high])
+    said = claims.of_dynamics(left)
+    assert len(said) == 1 and "**holds here** (from 0.11 to 0.02" in said[0] and "5.5 % of the cross-entropy" in said[0]
+
+
+def test_the_printed_tables_do_not_give_the_average_that_the_text_states():
+    best = [96.60 - 95.32, 95.20 - 93.67, 91.38 - 90.44, 66.9 - 63.7, 61.3 - 57.2, 86.3 - 83.8, 34.3 - 22.8]
+    averages = published.averages().set_index("group")["improvement"]
+    assert averages["all three tasks"] == pytest.approx(np.mean(best)) and averages["sound goodness"] == pytest.approx(np.mean(best[-2:]))
+    assert published.STATED["average improvement of the test accuracy (section 4.3)"] == 4.11
+
+
+def test_deviations_are_named_by_topic():
+    assert published.deviations("rate", "layer").startswith("- rate: 0.00005") and published.deviations("rate", "layer").count("\n") == 1
+    with pytest.raises(AtlabError, match="unknown deviation 'rates'; nearest: 'rate'"):
+        published.deviations("rates")
+    with pytest.raises(AtlabError, match="unknown published table with conditions 'table2_pretraining'"):
+        published.test_column("table2_pretraining", {})

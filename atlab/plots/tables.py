@@ -24,8 +24,9 @@ def improvement_by_arm(compared: pd.DataFrame, published: Mapping[str, float] | 
                                     marker={"symbol": "x", "size": 10, "color": COLOURS[1]}))  # fmt: skip
     figure.add_vline(x=0, line={"color": "grey", "dash": "dot"})
     figure.update_xaxes(title_text=f"test accuracy above the baseline (points; {_interval_over(gains)})")
-    layout = LAYOUT | {"margin": {"l": 210, "r": 20, "t": 60, "b": 50}}
-    return figure.update_layout(title=title, height=170 + 28 * len(gains), width=820, **layout)
+    left = max(120, 20 + 7 * max(map(len, gains["arm"])))  # pixels that the longest name takes
+    layout = LAYOUT | {"margin": {"l": left, "r": 40, "t": 60, "b": 50}}
+    return figure.update_layout(title=title, height=170 + 28 * len(gains), width=left + 640, **layout)
 
 
 def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -> go.Figure:
@@ -52,7 +53,9 @@ def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:
         trace = _points(part["beta"], 100 * part["difference"], part, "y", name, colour)
         figure.add_trace(trace.update(mode="lines+markers", line={"color": colour}))
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"})
-    figure.update_xaxes(title_text=f"beta ({_interval_over(compared)})", type="log")
+    betas = sorted(compared.dropna(subset="difference")["beta"].unique())
+    ticks = {"tickvals": betas, "ticktext": [f"{beta:g}" for beta in betas]}
+    figure.update_xaxes(title_text=f"beta ({_interval_over(compared)})", type="log", **ticks)
     figure.update_yaxes(title_text="test accuracy above the baseline (points)")
     return figure.update_layout(title=title, height=420, width=820, **LAYOUT)
 

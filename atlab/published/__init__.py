@@ -79,6 +79,18 @@ def improvements(name: str, column: str) -> pd.DataFrame:
     return pd.DataFrame({**columns, "improvement": others[column] - base}).reset_index(drop=True)
 
 
+def deviations(*topics: str) -> str:
+    """Where the authors' code is not what the paper says, a bullet a topic of `DEVIATIONS` (Markdown).
+
+    >>> deviations("rate")
+    '- rate: 0.00005 in every experiment file instead of 0.0005.'
+    """
+    for topic in topics:
+        if topic not in DEVIATIONS:
+            raise unknown("deviation", topic, DEVIATIONS)
+    return "\n".join(f"- {topic}: {DEVIATIONS[topic]}" for topic in topics)
+
+
 def test_column(name: str, parameters: Mapping) -> str:
     """The column of a printed table that stands for a run's condition, "" if the paper has none like it.
 
@@ -109,5 +121,6 @@ def averages() -> pd.DataFrame:
             for strategy, points in zip(above["strategy"], above["improvement"], strict=True):
                 cells.setdefault(strategy, []).append(points)
     groups = {name.split("_", 1)[1].replace("_", " "): values for name, values in best.items()}
-    groups = {"all three tasks": [v for values in best.values() for v in values], **groups, **cells}
+    by_strategy = {{"wi": "WI", "at": "AT", "dual_at": "dual AT"}[strategy]: values for strategy, values in cells.items()}
+    groups = {"all three tasks": [v for values in best.values() for v in values], **groups, **by_strategy}
     return pd.DataFrame([{"group": g, "cells": len(v), "improvement": sum(v) / len(v)} for g, v in groups.items()])
