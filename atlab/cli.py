@@ -121,13 +121,13 @@ def sweep(
     from atlab import notebooks
     from atlab import sweep as sweeps
 
-    if sbatch:
-        typer.echo(sweeps.sbatch(grid, scale, root))
-        return
     opened = sweeps.load(grid, scale)
     fixed = notebooks.parse(opened.notebook, _pairs(parameter))
+    if sbatch:
+        typer.echo(sweeps.sbatch(grid, scale, root, parameter, **fixed))
+        return
     if dry_run:
-        typer.echo(sweeps.dry_run(grid, scale, root, workers, **fixed))
+        typer.echo(sweeps.dry_run(grid, scale, root, workers, only, **fixed))
         return
     outcome = sweeps.run(
         grid, scale, root, workers, [d for d in devices.split(",") if d], per_device, scheduler, gpu_share, only, **fixed
@@ -268,6 +268,18 @@ def _console() -> Any:
 
     # Without a terminal a table must not be cut to 80 columns.
     return Console(width=None if sys.stdout.isatty() else 160)
+
+
+@app.command()
+def explore(
+    study: Annotated[Path, typer.Argument(help="Folder of a study's runs, e.g. runs/quickstart.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of 127.0.0.1.")] = 8866,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = False,
+) -> None:
+    """Serve the explorers of a study on this machine only, without JupyterLab (Voila); Ctrl+C ends them."""
+    from atlab.explore import serving
+
+    raise typer.Exit(serving.serve(str(study), port, browser, typer.echo))
 
 
 @app.command()

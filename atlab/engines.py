@@ -197,7 +197,8 @@ def _on_worker(function: Callable[..., None], arguments: tuple) -> tuple[str, st
         engine.start(Task(function, arguments, str(key)))
         while not (ended := engine.ended(1.0)):
             task = worker.state.tasks.get(key)
-            if task is None or task.state == "cancelled":
+            lost = worker.status.name in ("closing", "closed", "failed")  # with its scheduler, for instance
+            if lost or task is None or task.state == "cancelled":
                 return "died", "it was given up"
         return ended[0].how, ended[0].said
     finally:

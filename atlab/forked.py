@@ -173,13 +173,18 @@ def _become_kernel(order: Connection, other_end: Connection, threads: int) -> No
 
 def _own_state(threads: int) -> None:
     """What a fork must not share or take over: NumPy's random state, and pools of threads as wide as the machine."""
-    import numpy
-    import threadpoolctl
-    import torch
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # for what is not yet imported
+        os.environ[name] = str(threads)
+    if "numpy" in sys.modules:
+        import numpy
+        import threadpoolctl
 
-    numpy.random.seed()
-    threadpoolctl.threadpool_limits(threads)
-    torch.set_num_threads(threads)
+        numpy.random.seed()
+        threadpoolctl.threadpool_limits(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def work(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ class Node:
     state: str = "waiting"
     tries: int = 0
     not_before: float = 0.0
+    started: float = 0.0
+    seconds: float = 0.0
+    said: str = ""
 
     @property
     def name(self) -> str:
@@ -71,7 +75,7 @@ class Node:
 
 
 def run(
-    what: str | Path | grid.Grid,
+    what: str | Path | Mapping | grid.Grid,
     scale: str = "laptop",
     root: str | Path = "runs",
     workers: int = 2,
@@ -83,7 +87,10 @@ def run(
     progress: bool = True,
     **fixed: Any,
 ) -> Outcome:
-    """Run what is not done of a grid (a path, the name of one in notebooks/experiments/grids, or a `Grid`): -> Outcome.
+    """Run what is not done of a grid: -> Outcome.
+
+    The grid is a path, the name of one in notebooks/experiments/grids, a mapping as its YAML holds it (see `grid`), or a
+    `Grid`.
 
     What several runs require (networks of orthogonal tasks) is trained once, before them. A run that fails is reported,
     keeps its executed notebook as far as it came and does not stop the others; one whose process dies is tried three
@@ -103,13 +110,11 @@ def run(
     outcome.done_before = sum(node.state == "done" for node in nodes if node.folder)
     if all(node.state == "done" for node in nodes if node.folder):
         return outcome
-    start = time.monotonic()
-    if scheduler:
-        engine: engines.Local | engines.Dask = engines.Dask(scheduler, workers, gpu_share)
-    else:
-        engine = engines.Local(engines.slots(workers, devices, per_device))
     from atlab.sweep_view import view
 
+    start = time.monotonic()
+    slots = engines.slots(workers, devices, per_device)
+    engine = engines.Dask(scheduler, workers, gpu_share) if scheduler else engines.Local(slots)
     try:
         with view(opened.study, nodes, progress) as show:
             _drive(nodes, engine, outcome, show)
@@ -119,12 +124,20 @@ def run(
     return outcome
 
 
-def load(what: str | Path | grid.Grid, scale: str, **fixed: Any) -> grid.Grid:
-    """The grid of a path, a name or a Grid."""
+def load(what: str | Path | Mapping | grid.Grid, scale: str, **fixed: Any) -> grid.Grid:
+    """The grid of a path, a name, a mapping or a Grid."""
     if isinstance(what, grid.Grid):
+        if fixed:
+            raise AtlabError(
+                f"a Grid is complete: {', '.join(fixed)} cannot be put over its parameters; use grid.load"
+            )
         return what
+    if isinstance(what, Mapping):
+        return grid.parse(what, scale, fixed=fixed)
     path = Path(what)
-    return grid.load(path if path.is_file() or path.parent != Path() else grid.find(path.stem), scale, **fixed)
+    return grid.load(
+        path if path.is_file() or path.parent != Path() else grid.find(path.stem), scale, **fixed
+    )
 
 
 def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[Node]:
@@ -132,17 +145,17 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     if only is not None and not 0 <= only < len(opened.jobs):
         raise AtlabError(f"run {only} of {opened.study}: allowed are 0 to {len(opened.jobs) - 1}")
     root, notebook = Path(root).absolute(), opened.notebook
-    requires = _requirements(notebook)
+    module, required_by = _requirements(notebook)
     needed: dict[Any, Node] = {}
 
     def after(of: Any) -> list[Node]:
-        return [need(what) for what in (requires.required_by(of) if requires else ())]
+        return [need(what) for what in required_by(of)]
 
     def need(what: Any) -> Node:
         if what not in needed:
             before = after(what)
-            arguments = (requires.__name__, what, str(root), opened.study)
-            needed[what] = Node(Task(_train_required, arguments, f"required {len(needed)}"), before)
+            arguments = (module, what, str(root), opened.study)
+            needed[what] = Node(Task(_train_required, arguments, _shown(what)), before)
         return needed[what]
 
     jobs = []
@@ -150,7 +163,9 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     for number, (parameters, folder) in enumerate(zip(opened.jobs, folders, strict=True)):
         if only is not None and number != only:
             continue
-        node = Node(Task(_run_notebook, (notebook, parameters, root, opened.study), f"run {number}"), [], folder)
+        node = Node(
+            Task(_run_notebook, (notebook, parameters, root, opened.study), f"run {number}"), [], folder
+        )
         if (folder / "done").exists():
             node.state = "done"
         else:
@@ -159,13 +174,40 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     return [*needed.values(), *jobs]
 
 
-def _requirements(notebook: Path) -> Any:
-    """The module that knows what the notebook's runs require, as its metadata names it (`atlab.requires`); or None."""
+def _requirements(notebook: Path) -> tuple[str, Callable[[Any], Sequence]]:
+    """What knows what the notebook's runs require: a module's name and its function, as the metadata names them.
+
+    `atlab.requires` in the notebook's metadata is "module:function". The function is given a run's parameters, or one of
+    the requirements that it returned, and returns a list of requirements (hashable); the module's function
+    `train_required(requirement, root, study)` gets one done.
+    """
     name = notebooks.metadata(notebook).get("atlab", {}).get("requires", "")
-    return importlib.import_module(name.partition(":")[0]) if name else None
+    if not name:
+        return "", lambda of: ()
+    module, _, function = name.partition(":")
+    try:
+        return module, getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise AtlabError(
+            f"{notebook} names its requirements as {name!r}, which cannot be had: {error}"
+        ) from None
 
 
-def _train_required(module: str, need: Any, root: str, study: str, kernel_manager: type | None = None) -> None:
+def _shown(need: Any) -> str:
+    """A requirement for people: of a dataclass what differs from its defaults."""
+    if not is_dataclass(need):
+        return str(need)
+    values = {
+        f.name: getattr(need, f.name)
+        for f in fields(need)
+        if f.default is MISSING or getattr(need, f.name) != f.default
+    }
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _train_required(
+    module: str, need: Any, root: str, study: str, kernel_manager: type | None = None
+) -> None:
     importlib.import_module(module).train_required(need, root, study)
 
 
@@ -182,13 +224,15 @@ def _drive(nodes: list[Node], engine: engines.Local | engines.Dask, outcome: Out
         for node in nodes:
             lost = [n for n in node.after if n.state == "failed"]
             if node.state == "waiting" and lost:
-                _end(node, "failed", f"what it requires failed: {outcome.failed[lost[0].name]}", outcome)
+                _end(node, "failed", f"what it requires failed: {lost[0].said}", outcome)
         now = time.monotonic()
         ready = [
-            n for n in nodes if n.state == "waiting" and n.not_before <= now and all(a.state == "done" for a in n.after)
+            n
+            for n in nodes
+            if n.state == "waiting" and n.not_before <= now and all(a.state == "done" for a in n.after)
         ]
         for node in ready[: engine.room()]:
-            node.state, node.tries = "running", node.tries + 1
+            node.state, node.tries, node.started = "running", node.tries + 1, time.monotonic()
             engine.start(node.task)
         show()
         if not any(node.state in ("waiting", "running") for node in nodes):
@@ -196,7 +240,11 @@ def _drive(nodes: list[Node], engine: engines.Local | engines.Dask, outcome: Out
         for task, how, said in engine.ended(1.0):
             node = by_task[id(task)]
             if how == "held":
-                node.state, node.tries, node.not_before = "waiting", node.tries - 1, time.monotonic() + HELD_AGAIN
+                node.state, node.tries, node.not_before = (
+                    "waiting",
+                    node.tries - 1,
+                    time.monotonic() + HELD_AGAIN,
+                )
             elif how == "died" and node.tries < TRIES:
                 node.state = "waiting"
             elif how == "died":
@@ -206,36 +254,40 @@ def _drive(nodes: list[Node], engine: engines.Local | engines.Dask, outcome: Out
 
 
 def _end(node: Node, how: str, said: str, outcome: Outcome) -> None:
-    node.state = how
+    node.state, node.said = how, said
+    if node.started:
+        node.seconds = time.monotonic() - node.started
     if how == "failed":
         outcome.failed[node.name] = said
     elif node.folder:
         outcome.done += 1
 
 
-def dry_run(what: str | Path | grid.Grid, scale: str, root: str | Path, workers: int, **fixed: Any) -> str:
+def dry_run(
+    what: str | Path | Mapping | grid.Grid,
+    scale: str = "laptop",
+    root: str | Path = "runs",
+    workers: int = 2,
+    only: int | None = None,
+    **fixed: Any,
+) -> str:
     """What a sweep would do and about what it costs, as text; a few training steps are timed, nothing is written.
 
-    Every configuration (all parameters but the seeds) is timed once. Time is an upper bound: early stopping ends sooner.
+    Every configuration (all parameters but the seeds) is timed once, on as many threads as a worker has. Time is an
+    upper bound: early stopping ends sooner. Only what trains by `atlab.experiment` can be estimated.
     """
-    from atlab import cost
     from atlab.sweep_view import duration
 
     opened = load(what, scale, **fixed)
-    nodes = plan(opened, root)
+    nodes = plan(opened, root, only)
     jobs = [node for node in nodes if node.folder]
-    left = [parameters for parameters, node in zip(opened.jobs, jobs, strict=True) if node.state != "done"]
+    left = [node.task.arguments[1] for node in jobs if node.state != "done"]
     needs = [node.task.arguments[1] for node in nodes if not node.folder]
     lines = [
         f"{opened.study}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do; {len(needs)} networks required first"
     ]
-    if left and _requirements(opened.notebook) is not None:
-        known: dict[str, dict[str, float]] = {}
-        found = []
-        for parameters in [*(_parameters(need) for need in needs), *left]:
-            key = repr(sorted((k, v) for k, v in parameters.items() if not k.endswith("seed")))
-            known[key] = known.get(key) or cost.estimate_run(parameters)
-            found.append(known[key])
+    if left and _requirements(opened.notebook)[0] == "atlab.experiment":
+        found = _estimates([*(asdict(need) for need in needs), *left], workers)
         seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
         lines.append(
             f"at most about {duration(seconds / workers)} with {workers} workers ({duration(seconds)} of training in all)"
@@ -246,14 +298,54 @@ def dry_run(what: str | Path | grid.Grid, scale: str, root: str | Path, workers:
     return "\n".join(lines)
 
 
-def _parameters(need: Any) -> dict[str, Any]:
-    from dataclasses import asdict
+def _estimates(many: list[Mapping], workers: int) -> list[dict[str, float]]:
+    """`cost.estimate_run` of each, once for all that differ in seeds only."""
+    import torch
+    from tqdm.auto import tqdm
 
-    return asdict(need)
+    from atlab import cost
+
+    def key(parameters: Mapping) -> str:
+        return repr(sorted((k, v) for k, v in parameters.items() if not k.endswith("seed")))
+
+    threads, known = torch.get_num_threads(), {}
+    torch.set_num_threads(max(1, engines.cores() // workers))
+    try:
+        for parameters in tqdm(
+            {key(p): p for p in many}.values(), desc="timing steps", unit="configuration", leave=False
+        ):
+            known[key(parameters)] = cost.estimate_run(parameters)
+    finally:
+        torch.set_num_threads(threads)
+    return [known[key(parameters)] for parameters in many]
 
 
-def sbatch(what: str | Path, scale: str, root: str | Path) -> str:
-    """One line that runs the grid as a Slurm job array, a task a run, for sites without a scheduler of Dask's."""
-    count = len(load(what, scale).jobs)
-    command = f"atlab sweep {what} --scale {scale} --root {root} --workers 1 --only $SLURM_ARRAY_TASK_ID"
-    return f"sbatch --array=0-{count - 1} --wrap '{command}'"
+def sbatch(
+    what: str | Path,
+    scale: str = "laptop",
+    root: str | Path = "runs",
+    parameters: Sequence[str] = (),
+    **fixed: Any,
+) -> str:
+    """One line that runs the grid as a Slurm job array, a task a run, for sites without a scheduler of Dask's.
+
+    What runs require is trained by the first task that needs it, the others wait. `parameters` are "NAME=VALUE" texts for
+    the line, `fixed` the same as values.
+    """
+    count = len(load(what, scale, **fixed).jobs)
+    given = [word for text in parameters for word in ("-p", text)]
+    words = [
+        "atlab",
+        "sweep",
+        str(what),
+        "--scale",
+        scale,
+        "--root",
+        str(root),
+        "--workers",
+        "1",
+        *given,
+        "--only",
+    ]
+    command = f'{shlex.join(words)} "$SLURM_ARRAY_TASK_ID"'  # for the task's shell to fill in, not the one that submits
+    return f"sbatch --array=0-{count - 1} --wrap {shlex.quote(command)}"
