@@ -31,14 +31,28 @@ class Ended(NamedTuple):
 def slots(workers: int, devices: Sequence[str] = (), per_device: int = 1) -> list[dict[str, str]]:
     """The environment of each slot: `per_device` slots a CUDA device, or `workers` slots of the CPU.
 
-    >>> slots(8, ["0", "1"], per_device=2)[1:3]
-    [{'CUDA_VISIBLE_DEVICES': '0'}, {'CUDA_VISIBLE_DEVICES': '1'}]
+    AtlabError for a device that PyTorch does not see; names other than numbers (MIG-...) are taken as they are.
+
+    >>> slots(8, ["MIG-a", "MIG-b"], per_device=2)[1:3]
+    [{'CUDA_VISIBLE_DEVICES': 'MIG-a'}, {'CUDA_VISIBLE_DEVICES': 'MIG-b'}]
     """
     if workers < 1 or per_device < 1:
         raise AtlabError(f"a sweep needs at least one worker (a device), found {workers} and {per_device}")
+    for device in devices:
+        if device.isdigit():
+            _check_device(int(device))
     return [{"CUDA_VISIBLE_DEVICES": device} for device in devices for _ in range(per_device)] or [
         {}
     ] * workers
+
+
+def _check_device(number: int) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    if number >= count:
+        allowed = f"0 to {count - 1}" if count else "none, PyTorch sees no CUDA device here"
+        raise AtlabError(f"CUDA device {number} is not there; allowed: {allowed}")
 
 
 class Local:

@@ -29,18 +29,21 @@ PRELOADED = [
     "ipykernel.zmqshell", "matplotlib_inline.backend_inline", "ipywidgets", "atlab.experiment", "atlab.strategies", "atlab.training",
     "atlab.models", "atlab.data", "atlab.plots", "atlab.quickstart", "atlab.notebooks", "atlab.forked", "atlab.sweep",
 ]  # fmt: skip
+# Elsewhere the system's own frameworks do not survive a fork: each process starts afresh there, with an ordinary kernel.
+FORKS = sys.platform == "linux"
 _MAIN = threading.Lock()
 
 
 def start(arguments: tuple, name: str) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-    """Start `work(*arguments, answer)` in a process forked from the server: -> it, and where its answer comes.
+    """Start `work(*arguments, ...)` in a process forked from the server: -> it, and where its answer comes.
 
     The first one waits until the server has imported everything. The connection ends when job and kernel are gone.
     """
-    forked = multiprocessing.get_context("forkserver")
-    forked.set_forkserver_preload(PRELOADED)
-    receiver, answer = forked.Pipe(duplex=False)
-    process = forked.Process(target=work, args=(*arguments, answer), name=name, daemon=False)
+    context = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+    if FORKS:
+        context.set_forkserver_preload(PRELOADED)
+    receiver, answer = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(*arguments, FORKS, answer), name=name, daemon=False)
     with _without_main(), _interrupts_ignored():
         process.start()
     answer.close()
@@ -64,14 +67,13 @@ def _without_main() -> Iterator[None]:
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
     """The server that is started here is born deaf to Ctrl-C, and so is what it forks."""
-    if forkserver._forkserver._forkserver_pid or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    started = forkserver._forkserver._forkserver_pid
+    if FORKS and not started and threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
     yield
 
 
@@ -192,29 +194,31 @@ def work(
     arguments: tuple,
     environment: Mapping[str, str],
     threads: int,
+    forks: bool,
     answer: Connection,
 ) -> None:
     """The body of a job's process: calls function(*arguments, kernel_manager=...) and answers (how it ended, what was said)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked; that one ends the job
     os.environ.update(environment)
-    kernel = Waiting(threads)
+    kernel = Waiting(threads) if forks else None
     end_with_parent()
     _own_state(threads)
     try:
-        outcome = _call(function, arguments, kernel)
+        outcome = _call(function, arguments, kernel and kernel.manager())
     finally:
-        kernel.close()
+        if kernel:
+            kernel.close()
     answer.send(outcome)
 
 
-def _call(function: Callable[..., Any], arguments: tuple, kernel: Waiting) -> tuple[str, str]:
+def _call(function: Callable[..., Any], arguments: tuple, kernel_manager: type | None) -> tuple[str, str]:
     from nbclient.exceptions import DeadKernelError
 
     from atlab.errors import AtlabError
     from atlab.runs import Held
 
     try:
-        function(*arguments, kernel_manager=kernel.manager())
+        function(*arguments, kernel_manager=kernel_manager)
     except Held as error:
         return "held", str(error)
     except AtlabError as error:

@@ -271,7 +271,7 @@ def dry_run(
     only: int | None = None,
     **fixed: Any,
 ) -> str:
-    """What a sweep would do and about what it costs, as text; a few training steps are timed, nothing is written.
+    """What a sweep would do and about what it costs, as text; a few training steps are timed, no run is begun.
 
     Every configuration (all parameters but the seeds) is timed once, on as many threads as a worker has. Time is an
     upper bound: early stopping ends sooner. Only what trains by `atlab.experiment` can be estimated.

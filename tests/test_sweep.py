@@ -160,10 +160,10 @@ result = {"length": length, "random": numpy.random.rand(), "threads": os.environ
           "device": os.environ["CUDA_VISIBLE_DEVICES"], "main": __name__}
 runs.Run(run_dir).save_result(result)
 """
-    table = run(sweeps.grid(tmp_path, "0..1", cell), tmp_path, devices=["3", "5"]).check().table()
+    table = run(sweeps.grid(tmp_path, "0..1", cell), tmp_path, devices=["MIG-a", "MIG-b"]).check().table()
     assert set(table["length"]) == {3} and set(table["main"]) == {"__main__"}
     assert table["random"].nunique() == table["parent"].nunique() == 2
-    assert set(table["threads"]) == {str(max(1, engines.cores() // 2))} and set(table["device"]) == {"3", "5"}
+    assert set(table["threads"]) == {str(max(1, engines.cores() // 2))} and set(table["device"]) == {"MIG-a", "MIG-b"}
 
 
 def test_a_script_needs_no_main_guard(tmp_path):
@@ -252,11 +252,23 @@ def test_the_line_for_slurm_runs_a_task_a_run_with_the_same_parameters(tmp_path,
     ]
 
 
-def test_devices_are_given_by_the_environment_and_shared_as_asked():
+def test_devices_are_given_by_the_environment_and_shared_as_asked(monkeypatch):
     assert engines.slots(2) == [{}, {}]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in engines.slots(2, ["0", "3"], 2)] == ["0", "0", "3", "3"]
     with pytest.raises(AtlabError, match="at least one worker"):
         engines.slots(0)
+    with pytest.raises(AtlabError, match="CUDA device 4 is not there; allowed: 0 to 3"):
+        engines.slots(2, ["4"])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(AtlabError, match="CUDA device 0 is not there; allowed: none"):
+        engines.slots(2, ["0"])
+
+
+def test_without_forks_an_ordinary_kernel_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(forked, "FORKS", False)
+    outcome = run(sweeps.grid(tmp_path, "0", RESULT), tmp_path, workers=1)
+    assert (outcome.done, outcome.failed) == (1, {}) and executed(tmp_path) == [0]
 
 
 def test_the_time_left_comes_from_what_ended_and_what_runs_side_by_side():
