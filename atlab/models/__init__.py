@@ -6,10 +6,30 @@ from collections.abc import Callable
 
 from torch import nn
 
+from atlab.models.densenet import DenseNet40, densenet40
+from atlab.models.fayek import FayekModel, fayek_a, fayek_b
 from atlab.models.io import copy_weights, load, save, weights_hash
 from atlab.models.vgg import VGG16, vgg16
 
 # What a model card's "architecture" may name; each is called with the card's "arguments".
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vgg16": vgg16}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "vgg16": vgg16,
+    "densenet40": densenet40,
+    "fayek_a": fayek_a,
+    "fayek_b": fayek_b,
+}
 
-__all__ = ["ARCHITECTURES", "VGG16", "copy_weights", "load", "save", "vgg16", "weights_hash"]
+__all__ = [
+    "ARCHITECTURES",
+    "DenseNet40",
+    "FayekModel",
+    "VGG16",
+    "copy_weights",
+    "densenet40",
+    "fayek_a",
+    "fayek_b",
+    "load",
+    "save",
+    "vgg16",
+    "weights_hash",
+]
