@@ -69,7 +69,7 @@ def iemocap_speakers(utterances: Sequence[str]) -> dict[str, float]:
     }
 
 
-def noise_leak(pairs: int = 1000, snrs: int = SNRS, seed: int = 0) -> dict[str, float]:
+def noise_leak(pairs: int = 4000, snrs: int = SNRS, seed: int = 0) -> dict[str, float]:
     """Files of the same speech and noise at `snrs` levels, split 70/20/10 file by file: test files with a twin in training.
 
     `expected` is 1 - (number of ways without a twin among the training files) / (all ways), the hypergeometric answer.

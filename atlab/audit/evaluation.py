@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from atlab.stats import expected_best_of
+
 
 def batch_means(right: np.ndarray, batch: int = 13) -> dict[str, float]:
     """Accuracy over clips and, as published, the unweighted mean over batches: right answers [N] in test order.
@@ -29,19 +31,6 @@ def precision_recall(true: np.ndarray, predicted: np.ndarray, positive: int) -> 
     }
 
 
-def expected_maximum(count: int) -> float:
-    """Expectation of the largest of `count` independent standard normal numbers.
-
-    >>> round(expected_maximum(13), 3)
-    1.668
-    """
-    from scipy.special import ndtr
-
-    z = np.linspace(-9, 9, 20001)
-    density = count * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) * ndtr(z) ** (count - 1)
-    return float(np.trapezoid(z * density, z))
-
-
 def selection(
     seed_sd: float,
     clips: int,
@@ -63,7 +52,7 @@ def selection(
     rows = []
     for k in counts:
         best = validation[:, :k].argmax(1)
-        expected = seed_sd**2 / np.sqrt(seed_sd**2 + counting) * expected_maximum(k)
+        expected = expected_best_of(k, seed_sd**2 / np.sqrt(seed_sd**2 + counting))
         rows.append(
             {
                 "tries": k,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from atlab import functional
-from atlab.models import VGG16
+from atlab.models import VGG16, vgg16
 from atlab.taps import Taps
 
 # Where the published code cuts torchvision's `features` for "layer n", n = 1..13: before convolution n.
@@ -79,7 +79,12 @@ def weight_initialisation(student: VGG16, orthogonal: VGG16) -> tuple[dict[str, 
         "matched": len(published.features.state_dict()) - len(left.missing_keys), "changed": changed,
         "changed_by_prefix": sum(not torch.equal(before[n], t) for n, t in proper.state_dict().items()),
     }  # fmt: skip
-    names = pd.DataFrame({"wanted by features": left.missing_keys[:4], "given": left.unexpected_keys[:4]})
+    names = pd.DataFrame(
+        {
+            "wanted by features": left.missing_keys[:4],
+            "given": [name for name in left.unexpected_keys if name.startswith("features.")][:4],
+        }
+    )
     return numbers, names
 
 
@@ -119,6 +124,22 @@ def similarities(student: VGG16, teacher: VGG16, x: Tensor, layers: Sequence[str
             for layer in layers
         ]
     return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def floor(width: float, x: Tensor, layers: Sequence[str], pairs: int = 5, seed: int = 0) -> dict[str, float]:
+    """Similarity (eq. 2) of two random networks on standardised inputs x by layer, mean over `pairs` pairs."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = [[vgg16(2, width, in_channels=x.shape[1]) for _ in "ab"] for _ in range(pairs)]
+    totals = dict.fromkeys(layers, 0.0)
+    for student, teacher in made:
+        student.eval(), teacher.eval()
+        with Taps(student, layers) as left, Taps(teacher, layers) as right:
+            student(x), teacher(x)
+            for layer in layers:
+                totals[layer] += float(functional.anti_transfer_loss(left[layer], right[layer])) / pairs
+    return totals
 
 
 @torch.no_grad()

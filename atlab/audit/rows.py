@@ -56,7 +56,7 @@ ROWS = {
         "layer n", "feature map of the n-th convolution", "features[:i] ends before convolution n",
         "published layer 5 is {layer_5}, 13 is {layer_13}, 1 is {layer_1}: loss {layer_1_loss:.3f}, gradient "
         "{layer_1_gradient:.0f} (at conv1: {conv1_gradient:.2g})",
-        "results are those of the layer before; \"layer 1\" is plain training, conv13 is never used",
+        "results are those of the layer before: the recommended 5 is {layer_5}; \"layer 1\" is plain training, conv13 is never used",
     ),
     "wi": Row(
         "weight initialisation", "all convolutions start from the orthogonal network",
@@ -75,7 +75,7 @@ ROWS = {
         "early stopping", "validation loss, patience 5",
         "cross-entropy + beta AT, stops after 3 epochs without improvement",
         "on one history the paper keeps epoch {paper} of {paper_last}, the code epoch {published} of {published_last}",
-        "a falling AT loss decides which weights are kept and when training ends",
+        "training ends earlier, and the AT loss has a say in which weights are kept",
     ),
     "permutation": Row(
         "what the loss can see",
@@ -86,13 +86,14 @@ ROWS = {
         "features grown in another channel order are not penalised",
     ),
     "floor": Row(
-        "floor of the loss", "-", "-",
-        "two random networks: {conv1:.2f} at conv1, {conv5:.3f} at conv5, {conv13:.3f} at conv13",
-        "after the first layers there is little left to reduce: the loss starts near its minimum",
+        "floor of the loss", "not mentioned", "not mentioned",
+        "two random networks on standardised noise: {conv1:.2f} at conv1, {conv5:.3f} at conv5, {conv13:.3f} at conv13 (on tones "
+        "{tones_conv1:.2f}, {tones_conv5:.3f}, {tones_conv13:.3f})",
+        "after the first layers the loss of a random student is near its minimum: there is little left to reduce",
     ),
     "dead": Row(
         "compressed multiplication", "product over channels of activations to the power 0.001", "the same",
-        "correlation with the number of dead channels {correlation:.3f}; unrelated maps score {similarity:.2f}",
+        "conv1 on noise: correlation with the number of dead channels {correlation:.3f}; two random networks score {similarity:.3f}",
         "it compares where channels are dead, not what they hold",
     ),
     "instruments": Row(
@@ -127,12 +128,12 @@ ROWS = {
         "table 3 does not measure unseen speakers",
     ),
     "overlap": Row(
-        "orthogonal network's data", "-", "its own random split of the same corpus",
+        "orthogonal network's data", "not stated", "its own random split of the same corpus",
         "it is trained on {own:.0%} of the target's test clips (with atlab's split for teachers: {held_out:.0%})",
         "the teacher of AT and WI has seen the test clips",
     ),
     "silence": Row(
-        "silence", "-", "clips whose maximum is at most 0.05 are dropped without a word",
+        "silence", "not mentioned", "clips whose maximum is at most 0.05 are dropped without a word",
         "{dropped} of {clips} clips of rising loudness are dropped", "quiet clips are missing from training and test",
     ),
     "time": Row(
@@ -146,7 +147,7 @@ ROWS = {
         "a short last batch weighs as much as a full one",
     ),
     "recall": Row(
-        "precision and recall", "-", "the names are swapped",
+        "precision and recall", "not reported", "the names are swapped",
         "precision {precision:.2f} and recall {recall:.2f} become {published_precision:.2f} and {published_recall:.2f}",
         "each is the other one",
     ),
@@ -181,7 +182,7 @@ def row(key: str, numbers: Mapping[str, object]) -> Row:
 
 
 def markdown(key: str, numbers: Mapping[str, object]) -> str:
-    """One row as a short list."""
+    """One row as a heading and a short list."""
     filled = row(key, numbers)
     labels = {
         "Paper": filled.paper,
@@ -189,9 +190,18 @@ def markdown(key: str, numbers: Mapping[str, object]) -> str:
         "Shown": filled.shown,
         "What it does": filled.result,
     }
-    return "\n".join(f"- **{label}:** {text}" for label, text in labels.items())
+    return "\n".join(
+        [f"#### {filled.topic}", "", *(f"- **{label}:** {text}" for label, text in labels.items())]
+    )
 
 
 def table(shown: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
     """All rows shown, in order: topic, paper, code, shown, result."""
     return pd.DataFrame([row(key, numbers)._asdict() for key, numbers in shown.items()], index=list(shown))
+
+
+def styled(rows: pd.DataFrame):
+    """The table for a notebook: long texts wrapped, topics first, no index."""
+    left = {"text-align": "left", "white-space": "normal", "vertical-align": "top"}
+    heads = [{"selector": "th", "props": [("text-align", "left")]}]
+    return rows.style.hide(axis="index").set_properties(**left).set_table_styles(heads)

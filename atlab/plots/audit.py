@@ -25,7 +25,8 @@ def similarity_by_layer(table: pd.DataFrame, title: str = "") -> go.Figure:
             figure.add_trace(line, row=1, col=column)
     figure.update_xaxes(title_text="layer").update_yaxes(title_text="similarity", range=[-0.15, 1.05], col=1)
     legend = {"orientation": "h", "y": -0.28}
-    return figure.update_layout(title=title, height=420, width=900, legend=legend, **LAYOUT)
+    layout = LAYOUT | {"margin": {"l": 60, "r": 20, "t": 90, "b": 50}}
+    return figure.update_layout(title=title, height=440, width=900, legend=legend, **layout)
 
 
 def true_noise_levels(snr: Mapping[str, float], title: str = "") -> go.Figure:
@@ -58,5 +59,7 @@ def gain_of_choosing(table: pd.DataFrame, title: str = "") -> go.Figure:
     )
     figure.add_scatter(x=table["tries"], y=100 * table["simulated"], mode="markers", name="simulated",
                        marker={"color": COLOURS[0], "size": 8})  # fmt: skip
-    figure.update_xaxes(title_text="layers tried").update_yaxes(title_text="gain (points of test accuracy)")
+    figure.update_xaxes(title_text="layers tried", dtick=2, tick0=1).update_yaxes(
+        title_text="gain (points of test accuracy)"
+    )
     return figure.update_layout(title=title, height=380, width=640, **LAYOUT)
