@@ -47,12 +47,20 @@ class Report:
         """
         rows = []
         for (name, layer, factor), part in self.table.groupby(["name", "layer", "factor"], sort=False):
-            row = {"name": name, "layer": layer, "factor": factor, "seeds": len(part), "chance": part["chance"].iloc[0]}
+            row = {
+                "name": name,
+                "layer": layer,
+                "factor": factor,
+                "seeds": len(part),
+                "chance": part["chance"].iloc[0],
+            }
             for measure in MEANS:
                 if measure in part and part[measure].notna().any():
                     values = part[measure].dropna()
                     row[measure] = values.mean()
-                    found = stats.mean_interval(values) if len(values) > 1 else (values.mean(), np.nan, np.nan)
+                    found = (
+                        stats.mean_interval(values) if len(values) > 1 else (values.mean(), np.nan, np.nan)
+                    )
                     row |= {f"{measure}_low": found[1], f"{measure}_high": found[2]}
             rows.append(row)
         return pd.DataFrame(rows)
@@ -62,7 +70,9 @@ class Report:
         chosen = self.table[(self.table["layer"] == layer) & (self.table["factor"] == factor)]
         values = chosen.pivot(index="seed", columns="name", values=measure)
         if missing := [n for n in (name, other) if n not in values]:
-            raise AtlabError(f"no network {missing[0]!r} was measured at {layer} for {factor}: there are {list(values)}")
+            raise AtlabError(
+                f"no network {missing[0]!r} was measured at {layer} for {factor}: there are {list(values)}"
+            )
         both = values[[name, other]].dropna()
         return stats.paired_difference(both[name], both[other])
 
@@ -129,7 +139,18 @@ def report(
         raise AtlabError("the networks have no model card that names their task: give target")
     rows = _test_rows(fs, opened) if rows is None else np.asarray(rows)
     dev = devices.choose(None if device == "auto" else device)
-    meter = _Meter(fs, rows, factors, [target, *factors], target, layers, kinds, pool, dev, {f: _model(t) for f, t in (teachers or {}).items()})
+    meter = _Meter(
+        fs,
+        rows,
+        factors,
+        [target, *factors],
+        target,
+        layers,
+        kinds,
+        pool,
+        dev,
+        {f: _model(t) for f, t in (teachers or {}).items()},
+    )
     if floor:
         first = opened.get(erase) or next(iter(opened.values()))
         opened[RANDOM] = [_Network(n.seed, random_weights(n.model, n.seed), n.settings) for n in first]
@@ -141,7 +162,9 @@ def report(
                 if name == erase and erase:
                     found += meter.measure_erased(network, fit_rows)
                 bar.update()
-    return Report(pd.DataFrame(found), target, {factor: len(set(fs.labels(factor, rows))) for factor in factors})
+    return Report(
+        pd.DataFrame(found), target, {factor: len(set(fs.labels(factor, rows))) for factor in factors}
+    )
 
 
 @dataclass(frozen=True)
@@ -175,36 +198,70 @@ class _Meter:
     def measure_erased(self, network: _Network, fit_rows: np.ndarray | None) -> list[dict]:
         """The same with each factor erased at each layer, there only."""
         model, out = network.model.to(self.device), []
-        layers = list(features.layers_of(model) if self.layers is None else [self.layers] if isinstance(self.layers, str) else self.layers)
+        layers = list(
+            features.layers_of(model)
+            if self.layers is None
+            else [self.layers]
+            if isinstance(self.layers, str)
+            else self.layers
+        )
         for factor in self.factors:
-            fit = even_rows(self.fs, [self.target, factor], self.rows, FITTED) if fit_rows is None else fit_rows
+            fit = (
+                even_rows(self.fs, [self.target, factor], self.rows, FITTED) if fit_rows is None else fit_rows
+            )
             batches = self._batches(fit, self.fs.codes(factor))
-            for layer, eraser in removal.erase(model, batches, layers, pool=self.pool, progress=False).items():
+            for layer, eraser in removal.erase(
+                model, batches, layers, pool=self.pool, progress=False
+            ).items():
                 with removal.erased(model, eraser):
-                    found = features.extract(model, self._batches(self.rows), [layer], self.pool, progress=False)
-                out += replace(self, factors=[factor], layers=[layer])._rows_of(LEACE, network, found, [layer], {})
+                    found = features.extract(
+                        model, self._batches(self.rows), [layer], self.pool, progress=False
+                    )
+                out += replace(self, factors=[factor], layers=[layer])._rows_of(
+                    LEACE, network, found, [layer], {}
+                )
         return out
 
-    def _rows_of(self, name: str, network: _Network, found: features.Features, layers: list[str], likeness: dict) -> list[dict]:
+    def _rows_of(
+        self, name: str, network: _Network, found: features.Features, layers: list[str], likeness: dict
+    ) -> list[dict]:
         labels = {factor: self.fs.labels(factor, self.rows) for factor in self.factors}
         sources = self.fs.factors["source"].to_numpy()[self.rows]
         table = probes.presence(found, labels, sources, probes=self.kinds, device=self.device, progress=False)
-        codes, logits = self._codes(network.model, found.logits.shape[1]), torch.from_numpy(found.logits).double()
+        codes, logits = (
+            self._codes(network.model, found.logits.shape[1]),
+            torch.from_numpy(found.logits).double(),
+        )
         predictions = logits.argmax(1).numpy()
         accuracy = intervals.accuracy(predictions == codes, sources)
-        once = {"target_accuracy": accuracy.mean, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
-        used = {factor: self._use(logits.softmax(1).numpy(), predictions, codes, factor) for factor in self.factors}
+        once = {
+            "target_accuracy": accuracy.mean,
+            "accuracy_low": accuracy.low,
+            "accuracy_high": accuracy.high,
+        }
+        used = {
+            factor: self._use(logits.softmax(1).numpy(), predictions, codes, factor)
+            for factor in self.factors
+        }
         linear = table[table["probe"] == self.kinds[0]].drop(columns="probe").to_dict("records")
         rest = table[table["probe"] != self.kinds[0]]
         rows = []
         for row in linear:
             row = {"name": name, "seed": network.seed} | row | once | used[row["factor"]]
-            for _, other in rest[(rest["layer"] == row["layer"]) & (rest["factor"] == row["factor"])].iterrows():
-                row |= {other["probe"]: other["balanced_accuracy"], f"{other['probe']}_low": other["low"], f"{other['probe']}_high": other["high"]}
+            for _, other in rest[
+                (rest["layer"] == row["layer"]) & (rest["factor"] == row["factor"])
+            ].iterrows():
+                row |= {
+                    other["probe"]: other["balanced_accuracy"],
+                    f"{other['probe']}_low": other["low"],
+                    f"{other['probe']}_high": other["high"],
+                }
             rows.append(row | likeness.get((row["layer"], row["factor"]), {}))
         return rows
 
-    def _use(self, probabilities: np.ndarray, predictions: np.ndarray, codes: np.ndarray, factor: str) -> dict:
+    def _use(
+        self, probabilities: np.ndarray, predictions: np.ndarray, codes: np.ndarray, factor: str
+    ) -> dict:
         labels = self.fs.labels(factor, self.rows)
         odds = groups.equalised_odds(codes, predictions, labels, shuffles=100)
         worst = stats.by_group(predictions == codes, labels).iloc[0]
@@ -219,7 +276,11 @@ class _Meter:
         except AtlabError:  # these clips hold no two that differ in the factor only
             return found
         table = use.consistency(probabilities, codes, pairs).set_index(["measure", "kind"])
-        for kind, column in (("counterfactual", "changed"), ("repetition", "repetition"), ("excess", "excess")):
+        for kind, column in (
+            ("counterfactual", "changed"),
+            ("repetition", "repetition"),
+            ("excess", "excess"),
+        ):
             if ("changed", kind) in table.index:
                 row = table.loc[("changed", kind)]
                 found |= {column: row["value"], f"{column}_low": row["low"], f"{column}_high": row["high"]}
@@ -229,7 +290,9 @@ class _Meter:
         out = {}
         for factor, teacher in self.teachers.items():
             rows = np.random.default_rng(0).permutation(self.rows)[:COMPARED]
-            table = similarity(model, teacher.to(self.device), self._batches(rows, size=32), layers, progress=False)
+            table = similarity(
+                model, teacher.to(self.device), self._batches(rows, size=32), layers, progress=False
+            )
             same = table[table["layer"] == table["other"]]
             for _, row in same.iterrows():
                 out[row["layer"], factor] = {"cka": row["cka"], "cka_low": row["low"], "cka_high": row["high"],
@@ -298,7 +361,13 @@ def _test_rows(fs, opened: Mapping[str, list[_Network]]) -> np.ndarray:
     settings = [network.settings for items in opened.values() for network in items]
     if any(s is None for s in settings):
         raise AtlabError("networks that are not run folders have no split: give the rows to measure on")
-    splits = {tuple(getattr(s, name) for name in ("target", "split", "split_seed", "pairing", "held_out")) + (s.split_factor(),) for s in settings}
+    splits = {
+        tuple(getattr(s, name) for name in ("target", "split", "split_seed", "pairing", "held_out"))
+        + (s.split_factor(),)
+        for s in settings
+    }
     if len(splits) > 1:
-        raise AtlabError(f"the runs are of {len(splits)} different splits: give the rows to measure on, or measure them apart")
+        raise AtlabError(
+            f"the runs are of {len(splits)} different splits: give the rows to measure on, or measure them apart"
+        )
     return experiment.make_split(fs, replace(settings[0], clips=0)).test

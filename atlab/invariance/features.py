@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -79,9 +81,12 @@ class Features(Mapping[str, np.ndarray]):
     """
 
     def __init__(
-        self, arrays: dict[str, np.ndarray], logits: np.ndarray, rows: np.ndarray, pool: str, folder=None
-    ) -> None:
-        self._arrays, self.logits, self.rows, self.pool, self._folder = arrays, logits, rows, pool, folder
+        self, arrays: dict[str, np.ndarray], logits: np.ndarray, rows: np.ndarray, pool: str, folder: Path | None = None,
+        temporary: bool = False,
+    ) -> None:  # fmt: skip
+        self._arrays, self.logits, self.rows, self.pool, self.folder = arrays, logits, rows, pool, folder
+        if temporary:
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     def __getitem__(self, layer: str) -> np.ndarray:
         if layer not in self._arrays:
@@ -97,10 +102,6 @@ class Features(Mapping[str, np.ndarray]):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{layer} {array.shape[1]}" for layer, array in self._arrays.items())
         return f"Features({len(self.rows)} clips, pool {self.pool!r}: {shapes})"
-
-    @property
-    def folder(self) -> Path | None:
-        return Path(getattr(self._folder, "name", self._folder)) if self._folder else None
 
 
 def layers_of(model: nn.Module) -> list[str]:
@@ -175,18 +176,24 @@ def extract(
                 start += len(index)
     finally:
         model.train(was_training)
-    return Features(store, torch.cat(logits).numpy(), torch.cat(rows).numpy(), pool, place)
+    return Features(
+        store,
+        torch.cat(logits).numpy(),
+        torch.cat(rows).numpy(),
+        pool,
+        place,
+        folder is None and place is not None,
+    )
 
 
 def _allocate(
     sizes: dict[str, int], n: int, folder: str | Path | None
-) -> tuple[dict[str, np.ndarray], object]:
+) -> tuple[dict[str, np.ndarray], Path | None]:
     if folder is None and 4 * n * sum(sizes.values()) <= IN_MEMORY:
         return {layer: np.empty((n, d), np.float32) for layer, d in sizes.items()}, None
-    place = tempfile.TemporaryDirectory(prefix="atlab-features-") if folder is None else Path(folder)
-    path = Path(place.name) if folder is None else place
-    path.mkdir(parents=True, exist_ok=True)
-    files = {layer: path / f"{layer}.npy" for layer in sizes}
+    place = Path(tempfile.mkdtemp(prefix="atlab-features-") if folder is None else folder)
+    place.mkdir(parents=True, exist_ok=True)
+    files = {layer: place / f"{layer}.npy" for layer in sizes}
     return {
         layer: np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, sizes[layer]))
         for layer, file in files.items()

@@ -24,7 +24,8 @@ from atlab.invariance.logistic import Design, Problems
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 PROBES = ("linear", "mlp")
-CHOOSING = 1e-4  # nats that may be left to gain when strengths are compared
+CHOICE = 2000  # clips on which strengths of regularisation are compared, at most
+CHOOSING = 1e-4  # nats that may be left to gain then
 SMALLEST = 16  # clips in the first block of the code
 
 
@@ -150,9 +151,23 @@ class _Layer:
         self.order = torch.from_numpy(order).to(part.device)
         eye = torch.eye(folds, dtype=torch.bool, device=part.device)
         self.outer, self.next = ~eye, (torch.arange(folds, device=part.device) + 1) % folds
-        self.inner = self.outer & ~eye[self.next]
-        # Sets 0..F-1 leave out one fold, sets F..2F-1 also the next one, on which the choice is made.
-        self.space = logistic.spaces(design.moments(part, folds), torch.cat([self.outer, self.inner]))
+        self.inner = self.outer & ~eye[self.next]  # without the fold on which the choice is made, too
+        moments = design.moments(part, folds)
+        self.space, self.inner_space = (
+            logistic.spaces(moments, self.outer),
+            logistic.spaces(moments, self.inner),
+        )
+        self.few = None
+        if design.clips > CHOICE:
+            rows = np.sort(np.random.default_rng(13).permutation(design.clips)[:CHOICE])
+            self.few = torch.from_numpy(rows).to(part.device)
+        self.small = design if self.few is None else Design(design.x[rows], design.device, design.dtype)
+        self.small_part = part if self.few is None else part[self.few]
+        self.small_space = (
+            self.inner_space
+            if self.few is None
+            else logistic.spaces(self.small.moments(self.small_part, folds), self.inner)
+        )
         if bits:
             count = int(blocks.max()) + 1
             sets = torch.ones(count, count, dtype=torch.bool, device=part.device).tril(-1)[1:]
@@ -174,29 +189,34 @@ class _Layer:
         return right[0], right[1]
 
     def _choose(self, task: _Task, strengths: Sequence[float]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Each fold's best strength on the fold after it [F], and where the fits start: [2 F, D, K], [2 F, K]."""
-        f, s, device = self.folds, len(strengths), self.part.device
+        """Each fold's best strength on the fold after it [F], and where the fits start: [2 F, D, K], [2 F, K].
+
+        The strength weighs the prior against single clips, so the best one hardly depends on their number: with very many,
+        2,000 of them decide.
+        """
+        f, s, device, part = self.folds, len(strengths), self.part.device, self.small_part
         fold = torch.arange(f, device=device).repeat_interleave(s)
         c = torch.tensor(strengths, dtype=torch.float64, device=device).repeat(f)
-        problems = self._problems(task, self.inner[fold], torch.zeros_like(fold), c)
-        solution = logistic.fit(self.design, problems, self.space, fold + f, tolerance=CHOOSING)
-        codes, losses = problems.codes[0], torch.zeros(f * s, dtype=torch.float64, device=device)
+        codes = torch.from_numpy(task.codes[0]).to(device)
+        codes = codes if self.few is None else codes[self.few]
+        problems = Problems(part, codes[None], task.classes, self.inner[fold], torch.zeros_like(fold), c)
+        solution = logistic.fit(self.small, problems, self.small_space, fold, tolerance=CHOOSING)
+        losses = torch.zeros(f * s, dtype=torch.float64, device=device)
         seen = torch.zeros(f, task.classes, device=device)
         seen.index_put_(
-            (self.part, codes), torch.ones((), device=device), accumulate=True
+            (part, codes), torch.ones((), device=device), accumulate=True
         )  # clips by fold and class
         weight = torch.where(self.inner.float() @ seen > 0, 1 / seen[self.next].clamp_min(1), 0)  # [F, K]
-        for index, z in logistic.logits(self.design, solution):
+        for index, z in logistic.logits(self.small, solution):
             y = codes[index]
             loss = -z.log_softmax(2).gather(2, y[:, None, None].expand(-1, z.shape[1], 1))[:, :, 0]
-            mine = weight[fold][:, y].T * (self.part[index][:, None] == self.next[fold])
+            mine = weight[fold][:, y].T * (part[index][:, None] == self.next[fold])
             losses += (loss * mine).sum(0, dtype=torch.float64)
-        best = losses.view(f, s).argmin(1)
-        at = torch.arange(f, device=device) * s + best
-        mean = self.space.mean[fold + f].to(solution.coefficients.dtype)[at]
+        at = torch.arange(f, device=device) * s + losses.view(f, s).argmin(1)
+        mean = self.small_space.mean.to(solution.coefficients.dtype)
         centred = solution.intercepts[at] + torch.einsum("pd,pdk->pk", mean, solution.coefficients[at])
-        none = torch.zeros_like(solution.standardised[at]), torch.zeros_like(centred)
-        return c[at], (torch.cat([solution.standardised[at], none[0]]), torch.cat([centred, none[1]]))
+        start = solution.standardised[at]
+        return c[at], (torch.cat([start, 0 * start]), torch.cat([centred, 0 * centred]))
 
     def mlp(self, task: _Task, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """As `linear`; the fold after each one stops the training."""
@@ -204,9 +224,9 @@ class _Layer:
         fold = torch.arange(f, device=device).repeat(2)
         labels = torch.arange(2, device=device).repeat_interleave(f)
         problems = self._problems(task, self.inner[fold], labels, torch.ones(2 * f, device=device))
-        weights = mlp.fit(self.design, problems, self.space, fold + f, self.next[fold], seed)
+        weights = mlp.fit(self.design, problems, self.inner_space, fold, self.next[fold], seed)
         owner = torch.stack([self.part, self.part + f])
-        named = mlp.predictions(self.design, problems, self.space, fold + f, weights, owner)
+        named = mlp.predictions(self.design, problems, self.inner_space, fold, weights, owner)
         right = (named == problems.codes).cpu().numpy()
         return right[0], right[1]
 

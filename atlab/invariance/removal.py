@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from atlab import device as devices
 from atlab.errors import AtlabError, unknown
 from atlab.invariance.features import pooled
 from atlab.stats import clip_bootstrap
@@ -95,7 +94,9 @@ class _Moments:
         x = x[:, None] if x.ndim == 2 else x
         new = int(codes.max()) + 1 - len(self.z)  # classes not met before
         if new > 0:
-            self.z, self.xz = (torch.cat([part, part.new_zeros(*part.shape[:-1], new)], -1) for part in (self.z, self.xz))
+            self.z, self.xz = (
+                torch.cat([part, part.new_zeros(*part.shape[:-1], new)], -1) for part in (self.z, self.xz)
+            )
         flat = x.flatten(0, 1)
         self.count += len(flat)
         self.x += flat.sum(0)
@@ -104,13 +105,20 @@ class _Moments:
         self.xz.index_add_(1, codes, x.sum(1).T)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        with warnings.catch_warnings():  # the package compiles a function on import in a way that torch deprecates
+        with (
+            warnings.catch_warnings()
+        ):  # the package compiles a function on import in a way that torch deprecates
             warnings.simplefilter("ignore", DeprecationWarning)
             from concept_erasure import LeaceFitter
 
         n = self.count
         fitter = LeaceFitter(
-            len(self.x), len(self.z), dtype=torch.float64, shrinkage=False, constrain_cov_trace=False, svd_tol=1e-7
+            len(self.x),
+            len(self.z),
+            dtype=torch.float64,
+            shrinkage=False,
+            constrain_cov_trace=False,
+            svd_tol=1e-7,
         )
         fitter.n, fitter.mean_x, fitter.mean_z = torch.tensor(n), self.x / n, self.z / n
         fitter.sigma_xx_ = self.xx - torch.outer(self.x, self.x) / n
@@ -150,7 +158,14 @@ def erase(
     model.eval()
     try:
         with Taps(model, layers) as taps:
-            bar = tqdm(batches.epoch(0), total=len(batches), desc="erasing", delay=2, leave=False, disable=not progress)
+            bar = tqdm(
+                batches.epoch(0),
+                total=len(batches),
+                desc="erasing",
+                delay=2,
+                leave=False,
+                disable=not progress,
+            )
             for x, y, _ in bar:
                 for layer, maps in run_up_to(model, taps, x.to(device)).items():
                     vectors = pooled(maps, pool) if rule == "pooled" or maps.ndim == 2 else maps.flatten(2).mT
@@ -173,7 +188,9 @@ def erased(model: nn.Module, eraser: Eraser) -> Iterator[nn.Module]:
     ...     net(clips.x).shape
     torch.Size([12, 3])
     """
-    handle = find_layer(model, eraser.layer).register_forward_hook(lambda module, inputs, output: eraser.maps(output))
+    handle = find_layer(model, eraser.layer).register_forward_hook(
+        lambda module, inputs, output: eraser.maps(output)
+    )
     try:
         yield model
     finally:

@@ -72,7 +72,8 @@ def similarity(
     table = _compare(model, other, batches, layers, other_layers, precision, progress)
     if floor:
         found = [
-            _compare(random_weights(model, seed), other, batches, layers, other_layers, precision, progress) for seed in range(FLOORS)
+            _compare(random_weights(model, seed), other, batches, layers, other_layers, precision, progress)
+            for seed in range(FLOORS)
         ]
         for column in ("cka", "at"):
             table[f"{column}_floor"] = np.mean([f[column] for f in found], axis=0)
@@ -103,9 +104,13 @@ def random_weights(model: nn.Module, seed: int = 0) -> nn.Module:
     return fresh.to(next(model.parameters()).device).eval()
 
 
-def _compare(model, other, batches, layers: list[str], other_layers: list[str], precision: str, progress: bool) -> pd.DataFrame:
+def _compare(
+    model, other, batches, layers: list[str], other_layers: list[str], precision: str, progress: bool
+) -> pd.DataFrame:
     if min(batches.batch_size, batches.clips) < 4:
-        raise AtlabError(f"CKA compares clips within a batch: at least 4, found {min(batches.batch_size, batches.clips)}")
+        raise AtlabError(
+            f"CKA compares clips within a batch: at least 4, found {min(batches.batch_size, batches.clips)}"
+        )
     mode = devices.precision(precision, next(model.parameters()).device)
     were = model.training, other.training
     for network in (model, other):
@@ -113,18 +118,32 @@ def _compare(model, other, batches, layers: list[str], other_layers: list[str], 
     cka, sizes, likeness = [], [], {layer: [] for layer in layers if layer in other_layers}
     try:
         with mode.settings(), Taps(model, layers) as mine, Taps(other, other_layers) as theirs:
-            bar = tqdm(batches.epoch(0), total=len(batches), desc="similarity", delay=2, leave=False, disable=not progress)
+            bar = tqdm(
+                batches.epoch(0),
+                total=len(batches),
+                desc="similarity",
+                delay=2,
+                leave=False,
+                disable=not progress,
+            )
             for x, _, _ in bar:
                 if len(x) < 4:
                     continue
                 with mode.autocast():
                     model(x.to(mode.device)), other(x.to(mode.device))
-                one, two = {layer: mine.pop(layer) for layer in layers}, {layer: theirs.pop(layer) for layer in other_layers}
+                one, two = (
+                    {layer: mine.pop(layer) for layer in layers},
+                    {layer: theirs.pop(layer) for layer in other_layers},
+                )
                 cka.append(hsic(list(one.values()), list(two.values())))
                 sizes.append(len(x))
                 for layer, values in likeness.items():
                     if one[layer].shape == two[layer].shape and one[layer].ndim > 2:
-                        values.append(functional.anti_transfer_loss(one[layer], two[layer], reduction="none").double().cpu())
+                        values.append(
+                            functional.anti_transfer_loss(one[layer], two[layer], reduction="none")
+                            .double()
+                            .cpu()
+                        )
     finally:
         model.train(were[0]), other.train(were[1])
     rows = _cka_rows(cka, np.array(sizes), layers, other_layers)
@@ -159,13 +178,17 @@ def _kernel(features: Tensor) -> Tensor:
     return u_centre(((x / scale) @ (x / scale).T).double()) * scale.double().square()
 
 
-def _cka_rows(terms: list[tuple], sizes: np.ndarray, layers: list[str], other_layers: list[str]) -> list[dict]:
+def _cka_rows(
+    terms: list[tuple], sizes: np.ndarray, layers: list[str], other_layers: list[str]
+) -> list[dict]:
     cross, one, two = (np.stack([term[i] for term in terms]) for i in range(3))
     found = _ratio(cross, one, two, sizes)
     batches = len(sizes)
     low = high = np.full_like(found, np.nan)
     if batches > 2:
-        without = np.stack([_ratio(*(np.delete(part, b, 0) for part in (cross, one, two, sizes))) for b in range(batches)])
+        without = np.stack(
+            [_ratio(*(np.delete(part, b, 0) for part in (cross, one, two, sizes))) for b in range(batches)]
+        )
         pseudo = batches * found - (batches - 1) * without
         half = scipy_stats.t.ppf(0.975, batches - 1) * pseudo.std(0, ddof=1) / np.sqrt(batches)
         low, high = found - half, np.minimum(found + half, 1.0)

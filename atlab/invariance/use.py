@@ -147,10 +147,14 @@ def consistency(
     number = pd.factorize(table["set"])[0]
     totals = [_totals(table, number, kind) for kind in KINDS]
     both = totals[1][:, -1].astype(bool) & totals[0][:, -1].astype(bool)
-    rows = _summary("counterfactual", [totals[0][totals[0][:, -1] > 0]], level, seed)
-    if both.any():
-        rows += _summary("repetition", [totals[1][totals[1][:, -1] > 0]], level, seed)
-        rows += _summary("excess", [total[both] for total in totals], level, seed)
+    if both.all():
+        kinds = {"counterfactual": [totals[0]], "repetition": [totals[1]], "excess": totals}
+        rows = _summary(kinds, level, seed)
+    else:
+        rows = _summary({"counterfactual": [totals[0][totals[0][:, -1] > 0]]}, level, seed)
+        if both.any():
+            rows += _summary({"repetition": [totals[1][totals[1][:, -1] > 0]]}, level, seed)
+            rows += _summary({"excess": [total[both] for total in totals]}, level, seed)
     order = {measure: i for i, measure in enumerate(MEASURES)}
     return pd.DataFrame(sorted(rows, key=lambda row: order[row["measure"]]))
 
@@ -162,24 +166,27 @@ def _totals(table: pd.DataFrame, number: np.ndarray, kind: str) -> np.ndarray:
     return np.stack([np.bincount(number[of_kind], column[of_kind], sets) for column in columns], 1)
 
 
-def _summary(kind: str, totals: list[np.ndarray], level: float, seed: int) -> list[dict]:
-    """Means over pairs (of the first kind minus those of the second, if there are two) and their intervals."""
+def _summary(kinds: dict[str, list[np.ndarray]], level: float, seed: int) -> list[dict]:
+    """Means over pairs (of the first totals minus those of the second, if there are two) and their intervals.
 
-    def mean(sums: np.ndarray) -> np.ndarray:
-        return sums[..., :-1] / sums[..., -1:]
+    All totals are of the same sets, resampled together.
+    """
 
-    def value(weights: np.ndarray) -> np.ndarray:
-        first, *second = (mean(weights @ total) for total in totals)
-        return first - second[0] if second else first
+    def values(weights: np.ndarray) -> np.ndarray:
+        means = {id(t): (weights @ t) for totals in kinds.values() for t in totals}
+        means = {key: sums[..., :-1] / sums[..., -1:] for key, sums in means.items()}
+        return np.stack([means[id(t[0])] - (means[id(t[1])] if t[1:] else 0) for t in kinds.values()], -2)
 
-    sets, count = len(totals[0]), int(sum(total[:, -1].sum() for total in totals))
-    low = high = np.full(len(MEASURES), np.nan)
+    sets = len(next(iter(kinds.values()))[0])
+    value = values(np.ones(sets))
+    low = high = np.full_like(value, np.nan)
     if sets > 1:
-        low, high = percentiles(np.concatenate([value(w) for w in resamples(sets, seed)]), sets, level)
-    values = value(np.ones(sets))
+        low, high = percentiles(np.concatenate([values(w) for w in resamples(sets, seed)]), sets, level)
     return [
-        {"measure": m, "kind": kind, "value": values[i], "low": low[i], "high": high[i], "sets": sets, "pairs": count}
-        for i, m in enumerate(MEASURES)
+        {"measure": measure, "kind": kind, "value": value[k, m], "low": low[k, m], "high": high[k, m], "sets": sets,
+         "pairs": int(sum(total[:, -1].sum() for total in totals))}
+        for k, (kind, totals) in enumerate(kinds.items())
+        for m, measure in enumerate(MEASURES)
     ]  # fmt: skip
 
 

@@ -36,11 +36,21 @@ def invariance_card(summary: pd.DataFrame, factor: str, layer: str, target: str 
             marker={"color": colour, "size": 12, "symbol": "x" if row["name"] in ("LEACE", "random weights") else "circle"},
         ))  # fmt: skip
     if len(rows):
-        figure.add_vline(x=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance")
-    seeds = f"{rows['seeds'].min()}" if rows["seeds"].nunique() == 1 else f"{rows['seeds'].min()} to {rows['seeds'].max()}"
-    figure.update_xaxes(title_text=f"{factor} at {layer}: {MEASURES['balanced_accuracy']}").update_yaxes(title_text=f"{target} accuracy")
+        figure.add_vline(
+            x=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance"
+        )
+    seeds = (
+        f"{rows['seeds'].min()}"
+        if rows["seeds"].nunique() == 1
+        else f"{rows['seeds'].min()} to {rows['seeds'].max()}"
+    )
+    figure.update_xaxes(title_text=f"{factor} at {layer}: {MEASURES['balanced_accuracy']}").update_yaxes(
+        title_text=f"{target} accuracy"
+    )
     title = f"What is left of {factor} at {layer}<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
-    return figure.update_layout(title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}})
+    return figure.update_layout(
+        title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
+    )
 
 
 def presence_by_layer(
@@ -50,29 +60,47 @@ def presence_by_layer(
 
     `summary` as in `invariance.Report`; the chance level of probes is dotted.
     """
-    rows = summary[(summary["factor"] == factor) & summary[measure].notna()] if measure in summary else summary.iloc[:0]
+    rows = (
+        summary[(summary["factor"] == factor) & summary[measure].notna()]
+        if measure in summary
+        else summary.iloc[:0]
+    )
     layers = list(dict.fromkeys(summary["layer"]))
     figure = go.Figure()
     for colour, name in zip(cycle(), names or dict.fromkeys(rows["name"]), strict=False):
-        part = rows[rows["name"] == name].set_index("layer").reindex([x for x in layers if x in set(rows[rows["name"] == name]["layer"])])
+        part = (
+            rows[rows["name"] == name]
+            .set_index("layer")
+            .reindex([x for x in layers if x in set(rows[rows["name"] == name]["layer"])])
+        )
         spread = {"type": "data", "symmetric": False, "array": part[f"{measure}_high"] - part[measure],
                   "arrayminus": part[measure] - part[f"{measure}_low"], "color": colour, "thickness": 1.2}  # fmt: skip
         figure.add_trace(go.Scatter(x=list(part.index), y=part[measure], error_y=spread, mode="lines+markers", line={"color": colour},
                                     name=NAMES.get(name, name), marker={"size": 7}))  # fmt: skip
     if measure in ("balanced_accuracy", "mlp") and len(rows):
-        figure.add_hline(y=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance")
-    figure.update_xaxes(title_text="layer", categoryorder="array", categoryarray=layers).update_yaxes(title_text=f"{factor}: {MEASURES[measure]}")
+        figure.add_hline(
+            y=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance"
+        )
+    figure.update_xaxes(title_text="layer", categoryorder="array", categoryarray=layers).update_yaxes(
+        title_text=f"{factor}: {MEASURES[measure]}"
+    )
     seeds = int(rows["seeds"].max()) if len(rows) else 0
     title = f"{factor.capitalize()} by layer<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
-    return figure.update_layout(title=title, height=420, width=820, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}})
+    return figure.update_layout(
+        title=title, height=420, width=820, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
+    )
 
 
-def similarity_matrix(table: pd.DataFrame, names: tuple[str, str] = ("network", "other"), title: str = "") -> go.Figure:
+def similarity_matrix(
+    table: pd.DataFrame, names: tuple[str, str] = ("network", "other"), title: str = ""
+) -> go.Figure:
     """CKA of all layers of two networks (`invariance.similarity`) -> Figure."""
     matrix = table.pivot(index="layer", columns="other", values="cka")
     order = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["other"]))
     matrix = matrix.loc[order[0], order[1]]
     heat = go.Heatmap(z=matrix, x=order[1], y=order[0], colorscale="Cividis", zmin=0, zmax=1, colorbar={"title": "CKA"},
                       text=np.round(matrix.to_numpy(), 2), texttemplate="%{text}")  # fmt: skip
-    figure = go.Figure(heat).update_layout(title=title or f"CKA on {int(table['n'].iloc[0])} clips", height=460, width=560, **LAYOUT)
+    figure = go.Figure(heat).update_layout(
+        title=title or f"CKA on {int(table['n'].iloc[0])} clips", height=460, width=560, **LAYOUT
+    )
     return figure.update_xaxes(title_text=names[1]).update_yaxes(title_text=names[0], autorange="reversed")

@@ -11,7 +11,7 @@ from torch import nn
 
 import atlab
 from atlab.errors import AtlabError
-from atlab.invariance import cams, use
+from atlab.invariance import cam_checks, cams, use
 
 SIZE = 24
 
@@ -105,7 +105,7 @@ def test_curves_equal_a_naive_loop(insert):
     net, x = Looks(0).train(), scenes(3)
     maps = np.random.default_rng(1).random((3, SIZE, SIZE)).astype(np.float32)
     shares = (0.0, 0.1, 0.5, 1.0)
-    got = cams.perturbation_curve(net, x, maps, [1, 0, 1], insert, shares)
+    got = cam_checks.perturbation_curve(net, x, maps, [1, 0, 1], insert, shares)
     assert net.training
     for i in range(3):
         order = sorted(range(SIZE**2), key=lambda k, i=i: -maps[i].flat[k])
@@ -121,14 +121,14 @@ def test_curves_equal_a_naive_loop(insert):
 def test_a_true_map_passes_every_check_and_one_of_another_place_fails():
     net, x, classes = Looks(0), scenes(4), [1, 1, 1, 1]
     clips = atlab.data.InMemory(x, torch.tensor(classes), batch_size=3)
-    table = cams.sanity(net, clips, "conv", progress=False)
-    found = cams.summary(table).set_index("check")
+    table = cam_checks.sanity(net, clips, "conv", progress=False)
+    found = cam_checks.summary(table).set_index("check")
     assert len(table) == 4 and (found.loc[["deletion", "insertion", "road"], "low"] > 0).all()
     wrong = atlab.gradcam.class_activation_map(Looks(1), x, "conv", classes)
     right = atlab.gradcam.class_activation_map(net, x, "conv", classes)
-    assert (cams.road(net, x, right, classes) > cams.road(net, x, wrong, classes) + 0.05).all()
-    repeated = cams.road(net, x, right, classes)
-    assert np.array_equal(repeated, cams.road(net, x, right, classes))
+    assert (cam_checks.road(net, x, right, classes) > cam_checks.road(net, x, wrong, classes) + 0.05).all()
+    repeated = cam_checks.road(net, x, right, classes)
+    assert np.array_equal(repeated, cam_checks.road(net, x, right, classes))
 
 
 def test_road_does_not_depend_on_the_scale_of_inputs_or_maps():
@@ -139,23 +139,23 @@ def test_road_does_not_depend_on_the_scale_of_inputs_or_maps():
         def forward(self, z):
             return net(z / 500)
 
-    want = cams.road(net, x, maps, classes)
-    assert cams.road(Scaled(), 500 * x, np.sqrt(maps), classes) == pytest.approx(want, abs=1e-3)
+    want = cam_checks.road(net, x, maps, classes)
+    assert cam_checks.road(Scaled(), 500 * x, np.sqrt(maps), classes) == pytest.approx(want, abs=1e-3)
 
 
 def test_weights_are_shuffled_in_a_copy_and_the_map_changes():
     torch.manual_seed(0)
     net = atlab.models.vgg16(4, width=1 / 16)
     before = {name: p.clone() for name, p in net.named_parameters()}
-    shuffled = cams.randomised(net, seed=1)
+    shuffled = cam_checks.randomised(net, seed=1)
     for (name, p), q in zip(net.named_parameters(), shuffled.parameters(), strict=True):
         assert torch.equal(p, before[name])
         assert torch.equal(p.flatten().sort().values, q.flatten().sort().values)
         assert p.unique().numel() < 3 or not torch.equal(p, q)
-    again = cams.randomised(net, seed=1)
+    again = cam_checks.randomised(net, seed=1)
     assert all(torch.equal(p, q) for p, q in zip(shuffled.parameters(), again.parameters(), strict=True))
     clips = atlab.data.InMemory(torch.rand(4, 1, 32, 32), torch.arange(4))
-    table = cams.sanity(net, clips, "conv3", with_road=False, progress=False)
+    table = cam_checks.sanity(net, clips, "conv3", with_road=False, progress=False)
     assert table["weights"].abs().mean() < 0.9
 
 
@@ -164,10 +164,10 @@ def test_the_summary_is_the_paired_difference():
     names = ["deletion", "insertion", "road", "moved_deletion", "moved_insertion", "moved_road", "weights"]
     table = pd.DataFrame(rng.random((200, 7)), columns=names).assign(row=range(200))
     table.loc[3, "weights"] = np.nan
-    assert cams.summary(table.assign(weights=np.nan)).iloc[-1].tolist()[1:] == pytest.approx(
+    assert cam_checks.summary(table.assign(weights=np.nan)).iloc[-1].tolist()[1:] == pytest.approx(
         [np.nan] * 3 + [0], nan_ok=True
     )
-    found = cams.summary(table).set_index("check")
+    found = cam_checks.summary(table).set_index("check")
     differences = {
         "deletion": table["moved_deletion"] - table["deletion"],
         "road": table["road"] - table["moved_road"],
@@ -187,11 +187,11 @@ def test_the_summary_is_the_paired_difference():
         ),
         (lambda: cams.top_overlap(np.ones((1, 2, 2)), np.ones((1, 2, 2)), 1.0), "lies between 0 and 1"),
         (
-            lambda: cams.road(Looks(0), scenes(2), np.ones((2, 3, 3)), [0, 0]),
+            lambda: cam_checks.road(Looks(0), scenes(2), np.ones((2, 3, 3)), [0, 0]),
             "a map and a class for every clip",
         ),
         (
-            lambda: cams.perturbation_curve(Looks(0), scenes(2), np.ones((2, SIZE, SIZE)), [0]),
+            lambda: cam_checks.perturbation_curve(Looks(0), scenes(2), np.ones((2, SIZE, SIZE)), [0]),
             "a map and a class",
         ),
     ],

@@ -27,7 +27,16 @@ def rows(tones):
 @pytest.fixture(scope="module")
 def card(tones, networks, speaker_network, rows) -> Report:
     given = {"baseline": list(enumerate(networks)), "at": [(0, networks[1]), (1, networks[0])]}
-    return report(given, tones, ["speaker"], LAYERS, rows=rows, teachers={"speaker": speaker_network}, device="cpu", progress=False)
+    return report(
+        given,
+        tones,
+        ["speaker"],
+        LAYERS,
+        rows=rows,
+        teachers={"speaker": speaker_network},
+        device="cpu",
+        progress=False,
+    )
 
 
 def test_every_network_is_measured_at_every_layer(card):
@@ -38,7 +47,10 @@ def test_every_network_is_measured_at_every_layer(card):
     one, other = (card.table[card.table["name"] == name] for name in ("baseline", "at"))
     for seed in (0, 1):
         columns = ["balanced_accuracy", "target_accuracy", "changed", "cka", "bits"]
-        a, b = one[one["seed"] == seed][columns].to_numpy(), other[other["seed"] == 1 - seed][columns].to_numpy()
+        a, b = (
+            one[one["seed"] == seed][columns].to_numpy(),
+            other[other["seed"] == 1 - seed][columns].to_numpy(),
+        )
         np.testing.assert_allclose(a.astype(float), b.astype(float))
 
 
@@ -57,12 +69,18 @@ def test_its_numbers_are_those_of_its_parts(card, tones, networks, speaker_netwo
     assert row["changed"] == pytest.approx(want["changed", "counterfactual"])
     assert row["excess"] == pytest.approx(want["changed", "excess"])
     drawn = np.random.default_rng(0).permutation(rows)
-    likeness = similarity(networks[0], speaker_network, features.batches_of(tones, drawn, batch_size=32), ["conv5"])
-    assert row["cka"] == pytest.approx(likeness["cka"][0], abs=1e-6) and row["at"] == pytest.approx(likeness["at"][0], abs=1e-6)
+    likeness = similarity(
+        networks[0], speaker_network, features.batches_of(tones, drawn, batch_size=32), ["conv5"]
+    )
+    assert row["cka"] == pytest.approx(likeness["cka"][0], abs=1e-6) and row["at"] == pytest.approx(
+        likeness["at"][0], abs=1e-6
+    )
 
 
 def test_leace_rows_are_of_the_erased_network(card, tones, networks, rows):
-    row = card.table[(card.table["name"] == LEACE) & (card.table["seed"] == 1) & (card.table["layer"] == "conv2")].iloc[0]
+    row = card.table[
+        (card.table["name"] == LEACE) & (card.table["seed"] == 1) & (card.table["layer"] == "conv2")
+    ].iloc[0]
     fit = features.batches_of(tones, even_rows(tones, ["word", "speaker"], rows, 1500))
     fit._y = torch.from_numpy(tones.codes("speaker")[fit.rows.numpy()])
     eraser = removal.erase(networks[1], fit, "conv2")["conv2"]
@@ -75,7 +93,11 @@ def test_the_summary_and_differences_are_over_seeds(card):
     row = card.summary.query("name == 'baseline' and layer == 'conv2'").iloc[0]
     values = card.table.query("name == 'baseline' and layer == 'conv2'")["balanced_accuracy"]
     want = stats.mean_interval(values)
-    assert (row["balanced_accuracy"], row["balanced_accuracy_low"], row["balanced_accuracy_high"]) == pytest.approx(want[:3])
+    assert (
+        row["balanced_accuracy"],
+        row["balanced_accuracy_low"],
+        row["balanced_accuracy_high"],
+    ) == pytest.approx(want[:3])
     assert card.difference("cka", "at", "baseline", "conv2", "speaker").mean == pytest.approx(0, abs=1e-9)
     with pytest.raises(AtlabError, match="no network 'wi' was measured at conv2"):
         card.difference("cka", "wi", "baseline", "conv2", "speaker")
@@ -111,7 +133,16 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
         models.save(model, run.model_path, **model.card)
         run.finish({})
         folders.append(run.path)
-    found = report({"baseline": folders}, tones.path, "speaker", "conv1", erase="", floor=False, device="cpu", progress=False)
+    found = report(
+        {"baseline": folders},
+        tones.path,
+        "speaker",
+        "conv1",
+        erase="",
+        floor=False,
+        device="cpu",
+        progress=False,
+    )
     assert set(found.table["n"]) == {len(splits.random(tones).test)} and list(found.table["seed"]) == [0, 1]
     unfinished = runs.open_run(tmp_path, "s", {**given, "seed": 5})
     unfinished.close()
@@ -131,13 +162,24 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
         ({"a": [0]}, {}, "no split: give the rows"),
         ({"a": [0]}, {"factors": "speker", "rows": [0, 1, 2]}, "nearest: 'speaker'"),
         ({"a": [1]}, {"rows": [0, 1, 2]}, "give target"),
-        ({"a": [1]}, {"rows": range(40), "target": "speaker", "factors": "word"}, "4 outputs and no model card"),
+        (
+            {"a": [1]},
+            {"rows": range(40), "target": "speaker", "factors": "word"},
+            "4 outputs and no model card",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_named(tones, networks, models_, more, message):
     plain = models.vgg16(4, width=1 / 64)
     given = {name: [[networks[0], plain][i] for i in items] for name, items in models_.items()}
-    options = {"factors": "speaker", "layers": "conv1", "erase": "", "floor": False, "progress": False, **more}
+    options = {
+        "factors": "speaker",
+        "layers": "conv1",
+        "erase": "",
+        "floor": False,
+        "progress": False,
+        **more,
+    }
     with pytest.raises(AtlabError, match=message):
         report(given, tones, options.pop("factors"), options.pop("layers"), **options)
 
