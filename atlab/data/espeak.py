@@ -9,6 +9,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import importlib.metadata
+import itertools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,8 +21,31 @@ from atlab.errors import AtlabError
 
 SYNCHRONOUS = 2  # sound through the callback, without a thread; 25 times faster than mode 1
 DONT_EXIT = 0x8000
+PHONEME_EVENTS = 0x0001
+PHONEME = 7  # kind of event
 CHARS_UTF8 = 1
 RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
+
+
+class _Id(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h; a list of them ends with one of kind 0."""
+
+    _fields_ = [
+        ("kind", ctypes.c_int),
+        ("identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    ]
+
+
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -82,12 +106,13 @@ class Engine:
 
     The engine keeps state (the phase of the flutter, trills, breath), so what it says depends on what it
     said before. Loading takes a millisecond: who wants the same bytes each time says a fixed list of
-    words from a fresh engine. One at a time per process.
+    words from a fresh engine. One at a time per process. With `phonemes`, the attribute `phonemes` holds
+    those of the word said last: (eSpeak NG's name, first sample), a pause being "_" or "_:". The sound is the same.
 
     Raises AtlabError if the wheel is missing, the engine does not start, or does not know a voice.
     """
 
-    def __init__(self, data: str | Path) -> None:
+    def __init__(self, data: str | Path, phonemes: bool = False) -> None:
         installed_version()
         import espeakng_loader
 
@@ -105,12 +130,14 @@ class Engine:
         ]
         library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
         library.espeak_SetParameter.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int]
-        self.sample_rate = library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), DONT_EXIT)
+        options = DONT_EXIT | (PHONEME_EVENTS if phonemes else 0)
+        self.sample_rate = library.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), options)
         if self.sample_rate <= 0:
             self.close()
             raise AtlabError(f"eSpeak NG did not start with the data in {data} (code {self.sample_rate})")
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._pieces: list[bytes] = []
+        self.phonemes: list[tuple[str, int]] = []
         self._callback = _Callback(self._take)  # kept, or the engine would call freed memory
         library.espeak_SetSynthCallback(self._callback)
 
@@ -128,6 +155,12 @@ class Engine:
     def _take(self, samples, count: int, events) -> int:
         if samples and count > 0:
             self._pieces.append(ctypes.string_at(samples, 2 * count))
+        event = ctypes.cast(events, ctypes.POINTER(_Event))
+        for number in itertools.count() if events else ():
+            if not event[number].kind:
+                break
+            if event[number].kind == PHONEME:
+                self.phonemes.append((event[number].id.string.decode(), event[number].sample))
         return 0
 
     def say(
@@ -156,6 +189,7 @@ class Engine:
         for parameter, value, low, high in limits:
             self._library.espeak_SetParameter(parameter, min(max(int(value), low), high), 0)
         self._pieces.clear()
+        self.phonemes.clear()
         text = word.encode() + b"\0"
         code = self._library.espeak_Synth(text, len(text), 0, 1, 0, CHARS_UTF8, None, None)
         if code != 0:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import gcd
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def synthetic_speech(
         card=card,
         factors=["word", "speaker", "emotion", "voice"],
         workers=max(1, workers) if workers is not None else None,
-        initializer=_start_worker,
+        initializer=start_worker,
         initargs=(draw_voices(speakers, seed),),
         chunk=4,
         title="rendering speech",
@@ -153,42 +154,74 @@ def draw_voices(count: int, seed: int) -> list[Voice]:
 _worker: dict = {}
 
 
-def _start_worker(voices: list[Voice]) -> None:
+def start_worker(voices: list[Voice]) -> None:
     """Once in each worker process: the engine's data folder with the voices in it."""
     folder = tempfile.mkdtemp(prefix="atlab-espeak-")
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)  # worker processes run no atexit
     _worker.update(data=data_folder(folder, voices), voices=voices)
 
 
-def _render(item: tuple[int, str], words: Sequence[str], repetitions: int, seed: int) -> list[Clip]:
-    """All words of one speaker in one emotion, in a fixed order from a fresh engine."""
+class Said(NamedTuple):
+    """One rendered word: its clip's name, word, repetition, clip int16 [16000], first sample, length and phonemes.
+
+    Phonemes are (eSpeak NG's name, first sample in the clip); they are empty unless asked for.
+    """
+
+    name: str
+    word: str
+    repetition: int
+    clip: np.ndarray
+    onset: int
+    length: int
+    phonemes: list[tuple[str, int]]
+
+
+def say_all(
+    item: tuple[int, str], words: Sequence[str], repetitions: int, seed: int, phonemes: bool = False
+) -> Iterator[Said]:
+    """All words of one speaker in one emotion, in a fixed order from a fresh engine (in a worker of `start_worker`)."""
     speaker, emotion = item
-    voice, clips = _worker["voices"][speaker], []
-    with Engine(_worker["data"]) as engine:
+    voice = _worker["voices"][speaker]
+    with Engine(_worker["data"], phonemes) as engine:
         for word in words:
             for repetition in range(repetitions):
                 numbers = [seed, speaker, list(EMOTIONS).index(emotion), repetition, *word.encode()]
                 rng = np.random.default_rng(numbers)
-                said = engine.say(word, voice, *_prosody(emotion, rng))
-                wave = _trim(_resample(said, engine.sample_rate))
+                wave = _resample(engine.say(word, voice, *_prosody(emotion, rng)), engine.sample_rate)
+                heard = _sounding(wave)
+                wave = wave[heard]
                 if not len(wave):
                     raise AtlabError(
                         f"eSpeak NG makes no sound of the word {word!r} in the voice {voice.name}"
                     )
+                clip, onset = _place(wave, rng)
+                shift, rate = onset - heard.start, SAMPLE_RATE / engine.sample_rate
+                starts = [(name, shift + round(sample * rate)) for name, sample in engine.phonemes]
                 name = f"{voice.name}-{emotion}-{word}-{repetition}"
-                row = {"id": name, "source": name, "duration": len(wave) / SAMPLE_RATE, "word": word}
-                row |= {"speaker": voice.name, "emotion": emotion, "voice": ("low", "high")[speaker % 2]}
-                clips.append(Clip(_place(wave, rng), {**row, "repetition": repetition}))
+                yield Said(name, word, repetition, clip, onset, len(wave), starts)
+
+
+def _render(item: tuple[int, str], words: Sequence[str], repetitions: int, seed: int) -> list[Clip]:
+    speaker, emotion = item
+    clips = []
+    for said in say_all(item, words, repetitions, seed):
+        row = {"id": said.name, "source": said.name, "duration": said.length / SAMPLE_RATE, "word": said.word}
+        row |= {
+            "speaker": _worker["voices"][speaker].name,
+            "emotion": emotion,
+            "voice": ("low", "high")[speaker % 2],
+        }
+        clips.append(Clip(said.clip, {**row, "repetition": said.repetition}))
     return clips
 
 
-def _place(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At a random place in a clip of 1 s; a longer word is cut."""
+def _place(wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """At a random place in a clip of 1 s, and the place; a longer word is cut."""
     clip = np.zeros(int(SECONDS * SAMPLE_RATE), np.int16)
     wave = wave[: len(clip)]
-    onset = rng.integers(0, len(clip) - len(wave) + 1)
+    onset = int(rng.integers(0, len(clip) - len(wave) + 1))
     clip[onset : onset + len(wave)] = wave
-    return clip
+    return clip, onset
 
 
 def _prosody(emotion: str, rng: np.random.Generator) -> list[int]:
@@ -204,7 +237,7 @@ def _resample(wave: np.ndarray, rate: int) -> np.ndarray:
     return np.clip(np.round(resampled), -32768, 32767).astype(np.int16)
 
 
-def _trim(wave: np.ndarray, threshold: int = 100) -> np.ndarray:
-    """Without the silence before and after the word; nothing is left of a silent one."""
+def _sounding(wave: np.ndarray, threshold: int = 100) -> slice:
+    """The part without the silence before and after the word; nothing of a silent one."""
     loud = np.flatnonzero(np.abs(wave.astype(np.int32)) > threshold)
-    return wave[max(0, loud[0] - 80) : loud[-1] + 160] if len(loud) else wave[:0]
+    return slice(max(0, int(loud[0]) - 80), int(loud[-1]) + 160) if len(loud) else slice(0, 0)

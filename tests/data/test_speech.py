@@ -121,7 +121,7 @@ def test_the_order_of_items_does_not_show():
     voices = speech.draw_voices(8, seed=0)
     assert any(v.roughness for v in voices) and any(v.breath for v in voices)
     assert any(v.accent == "en-gb-scotland" for v in voices)  # trilled r
-    with pool(1, speech._start_worker, (voices,)) as process:
+    with pool(1, speech.start_worker, (voices,)) as process:
         forward = process.submit(_rendered, items).result()
         backward = process.submit(_rendered, items[::-1]).result()[::-1]
         single = process.submit(_rendered, items[5:6]).result()
