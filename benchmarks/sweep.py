@@ -4,8 +4,9 @@
 
 Rivals, in one run: notebooks one after the other in one process with an ordinary kernel each (`atlab run`), the local
 engine, and a Dask cluster on this machine. Every notebook imports torch and then computes for a fixed processor time. Printed
-is the wall time over the sum of that work divided by the workers; start-up (the server that imports torch, the cluster) is
-measured by a first sweep of two notebooks and shown beside it.
+is the wall time over the sum of that work divided by the workers (`over_ideal`), and the same without the kernels' start-up
+(`beyond_kernels`): the time from papermill's start to a notebook's first cell, as its executed copy records it, and the start of
+the engine itself (the server that imports torch, the cluster), measured by a first sweep of two notebooks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -37,15 +39,16 @@ def main() -> None:
     arguments.add_argument("--notebooks", type=int, default=16)
     arguments.add_argument("--out", type=Path)
     given = arguments.parse_args()
-    ideal = given.seconds * given.notebooks / WORKERS
+    load = os.getloadavg()[0]
+    few = max(WORKERS, given.notebooks // 4)
     with tempfile.TemporaryDirectory() as folder:
-        rows = {"one by one": one_by_one(Path(folder), given.seconds, max(2, given.notebooks // 4))}
-        rows["one by one"] |= {"over_ideal": rows["one by one"]["wall_s"] / (given.seconds * max(2, given.notebooks // 4))}
+        rows = {"one by one": one_by_one(Path(folder), given.seconds, few)}
         for name, scheduler in (("local", ""), ("dask", "local")):
             rows[name] = swept(Path(folder), name, scheduler, given.seconds, given.notebooks)
-            rows[name]["over_ideal"] = rows[name]["wall_s"] / ideal
-            rows[name]["over_ideal_beyond_start"] = (rows[name]["wall_s"] - rows[name]["start_s"]) / ideal
-    report = {"notebooks": given.notebooks, "seconds": given.seconds, "workers": WORKERS, "load_before": os.getloadavg()[0], "rows": rows}
+    report = {
+        "command": f"python -m benchmarks.sweep --seconds {given.seconds:g} --notebooks {given.notebooks}",
+        "workers": WORKERS, "cores": os.cpu_count(), "load_before": load, "rows": rows,
+    }  # fmt: skip
     for name, row in rows.items():
         print(f"{name:12}", *(f"{key} {value:.2f}" for key, value in row.items()), sep="  ")
     if given.out:
@@ -63,20 +66,46 @@ def study(folder: Path, name: str, seconds: float, count: int) -> grid.Grid:
 def one_by_one(folder: Path, seconds: float, count: int) -> dict[str, float]:
     opened = study(folder, "plain", seconds, count)
     start = time.monotonic()
-    for job in opened.jobs:
+    done = [
         notebooks.run(opened.notebook, job, root=folder / "runs", study="plain", progress=False)
-    return {"wall_s": time.monotonic() - start}
+        for job in opened.jobs
+    ]
+    return ratios(
+        time.monotonic() - start, 0.0, [kernel_start(run.path) for run in done], seconds * count, workers=1
+    )
 
 
 def swept(folder: Path, name: str, scheduler: str, seconds: float, count: int) -> dict[str, float]:
-    """Wall time of a sweep, and of what it takes to start: a sweep of one notebook a worker without work."""
+    """A sweep, after one of a notebook a worker without work that shows what the engine takes to start."""
+    how = {"root": folder / "runs", "workers": WORKERS, "scheduler": scheduler, "progress": False}
     start = time.monotonic()
-    sweep.run(study(folder, f"{name}_start", 0.0, WORKERS), root=folder / "runs", workers=WORKERS, scheduler=scheduler, progress=False).check()
+    sweep.run(study(folder, f"{name}_start", 0.0, WORKERS), **how).check()
     started = time.monotonic()
-    sweep.run(study(folder, name, seconds, count), root=folder / "runs", workers=WORKERS, scheduler=scheduler, progress=False).check()
+    table = sweep.run(study(folder, name, seconds, count), **how).check().table()
     wall = time.monotonic() - started
-    # The local engine's server lives on with this process: the second sweep does not start it again. A cluster does start again.
-    return {"wall_s": wall, "start_s": started - start if scheduler else 0.0, "first_start_s": started - start}
+    # The local engine's server lives on with this process and is not started again by the second sweep; a cluster is.
+    kernels = [kernel_start(Path(path)) for path in table["path"]]
+    engine = started - start - kernels[0] if scheduler else 0.0
+    return ratios(wall, engine, kernels, seconds * count, WORKERS) | {"first_sweep_s": started - start}
+
+
+def ratios(wall: float, engine: float, kernels: list[float], work: float, workers: int) -> dict[str, float]:
+    ideal = work / workers
+    beyond = wall - engine - sum(kernels) / workers
+    return {
+        "wall_s": wall, "engine_start_s": engine, "kernel_start_s": sum(kernels) / len(kernels),
+        "over_ideal": wall / ideal, "beyond_kernels": beyond / ideal,
+    }  # fmt: skip
+
+
+def kernel_start(run: Path) -> float:
+    """Seconds from papermill's start to the first cell's, from the executed notebook."""
+    executed = nbformat.read(run / "out.ipynb", 4)
+    cells = [
+        cell["metadata"]["papermill"]["start_time"] for cell in executed.cells if cell.cell_type == "code"
+    ]
+    begun = executed["metadata"]["papermill"]["start_time"]
+    return (datetime.fromisoformat(min(cells)) - datetime.fromisoformat(begun)).total_seconds()
 
 
 if __name__ == "__main__":
