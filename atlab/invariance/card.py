@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +18,18 @@ from atlab import stats
 from atlab.errors import AtlabError
 from atlab.invariance import features, groups, intervals, probes, removal, use
 from atlab.invariance.similarities import random_weights, similarity
+from atlab.workers import pool as process_pool
 
 RANDOM = "random weights"
 LEACE = "LEACE"
 FITTED = 1500  # clips that an eraser is fitted on, at most
 COMPARED = 256  # clips on which networks are compared with a teacher, at most
+USES = (
+    ("changed", "counterfactual", "changed"), ("changed", "repetition", "repetition"), ("changed", "excess", "excess"),
+    ("change", "excess", "excess_nats"),
+)  # fmt: skip
 MEANS = (
-    "target_accuracy", "balanced_accuracy", "mlp", "bits", "changed", "excess", "worst_group", "equalised_odds", "cka", "at",
+    "target_accuracy", "balanced_accuracy", "mlp", "bits", "changed", "excess", "excess_nats", "worst_group", "equalised_odds", "cka", "at",
 )  # fmt: skip
 
 
@@ -98,6 +103,7 @@ def report(
     pool: str = "mean_std",
     erase: str = "baseline",
     floor: bool = True,
+    workers: int = 1,
     device: str = "auto",
     progress: bool = True,
 ) -> Report:
@@ -117,10 +123,11 @@ def report(
         erase: the name whose networks are also measured with each factor erased at each layer ("LEACE" in the table); ""
             for none.
         floor: also measure networks with random weights, one a seed ("random weights").
+        workers: processes that measure networks side by side, one thread each; what they find is the same.
 
     Returns a `Report`: `.table`, `.summary`, `.difference(...)`, `.figure(...)`. Columns of the table: name, seed, layer, factor;
         target_accuracy, accuracy_low, accuracy_high; those of `probes.presence` of the linear probe, and of the other one
-        mlp, mlp_low, mlp_high; changed, repetition, excess (rates of changed predictions, `use.consistency`); worst_group,
+        mlp, mlp_low, mlp_high; changed, repetition, excess (rates of changed predictions) and excess_nats (`use.consistency`); worst_group,
         equalised_odds with equalised_odds_chance (`groups`); cka and at (`similarity`).
 
     Raises:
@@ -154,14 +161,8 @@ def report(
     if floor:
         first = opened.get(erase) or next(iter(opened.values()))
         opened[RANDOM] = [_Network(n.seed, random_weights(n.model, n.seed), n.settings) for n in first]
-    found = []
-    with tqdm(total=sum(map(len, opened.values())), desc="networks", disable=not progress) as bar:
-        for name, items in opened.items():
-            for network in items:
-                found += meter.measure(name, network)
-                if name == erase and erase:
-                    found += meter.measure_erased(network, fit_rows)
-                bar.update()
+    jobs = [(name, network, name == erase) for name, items in opened.items() for network in items]
+    found = [row for part in _measured(meter, jobs, fit_rows, workers, progress) for row in part]
     return Report(
         pd.DataFrame(found), target, {factor: len(set(fs.labels(factor, rows))) for factor in factors}
     )
@@ -188,6 +189,10 @@ class _Meter:
     pool: str
     device: torch.device
     teachers: Mapping[str, nn.Module]
+
+    def of_job(self, name: str, network: _Network, erase: bool, fit_rows: np.ndarray | None) -> list[dict]:
+        """Rows of a network, and of it with each factor erased if asked for."""
+        return self.measure(name, network) + (self.measure_erased(network, fit_rows) if erase else [])
 
     def measure(self, name: str, network: _Network) -> list[dict]:
         """A row a layer and factor."""
@@ -276,13 +281,9 @@ class _Meter:
         except AtlabError:  # these clips hold no two that differ in the factor only
             return found
         table = use.consistency(probabilities, codes, pairs).set_index(["measure", "kind"])
-        for kind, column in (
-            ("counterfactual", "changed"),
-            ("repetition", "repetition"),
-            ("excess", "excess"),
-        ):
-            if ("changed", kind) in table.index:
-                row = table.loc[("changed", kind)]
+        for measure, kind, column in USES:
+            if (measure, kind) in table.index:
+                row = table.loc[(measure, kind)]
                 found |= {column: row["value"], f"{column}_low": row["low"], f"{column}_high": row["high"]}
         return found
 
@@ -314,6 +315,38 @@ class _Meter:
 
         codes = np.zeros(len(self.fs), np.int64) if codes is None else codes
         return Batches(self.fs, rows, codes, batch_size=size, device=self.device)
+
+
+def _measured(
+    meter: _Meter, jobs: list[tuple], fit_rows: np.ndarray | None, workers: int, progress: bool
+) -> Iterator[list[dict]]:
+    """Rows of every job (name, network, is it to be erased as well), in order."""
+    with tqdm(total=len(jobs), desc="networks", disable=not progress) as bar:
+        if workers == 1:
+            for job in jobs:
+                yield meter.of_job(*job, fit_rows)
+                bar.update()
+            return
+        if not hasattr(meter.fs, "path"):
+            raise AtlabError(
+                "processes open the data set by its folder, and this one has none: measure with workers=1"
+            )
+        given = str(meter.fs.path), replace(meter, fs=None)
+        with process_pool(workers, torch.set_num_threads, (1,)) as processes:
+            waiting = [processes.submit(_in_process, *given, *job, fit_rows) for job in jobs]
+            try:
+                for job in waiting:
+                    yield job.result()
+                    bar.update()
+            except BaseException:
+                processes.shutdown(cancel_futures=True)
+                raise
+
+
+def _in_process(path: str, meter: _Meter, *job: object) -> list[dict]:
+    from atlab.data import FactorSet
+
+    return replace(meter, fs=FactorSet.open(path)).of_job(*job)
 
 
 def even_rows(fs, factors: Sequence[str], without: np.ndarray, most: int, seed: int = 0) -> np.ndarray:

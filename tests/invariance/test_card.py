@@ -54,6 +54,17 @@ def test_every_network_is_measured_at_every_layer(card):
         np.testing.assert_allclose(a.astype(float), b.astype(float))
 
 
+def test_several_processes_find_the_same(card, tones, networks, speaker_network, rows):
+    given = {"baseline": list(enumerate(networks)), "at": [(0, networks[1])]}
+    options = {"rows": rows, "teachers": {"speaker": speaker_network}, "floor": False, "device": "cpu", "progress": False}
+    found = report(given, tones, ["speaker"], "conv5", workers=2, **options).table
+    want = card.table[(card.table["layer"] == "conv5") & card.table["name"].isin(["baseline", LEACE, "at"])]
+    want = want[(want["name"] != "at") | (want["seed"] == 0)]
+    assert found["name"].tolist() == want["name"].tolist() == ["baseline", LEACE, "baseline", LEACE, "at"]
+    for column in ("balanced_accuracy", "bits", "excess_nats", "cka", "target_accuracy", "equalised_odds"):
+        np.testing.assert_allclose(found[column].astype(float), want[column].astype(float), rtol=1e-5)
+
+
 def test_its_numbers_are_those_of_its_parts(card, tones, networks, speaker_network, rows):
     row = card.table.query("name == 'baseline' and seed == 0 and layer == 'conv5'").iloc[0]
     found = features.extract(networks[0], features.batches_of(tones, rows), LAYERS)
@@ -68,6 +79,7 @@ def test_its_numbers_are_those_of_its_parts(card, tones, networks, speaker_netwo
     want = use.consistency(p, codes, pairs).set_index(["measure", "kind"])["value"]
     assert row["changed"] == pytest.approx(want["changed", "counterfactual"])
     assert row["excess"] == pytest.approx(want["changed", "excess"])
+    assert row["excess_nats"] == pytest.approx(want["change", "excess"])
     drawn = np.random.default_rng(0).permutation(rows)
     likeness = similarity(
         networks[0], speaker_network, features.batches_of(tones, drawn, batch_size=32), ["conv5"]
