@@ -35,7 +35,7 @@ class ResidualTeacher(Teacher):
 
     @torch.no_grad()
     def __init__(self, teacher: Teacher, batches: Iterable, codes: Tensor) -> None:
-        self.model, self._taps, self.layers, self._layout = teacher.model, teacher._taps, teacher.layers, teacher._layout
+        vars(self).update(vars(teacher))
         self.codes = torch.as_tensor(codes).cpu()
         classes = int(self.codes.max()) + 1
         self._sums: dict[str, Tensor] = {}

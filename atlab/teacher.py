@@ -9,14 +9,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from atlab.taps import Taps, _record, run_up_to, unwrap
+from atlab.errors import AtlabError
+from atlab.taps import Taps, _record, find_layer, run_up_to, unwrap
 
 
 class Teacher:
     """A frozen copy of a network trained for the orthogonal task.
 
     It never trains: evaluation mode, no gradient, no drift of batch-norm statistics. Its forward stops at the last of
-    `layers`. It follows its input to another device. A network of atlab normalises the input by its own statistics;
+    `layers`; of a network of atlab, what lies behind that is not even copied. It follows its input to another device. A network of atlab normalises the input by its own statistics;
     another one sees what the student sees.
 
     Args:
@@ -33,7 +34,13 @@ class Teacher:
     """
 
     def __init__(self, model: nn.Module, layers: str | Iterable[str]) -> None:
-        self.model = _without_taps(copy.deepcopy(unwrap(model))).eval().requires_grad_(False)
+        from atlab.models import weights_hash
+
+        model, layers = unwrap(model), [layers] if isinstance(layers, str) else list(layers)
+        behind = _behind(model, layers)
+        self._weights = weights_hash(model) if behind else ""
+        memo = {id(module): _NotCopied(name) for name, module in behind.items()}
+        self.model = _without_taps(copy.deepcopy(model, memo)).eval().requires_grad_(False)
         self._taps = Taps(self.model, layers)
         self.layers = self._taps.layers
         self._layout = (None, None)
@@ -55,14 +62,46 @@ class Teacher:
 
     @property
     def identity(self) -> str:
-        """Hash of the weights, and the layers."""
+        """Hash of the network's weights, copied or not, and the layers."""
         from atlab.models import weights_hash
 
-        return f"{weights_hash(self.model)} {','.join(self.layers)}"
+        return f"{self._weights or weights_hash(self.model)} {','.join(self.layers)}"
 
     def close(self) -> None:
         """Remove every hook."""
         self._taps.close()
+
+
+class _NotCopied(nn.Module):
+    """Stands for a part of the network that the teacher does not need."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, *_: object) -> Tensor:
+        raise AtlabError(
+            f"the teacher's copy of the network ends before {self.name!r}: run the network itself, or tap a later layer"
+        )
+
+
+def _behind(model: nn.Module, layers: list[str]) -> dict[str, nn.Module]:
+    """The parts of a network of atlab that run after the last of `layers`; none of another network, whose order is unknown."""
+    features = getattr(model, "features", None)
+    if not (
+        hasattr(model, "tap_points") and isinstance(features, nn.Sequential) and hasattr(model, "classifier")
+    ):
+        return {}
+    parts = dict(features.named_children())
+    last = 0
+    for layer in layers:
+        find_layer(model, layer)
+        room, _, rest = model.tap_points.get(layer, layer).partition(".")
+        if room != "features" or not rest:
+            return {}
+        last = max(last, list(parts).index(rest.partition(".")[0]))
+    later = {f"features.{name}": part for name, part in list(parts.items())[last + 1 :]}
+    return later | {"classifier": model.classifier}
 
 
 def _without_taps(model: nn.Module) -> nn.Module:
