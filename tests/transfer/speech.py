@@ -1,0 +1,15 @@
+"""A small set of embedded speech with its phones, for every test of acoustic models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atlab.data import FactorSet, synthetic_speech
+from atlab.transfer import phones
+
+
+def speech(folder: Path) -> FactorSet:
+    """All ten digits by five speakers in two emotions, once: 100 clips."""
+    fs = synthetic_speech(folder, speakers=5, emotions=2, repetitions=1, workers=1)
+    phones.phones(fs, workers=1)
+    return fs
