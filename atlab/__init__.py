@@ -22,7 +22,7 @@ _HOMES = {
 }
 _ROOMS = (
     "artefacts", "audit", "claims", "cost", "data", "experiment", "forms", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
-    "published", "quickstart", "report", "runs", "settings", "stats", "strategies", "study", "sweep", "training",
+    "published", "quickstart", "report", "runs", "settings", "stats", "strategies", "study", "sweep", "training", "transfer",
 )  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS, "__version__"]

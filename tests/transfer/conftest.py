@@ -1,14 +1,18 @@
-"""Embedded speech that several tests of transfer share."""
+"""Data that tests of transfer share."""
 
 from __future__ import annotations
 
 import pytest
 
-from atlab.data import FactorSet, synthetic_speech
+from tests.transfer.images import images
+from tests.transfer.speech import speech
 
 
 @pytest.fixture(scope="session")
-def spoken(tmp_path_factory) -> FactorSet:
-    """160 clips: ten words of four speakers in two emotions, twice."""
-    out = tmp_path_factory.mktemp("spoken") / "set"
-    return synthetic_speech(out, speakers=4, emotions=2, repetitions=2, workers=1)
+def pictures(tmp_path_factory):
+    return images(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory):
+    return speech(tmp_path_factory.mktemp("data") / "speech")

@@ -1,0 +1,304 @@
+"""One transfer run: a base network, shared by all that need it, and a treatment of it trained towards the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from atlab import experiment
+from atlab.errors import AtlabError, unknown
+from atlab.settings import NETWORKS, Settings
+from atlab.transfer import treatments
+from atlab.transfer.halves import SIDES, Halves, halves_of, restrict
+
+ARCHITECTURES = ("alexnet", "vgg16")
+SPLITS = ("official", "random", "disjoint")
+VALIDATION = 0.1  # of the official training clips
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Everything that decides the numbers of a transfer run.
+
+    Two pairs of tasks are possible. With `base` empty, they are halves of the classes of `target` (Yosinski et al. 2014):
+    each half is a data set of its own. Otherwise they are two factors of the same clips: `base` names the other task, and
+    base networks are those that anti-transfer uses (`atlab.settings.Settings.teacher`), so both can be set against each other.
+
+    Attributes:
+        data: a data set's folder, or the name of an embedded one.
+        target: the factor that is learned.
+        base: the factor of the other task; empty for halves of the target's classes.
+        halves: how the classes are divided: "random" by `halves_seed`, or a factor of two values ("man_made").
+        half: the half that is the target, "A" or "B".
+        treatment: a name in `treatments.TREATMENTS`; n: the number of layers it is about.
+        split: "official" where the data set has one (a tenth of its training clips validates), "random" by source file, or
+            "disjoint" in the factor `split_by` (two factors only).
+        clips: training clips at most, validation in proportion; 0 for all. Of each half, if there are halves.
+        base_clips: clips for training and testing a base network of a factor; 0 for all outside the target's test.
+        architecture: "alexnet" (for small images below 63 x 63) or "vgg16"; width: factor on its channels.
+        seed: of weights, order and dropout, of the base networks too; but base networks of factors have `base_seed`, as
+            those of anti-transfer have one for all seeds of a study.
+        cached: run frozen layers once a clip instead of in every epoch.
+        role: "treatment", or "base" for a base network in root/networks/, whose treatment is "base" and whose n is 0.
+    """
+
+    data: str = "data/cifar10"
+    target: str = "class"
+    base: str = ""
+    halves: str = "random"
+    halves_seed: int = 0
+    half: str = "B"
+    treatment: str = "AnB"
+    n: int = 3
+    split: str = "official"
+    split_by: str = ""
+    split_seed: int = 0
+    clips: int = 0
+    base_clips: int = 0
+    architecture: str = "alexnet"
+    width: float = 1.0
+    epochs: int = 50
+    patience: int = 5
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    seed: int = 0
+    base_seed: int = 0
+    cached: bool = True
+    precision: str = "auto"
+    role: str = "treatment"
+
+    def network(self, side: str) -> TransferSettings | Settings:
+        """The settings of a base network, equal for all runs that can share it: "own" task's or the "other" one's."""
+        own = side == treatments.OWN
+        if self.base:
+            return self.at().teacher(self.target if own else self.base)
+        half = self.half if own else _other(self.half)
+        return replace(self, half=half, treatment="base", n=0, cached=True, role="base")
+
+    def at(self) -> Settings:
+        """The anti-transfer settings with the same two factors, split and clips; for pairs of factors."""
+        return Settings(
+            data=self.data, target=self.target, orthogonal=self.base, split=self.split, split_by=self.split_by,
+            split_seed=self.split_seed, clips=self.clips, teacher_clips=self.base_clips, teacher_seed=self.base_seed,
+            width=self.width, epochs=self.epochs, patience=self.patience, precision=self.precision,
+        )  # fmt: skip
+
+    def required(self) -> list[TransferSettings | Settings]:
+        """The base networks that the treatment takes layers from. The base of a half is that network itself."""
+        if self.role == "base":
+            return []
+        source = treatments.treatment(self.treatment).source
+        if not self.base and (self.treatment == "base" or not self.n):
+            source = treatments.OWN  # the same network under the same name
+        return [self.network(source)] if source and (self.n or not self.base) else []
+
+    def check(self) -> None:
+        """AtlabError for a value that is not allowed, or one that the other settings would ignore."""
+        for kind, value, allowed in (
+            ("half", self.half, SIDES), ("split", self.split, SPLITS), ("architecture", self.architecture, ARCHITECTURES),
+            ("role", self.role, ("treatment", "base")),
+        ):  # fmt: skip
+            if value not in allowed:
+                raise unknown(kind, value, allowed)
+        treatments.check(self.treatment, self.n, {"alexnet": 8, "vgg16": 16}[self.architecture])
+        if self.split == "disjoint" and not self.base:
+            raise AtlabError(
+                "halves have an official or a random split; a disjoint one goes with two factors (base)"
+            )
+        if self.base and (self.split == "official" or self.architecture != "vgg16"):
+            raise AtlabError(
+                f"two factors share anti-transfer's networks: split random or disjoint and vgg16, found {self.split} and {self.architecture}"
+            )
+        if self.base == self.target:
+            raise AtlabError(f"base and target are both {self.target!r}: the treatments BnB are for that")
+        if self.clips < 0 or self.base_clips < 0:
+            raise AtlabError(f"clips and base_clips are at least 0, found {self.clips} and {self.base_clips}")
+
+
+def from_parameters(parameters: Mapping) -> TransferSettings:
+    """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
+    known = {field.name for field in fields(TransferSettings)}
+    return TransferSettings(**{name: value for name, value in parameters.items() if name in known})
+
+
+def required_by(of: Mapping | TransferSettings | Settings) -> list:
+    """What has to be trained before a notebook run with these parameters, or before another such requirement."""
+    return (from_parameters(of) if isinstance(of, Mapping) else of).required()
+
+
+def train_required(need: TransferSettings | Settings, root: str | Path, study: str) -> None:
+    """Train one of `required_by` into root/networks/, or find it done; waits while another process trains it."""
+    _network(need, root, progress=False, device="auto")
+
+
+def train(
+    settings: TransferSettings,
+    root: str | Path = "runs",
+    study: str = "transfer",
+    progress: bool = True,
+    device: str = "auto",
+    run_dir: str | Path = "",
+):
+    """Train as the settings say into root/study/<id>/, or open the run if it is done: -> `runs.Run`.
+
+    A base network that the treatment takes from is trained first, into root/networks/, if no run there has it. The result
+    holds accuracy and loss on all parts, clip counts and `prefix`: "cached", "run" or "learns"; predictions.parquet the
+    test predictions clip by clip.
+    """
+    from atlab import runs
+
+    if run_dir:
+        root, study = Path(run_dir).parent.parent, Path(run_dir).parent.name
+    settings.check()
+    fs = experiment.load_data(settings.data)
+    make_split(fs, settings)  # what cannot be trained is refused before its base network is trained
+    networks = [_network(need, root, progress, device) for need in settings.required()]
+    run = (
+        runs.Run(run_dir)
+        if run_dir
+        else runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
+    )
+    if run.done:
+        return run
+    with run:
+        _train_into(run, settings, fs, networks, progress, device)
+    return run
+
+
+def make_split(fs, s: TransferSettings):
+    """The split that the settings name, of the target's half if there are halves; checked for unseen classes."""
+    from atlab.data import splits
+    from data_recipes.torchvision_sets import hold_out
+
+    if s.base:
+        return experiment.make_split(fs, s.at())
+    if s.split == "official":
+        if "official" not in fs.factors.columns:
+            raise AtlabError(f"{s.data} has no official split (no column 'official'): split is random then")
+        training = int((fs.factors["official"] == "train").sum())
+        split = hold_out(fs, max(1, round(VALIDATION * training)), s.split_seed)
+    else:
+        split = splits.random(fs, seed=s.split_seed)
+    split = restrict(split, fs, s.target, divided(fs, s).of(s.half))
+    split = splits.cut(split, s.clips, s.split_seed) if s.clips else split
+    split.check(fs, s.target)
+    return split
+
+
+def divided(fs, s: TransferSettings) -> Halves:
+    """The two halves of the target's classes."""
+    return halves_of(fs, s.target, s.halves, s.halves_seed)
+
+
+def _other(half: str) -> str:
+    if half not in SIDES:
+        raise unknown("half", half, SIDES)
+    return SIDES[1 - SIDES.index(half)]
+
+
+def _network(need: TransferSettings | Settings, root: str | Path, progress: bool, device: str):
+    trainer = experiment.train if isinstance(need, Settings) else train
+    return trainer(need, root, NETWORKS, progress=progress, device=device)
+
+
+def _train_into(run, s: TransferSettings, fs, networks: list, progress: bool, device_name: str) -> None:
+    from atlab import device as devices
+    from atlab import models, training
+    from atlab.data import Batches
+
+    split = make_split(fs, s)
+    device = devices.choose(None if device_name == "auto" else device_name)
+    mode = devices.precision(s.precision, device)
+    classes = sorted(set(fs.labels(s.target, split.train)))
+    codes = fs.codes(s.target, classes)
+
+    def batches(rows, shuffle=False):
+        return Batches(fs, rows, codes, batch_size=s.batch_size, device=device, shuffle=shuffle, seed=draw(s))
+
+    parts = {
+        "train": batches(split.train),
+        "validation": batches(split.validation),
+        "test": batches(split.test),
+    }
+    base = models.load(networks[0].model_path).to(device) if networks else None
+    cut = _network_of(s, len(classes), parts["train"], base, mode)
+    learns = any(p.requires_grad for p in cut.parameters()) and not (
+        s.role == "treatment" and base is not None and not s.n
+    )
+    shuffled = batches(split.train, shuffle=True)
+    trained, how = cut, "run" if cut.frozen else "learns"
+    if cut.frozen and s.cached and learns:
+        trained, how = cut.rest, "cached"
+        parts, shuffled = _activations(
+            cut, parts, shuffled, mode, run.path.parent.parent / "caches", progress
+        )
+    history = networks[0].history() if networks else pd.DataFrame()
+    if learns:
+        history = training.fit(
+            trained, shuffled, parts["validation"], epochs=s.epochs, patience=s.patience, learning_rate=s.learning_rate,
+            seed=draw(s), device=device, precision=s.precision, checkpoint=run.checkpoint_path, progress=progress,
+            description=f"{s.treatment}, n = {s.n}, seed {s.seed}",
+        )  # fmt: skip
+    scores = {
+        name: training.evaluate(trained.eval(), part, progress=progress) for name, part in parts.items()
+    }
+    test = scores["test"]
+    table = pd.DataFrame({"row": test.rows, "code": test.codes, "prediction": test.predictions})
+    table.to_parquet(run.path / "predictions.parquet")
+    split.save(run.path / "split.json", fs)
+    models.save(
+        cut.model, run.model_path, classes=[str(c) for c in classes], task=s.target, data=fs.content_hash
+    )
+    run.save_history(history)
+    run.finish({
+        **{f"{name}_accuracy": score.accuracy for name, score in scores.items()},
+        **{f"{name}_loss": score.loss for name, score in scores.items()},
+        **{f"{name}_clips": len(score.codes) for name, score in scores.items()},
+        "classes": len(classes), "epochs_run": len(history) if learns else 0, "prefix": how,
+    })  # fmt: skip
+
+
+def draw(s: TransferSettings) -> int:
+    """The seed of a run's weights, order and dropout.
+
+    A treatment must not draw the very weights again that its base network started from: its new layers would then be those
+    that the copied ones grew up with. So it depends on n and the treatment, and for n = 0 is the run's own seed.
+    """
+    if not s.n:
+        return s.seed
+    names = list(treatments.TREATMENTS)
+    return int(np.random.SeedSequence([s.seed, s.n, names.index(s.treatment)]).generate_state(1)[0])
+
+
+def _network_of(s: TransferSettings, classes: int, train_batches, base, mode):
+    """The network of the treatment, cut after n layers, on the device."""
+    import torch
+
+    from atlab import models
+    from atlab.data import input_statistics
+
+    x = next(iter(train_batches.epoch(0))).x
+    sizes = (
+        {"images": "small" if min(x.shape[2:]) < 63 else "photographs"} if s.architecture == "alexnet" else {}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(draw(s))
+        model = models.ARCHITECTURES[s.architecture](classes, s.width, in_channels=x.shape[1], **sizes)
+    model.set_normalisation(*input_statistics(train_batches))
+    mode.place(model)
+    if s.role == "treatment" and not s.n and base is not None:
+        model.load_state_dict(base.state_dict())  # no layer is copied: the base network is the treatment's
+    own, other = (base, None) if treatments.treatment(s.treatment).source == treatments.OWN else (None, base)
+    return treatments.apply(s.treatment, s.n, model, own, other)
+
+
+def _activations(cut, parts: dict, shuffled, mode, folder: Path, progress: bool) -> tuple[dict, object]:
+    """The frozen layers' activations of all parts, and those of the training part in shuffled order."""
+    from atlab.transfer.prefix import PrefixBatches
+
+    stored = {name: PrefixBatches(cut.prefix, part, mode, folder, progress) for name, part in parts.items()}
+    return stored, stored["train"].like(shuffled)
