@@ -144,6 +144,15 @@ def sanity(
     return pd.concat(found, ignore_index=True)
 
 
+def of_run(run, fs, rows: Sequence[int], layer: str = "conv13", **options) -> pd.DataFrame:
+    """`sanity` of a run folder's network (or of a network with a model card) on these clips of a data set."""
+    from atlab.data import Batches
+    from atlab.invariance.card import open_network
+
+    model = open_network(run).model
+    return sanity(model, Batches(fs, rows, fs.codes(model.card["task"]), batch_size=4), layer, **options)
+
+
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """What `sanity` found, by check, with an interval over clips: deletion, insertion, road, weights.
 

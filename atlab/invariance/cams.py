@@ -6,6 +6,8 @@ Everything streams over batches and keeps numbers only, so memory is that of one
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -14,6 +16,7 @@ from tqdm.auto import tqdm
 
 from atlab.errors import AtlabError
 from atlab.gradcam import class_activation_map, map_agreement
+from atlab.invariance import use
 
 SHARE = 0.1
 
@@ -128,6 +131,51 @@ def across_pairs(
         found.append(_compared(index.numpy()[::2], maps[::2], maps[1::2], share))
     found = pd.concat(found, ignore_index=True)
     return pairs.reset_index(drop=True).assign(correlation=found["correlation"], overlap=found["overlap"])
+
+
+def agreement(
+    models: Mapping[str, Sequence],
+    fs,
+    rows: np.ndarray,
+    factor: str,
+    layer: str = "conv13",
+    *,
+    teacher=None,
+    most: int = 24,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Where networks look, on so many pairs of each kind drawn from `rows`: a row a network.
+
+    Columns: name, seed, counterfactual and repetition (mean correlation of the maps of a pair, `across_pairs`, for pairs with
+    another value of `factor` and with the same), teacher (with the factor's network, `between_models`, if it is given).
+
+    Args:
+        models: name -> networks (run folders or modules with a model card), in the order of their seeds.
+        teacher: the factor's network.
+    """
+    from atlab.data import Batches
+    from atlab.invariance.card import open_network
+
+    found, networks = [], [(name, open_network(item, i)) for name, items in models.items() for i, item in enumerate(items)]
+    task = networks[0][1].model.card["task"]
+    codes, clips = fs.codes(task), fs.factors.iloc[rows].reset_index(drop=True)
+    pairs = _drawn(use.pairs(clips, factor, [task]), most, seed)
+    pairs = pairs.assign(a=rows[pairs["a"]], b=rows[pairs["b"]])
+    other = None if teacher is None else open_network(teacher).model
+    for name, network in tqdm(networks, desc="maps", delay=2, leave=False, disable=not progress):
+        table = across_pairs(network.model, fs, codes, pairs, layer, progress=False)
+        row = {"name": name, "seed": network.seed} | table.groupby("kind")["correlation"].mean().to_dict()
+        if other is not None:
+            batches = Batches(fs, np.unique(pairs["a"])[:most], codes, batch_size=16)
+            row["teacher"] = between_models(network.model, other, batches, layer, progress=False)["correlation"].mean()
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def _drawn(pairs: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    parts = [part.sample(min(most, len(part)), random_state=seed) for _, part in pairs.groupby("kind")]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _compared(rows: np.ndarray, a: np.ndarray, b: np.ndarray, share: float) -> pd.DataFrame:

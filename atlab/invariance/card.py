@@ -38,11 +38,13 @@ class Report:
     """What `report` found.
 
     table: a row a network, seed, layer and factor, with intervals over clips. classes: factor -> number of classes.
+    rows: the clips it was measured on.
     """
 
     table: pd.DataFrame
     target: str
     classes: Mapping[str, int]
+    rows: np.ndarray
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -81,12 +83,12 @@ class Report:
         both = values[[name, other]].dropna()
         return stats.paired_difference(both[name], both[other])
 
-    def figure(self, factor: str | None = None, layer: str | None = None):
+    def figure(self, factor: str | None = None, layer: str | None = None, measure: str = "balanced_accuracy"):
         """Target accuracy against what is left of a factor at a layer (the first of each if None): `plots.invariance_card`."""
         from atlab import plots
 
         factor, layer = factor or self.table["factor"].iloc[0], layer or self.table["layer"].iloc[0]
-        return plots.invariance_card(self.summary, factor, layer, self.target)
+        return plots.invariance_card(self.summary, factor, layer, self.target, measure)
 
 
 def report(
@@ -137,7 +139,7 @@ def report(
 
     fs = experiment.load_data(data) if isinstance(data, str | Path) else data
     factors = [factors] if isinstance(factors, str) else list(factors)
-    opened = {name: [_open(item, i) for i, item in enumerate(items)] for name, items in models.items()}
+    opened = {name: [open_network(item, i) for i, item in enumerate(items)] for name, items in models.items()}
     if not any(opened.values()):
         raise AtlabError("no network to measure")
     some = next(network for items in opened.values() for network in items)
@@ -163,9 +165,8 @@ def report(
         opened[RANDOM] = [_Network(n.seed, random_weights(n.model, n.seed), n.settings) for n in first]
     jobs = [(name, network, name == erase) for name, items in opened.items() for network in items]
     found = [row for part in _measured(meter, jobs, fit_rows, workers, progress) for row in part]
-    return Report(
-        pd.DataFrame(found), target, {factor: len(set(fs.labels(factor, rows))) for factor in factors}
-    )
+    classes = {factor: len(set(fs.labels(factor, rows))) for factor in factors}
+    return Report(pd.DataFrame(found), target, classes, rows)
 
 
 @dataclass(frozen=True)
@@ -362,7 +363,7 @@ def even_rows(fs, factors: Sequence[str], without: np.ndarray, most: int, seed: 
     return np.sort(np.concatenate(chosen))
 
 
-def _open(item, position: int) -> _Network:
+def open_network(item, position: int = 0) -> _Network:
     """A network with its seed and, of a run, its settings."""
     from atlab import runs
     from atlab.settings import from_parameters

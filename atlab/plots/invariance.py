@@ -13,44 +13,40 @@ from atlab.plots.style import LAYOUT, NAMES, cycle
 MEASURES = {
     "balanced_accuracy": "balanced accuracy of a linear probe", "mlp": "balanced accuracy of a multilayer probe",
     "bits": "code length (bits a clip)", "cka": "CKA to the factor's network", "at": "AT similarity to the factor's network",
-    "changed": "changed predictions", "excess": "changed predictions beyond repetitions", "target_accuracy": "target accuracy",
+    "changed": "changed predictions", "excess": "changed predictions beyond repetitions", "excess_nats": "change of log-probability beyond repetitions (nats)", "target_accuracy": "target accuracy",
 }  # fmt: skip
 
 
-def invariance_card(summary: pd.DataFrame, factor: str, layer: str, target: str = "target") -> go.Figure:
-    """Target accuracy against what a linear probe reads of a factor at a layer, a point a kind of network -> Figure.
+def invariance_card(
+    summary: pd.DataFrame, factor: str, layer: str, target: str = "target", measure: str = "balanced_accuracy"
+) -> go.Figure:
+    """Target accuracy against what is left of a factor, a point a kind of network -> Figure.
 
-    `summary` as in `invariance.Report`: means over seeds with 95 % t intervals. Left is free of the factor (dotted: chance),
-    up is good at the target.
+    `summary` as in `invariance.Report`: means over seeds with 95 % t intervals. Left is free of the factor, up is good at the
+    target. measure: "balanced_accuracy" (of a linear probe at the layer; chance is dotted), or one of use: "changed",
+    "excess", "excess_nats".
     """
     rows = summary[(summary["factor"] == factor) & (summary["layer"] == layer)]
-    figure = go.Figure()
+    figure, axes = go.Figure(), (measure, "target_accuracy")
     for colour, (_, row) in zip(cycle(), rows.iterrows(), strict=False):
-        x, y = row["balanced_accuracy"], row["target_accuracy"]
         errors = [
             {"type": "data", "symmetric": False, "array": [row[f"{m}_high"] - row[m]], "arrayminus": [row[m] - row[f"{m}_low"]],
-             "color": colour, "thickness": 1.5} for m in ("balanced_accuracy", "target_accuracy")
+             "color": colour, "thickness": 1.5} for m in axes
         ]  # fmt: skip
         figure.add_trace(go.Scatter(
-            x=[x], y=[y], error_x=errors[0], error_y=errors[1], mode="markers", name=NAMES.get(row["name"], row["name"]),
+            x=[row[axes[0]]], y=[row[axes[1]]], error_x=errors[0], error_y=errors[1], mode="markers", name=NAMES.get(row["name"], row["name"]),
             marker={"color": colour, "size": 12, "symbol": "x" if row["name"] in ("LEACE", "random weights") else "circle"},
         ))  # fmt: skip
+    probe = measure == "balanced_accuracy"
     if len(rows):
-        figure.add_vline(
-            x=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance"
-        )
-    seeds = (
-        f"{rows['seeds'].min()}"
-        if rows["seeds"].nunique() == 1
-        else f"{rows['seeds'].min()} to {rows['seeds'].max()}"
-    )
-    figure.update_xaxes(title_text=f"{factor} at {layer}: {MEASURES['balanced_accuracy']}").update_yaxes(
-        title_text=f"{target} accuracy"
-    )
-    title = f"What is left of {factor} at {layer}<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
-    return figure.update_layout(
-        title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
-    )
+        line = {"dash": "dot", "color": "grey"}
+        figure.add_vline(x=rows["chance"].iloc[0] if probe else 0, line=line, annotation_text="chance" if probe else "no use")
+    seeds = " to ".join(map(str, sorted({int(rows["seeds"].min()), int(rows["seeds"].max())}))) if len(rows) else "no"
+    figure.update_xaxes(title_text=f"{factor} at {layer}: {MEASURES[measure]}" if probe else f"{factor}: {MEASURES[measure]}")
+    figure.update_yaxes(title_text=f"{target} accuracy")
+    what = f"What is left of {factor} at {layer}" if probe else f"What use is made of {factor}"
+    title = f"{what}<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
+    return figure.update_layout(title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}})
 
 
 def presence_by_layer(

@@ -197,6 +197,6 @@ def test_what_cannot_be_measured_is_named(tones, networks, models_, more, messag
 
 
 def test_a_single_seed_has_no_interval(card):
-    one = Report(card.table[card.table["seed"] == 0], "word", card.classes).summary
+    one = Report(card.table[card.table["seed"] == 0], "word", card.classes, card.rows).summary
     assert one["balanced_accuracy_low"].isna().all() and one["balanced_accuracy"].notna().all()
     assert isinstance(one, pd.DataFrame) and set(one["seeds"]) == {1}
