@@ -9,6 +9,7 @@ float32 under any autocast (float16 Grams overflow); float64 input stays float64
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -252,10 +253,12 @@ def describe(features: Tensor, aggregation: Aggregation = "gram", lean: bool = T
     >>> type(describe(torch.randn(2, 512, 7, 8))).__name__, describe(torch.randn(2, 64, 30, 30)).shape
     ('Factor', torch.Size([2, 64, 64]))
     """
-    if lean and aggregation in ("gram", "position_gram"):
-        x = flat(features) if aggregation == "gram" else flat(features).mT
-        if 3 * x.shape[2] < x.shape[1]:
-            return Factor(x)
+    if lean and aggregation in ("gram", "position_gram") and features.ndim > 1:
+        n, m = features.shape[1], math.prod(features.shape[2:])  # channels, positions
+        if aggregation == "gram" and 3 * m < n:
+            return Factor(flat(features))
+        if aggregation == "position_gram" and 3 * n < m:
+            return Factor(flat(features).mT)
     return _resolve("aggregation", aggregation, AGGREGATIONS)(features)
 
 

@@ -1,4 +1,4 @@
-"""Batches of network inputs: small sets live on the device, large ones are read ahead from the memory map."""
+"""Batches of network inputs: small sets are made once and live on the device, large ones are read ahead from the memory map."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from atlab.data.spectrogram import frontend
 from atlab.errors import AtlabError
 
 RESIDENT_BYTES = 1 << 30
+KEPT_BYTES = 1 << 29
 AHEAD = 4  # batches
 BLOCK = 512  # clips
 
@@ -61,8 +62,8 @@ class _Source:
 class Batches(_Source):
     """Batches of some rows of a FactorSet or of a view; spectrograms are computed by batch on the device.
 
-    Up to 1 GiB of inputs stays on the device as int16 or uint8; more is gathered from the memory map by a
-    thread, a few batches ahead.
+    Up to 1 GiB of inputs stays on the device as int16 or uint8, and up to 0.5 GiB of what the network sees of them, which
+    then is computed in the first epoch only. Larger sets are gathered from the memory map by a thread, a few batches ahead.
 
     Args:
         fs: the data set.
@@ -117,6 +118,8 @@ class Batches(_Source):
         self._resident = (
             _read_all(fs, rows, one).to(self.device) if one.nbytes * len(rows) <= RESIDENT_BYTES else None
         )
+        self._kept: Tensor | None = None
+        self._made = torch.zeros(len(rows), dtype=torch.bool)
 
     @property
     def identity(self) -> str:
@@ -131,17 +134,30 @@ class Batches(_Source):
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
         order = self._order(number, start)
-        inputs = (
-            self._read_ahead(order)
-            if self._resident is None
-            else (self._resident[part.to(self.device)] for part in order)
-        )
-        for part, raw in zip(order, inputs, strict=True):
-            yield Batch(self._front(raw), self._y[part.to(self.device)], self.rows[part])
+        inputs = self._read_ahead(order) if self._resident is None else map(self._made_once, order)
+        for part, x in zip(order, inputs, strict=True):
+            yield Batch(x, self._y[part.to(self.device)], self.rows[part])
+
+    def _made_once(self, part: Tensor) -> Tensor:
+        """Network inputs of resident clips; kept if those of all clips are not too large."""
+        where = part.to(self.device)
+        if self._kept is None or not bool(self._made[part].all()):
+            x = self._front(self._resident[where])
+            if self._kept is None:
+                if x[0].nbytes * self.clips > KEPT_BYTES:
+                    return x
+                self._kept = x.new_empty(self.clips, *x.shape[1:])
+            self._kept[where] = x
+            self._made[part] = True
+        return self._kept[where]
 
     def _read_ahead(self, order: list[Tensor]) -> Iterator[Tensor]:
-        """Inputs gathered by a thread, a few batches ahead; it ends with its reader, who gets its errors."""
+        """Network inputs gathered by a thread, a few batches ahead; it ends with its reader, who gets its errors.
+
+        The thread computes the spectrograms too if that is the CPU's work, so that a core beside the training's hides it.
+        """
         ready: queue.Queue = queue.Queue(AHEAD)
+        on_cpu = self.device.type == "cpu"
         stop = threading.Event()
 
         def put(item: object) -> bool:
@@ -157,6 +173,8 @@ class Batches(_Source):
             try:
                 for part in order:
                     raw = torch.from_numpy(self.fs.read(self.rows[part].numpy()))
+                    if on_cpu:
+                        raw = self._front(raw)
                     if not put(raw.pin_memory() if self.device.type == "cuda" else raw):
                         return
             except BaseException as error:  # noqa: BLE001 - handed to the reading thread
@@ -169,7 +187,7 @@ class Batches(_Source):
                 item = ready.get()
                 if isinstance(item, BaseException):
                     raise item
-                yield item.to(self.device, non_blocking=True)
+                yield item if on_cpu else self._front(item.to(self.device, non_blocking=True))
         finally:
             stop.set()
             thread.join()
