@@ -151,6 +151,24 @@ def report(
     typer.echo(f"HTML      {reports.write(study, root, out)}")
 
 
+@app.command()
+def measure(
+    model: Annotated[Path, typer.Argument(help="A run folder, or a model file.")],
+    data_set: Annotated[str, typer.Argument(metavar="DATA", help="A data set's folder or name.")],
+    factors: Annotated[str, typer.Option(help="What should not matter, separated by commas.")],
+    layers: Annotated[str, typer.Option(help="Where to measure, separated by commas; every convolution if not given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Also write every number to this CSV.")] = None,
+) -> None:
+    """How much of each factor is left in a network, layer by layer, and what use its predictions make of it."""
+    from atlab.invariance import single
+
+    wanted = [name.strip() for name in factors.split(",") if name.strip()]
+    found = single.measure(model, data_set, wanted, [name.strip() for name in layers.split(",") if name.strip()] or None)
+    typer.echo("\n\n".join(single.lines(found, factor) for factor in wanted))
+    if out is not None:
+        found.table.to_csv(out, index=False)
+
+
 @data.command("list")
 def data_list() -> None:
     """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here."""

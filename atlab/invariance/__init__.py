@@ -10,9 +10,9 @@ import importlib
 
 _HOMES = {
     "Eraser": "removal", "Features": "features", "Report": "card", "erase": "removal", "erased": "removal", "extract": "features",
-    "presence": "probes", "random_weights": "similarities", "report": "card", "similarity": "similarities",
+    "measure": "single", "presence": "probes", "random_weights": "similarities", "report": "card", "similarity": "similarities",
 }  # fmt: skip
-_ROOMS = ("cams", "card", "features", "groups", "intervals", "probes", "reading", "removal", "similarities", "use")
+_ROOMS = ("cams", "card", "features", "groups", "intervals", "probes", "reading", "removal", "similarities", "single", "use")
 
 __all__ = sorted({*_HOMES, *_ROOMS})
 
