@@ -22,7 +22,7 @@ VALIDATION = 0.1  # of the official training clips
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """Everything that decides the numbers of a transfer run.
+    """Everything that decides the numbers of a transfer run; the defaults suit a laptop, and are those of the notebook.
 
     Two pairs of tasks are possible. With `base` empty, they are halves of the classes of `target` (Yosinski et al. 2014):
     each half is a data set of its own. Otherwise they are two factors of the same clips: `base` names the other task, and
@@ -60,11 +60,11 @@ class TransferSettings:
     clips: int = 0
     base_clips: int = 0
     architecture: str = "alexnet"
-    width: float = 1.0
-    epochs: int = 50
-    patience: int = 5
-    batch_size: int = 32
-    learning_rate: float = 5e-4
+    width: float = 0.125
+    epochs: int = 10
+    patience: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
     seed: int = 0
     base_seed: int = 0
     cached: bool = True

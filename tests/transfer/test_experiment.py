@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import atlab
-from atlab import models, runs
+from atlab import models, notebooks, runs
 from atlab.errors import AtlabError
 from atlab.settings import Settings
 from atlab.transfer import layers
@@ -134,6 +135,13 @@ def test_what_is_required_is_the_other_half_or_the_own_one(tiny):
     (need,) = required_by(replace(tiny, treatment="AnB", n=5))
     assert (need,) == tuple(required_by(replace(tiny, treatment="AnB+", n=2))) and required_by(need) == []
     assert from_parameters({**asdict(tiny), "device": "cpu"}) == tiny
+
+
+def test_the_notebooks_defaults_are_the_settings(tiny):
+    """A sweep asks what a run requires with the grid's parameters only; the notebook with all of them."""
+    notebook = Path(__file__).parents[2] / "notebooks/experiments/train_transfer.ipynb"
+    defaults = notebooks.parameters(notebook)
+    assert {**asdict(TransferSettings()), "device": "auto", "run_dir": ""} == {**defaults, "role": "treatment"}
 
 
 def test_a_requirement_is_trained_once(tiny, root):
