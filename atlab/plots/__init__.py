@@ -13,6 +13,7 @@ from atlab.plots.explore import (
     sweep_curves, sweep_map,
 )  # fmt: skip
 from atlab.plots.forms import differences_by_form
+from atlab.plots.gradual import errors_by_held
 from atlab.plots.invariance import invariance_card, presence_by_layer, similarity_matrix
 from atlab.plots.style import COLOURS, LAYOUT, NAMES
 from atlab.plots.tables import accuracy_map, dynamics, improvement_by_arm, improvement_by_beta, improvement_by_layer
@@ -21,7 +22,7 @@ from atlab.plots.training import accuracy_by_strategy, confusion_matrix, learnin
 
 __all__ = [
     "accuracy_by_strategy", "accuracy_map", "activation_maps", "added_memory", "cell_runs", "channel_maps", "cka_map", "class_maps", "COLOURS",
-    "confusion_matrix", "crossing_table", "degradation_by_layer", "differences_by_form", "drops_by_layer", "durations", "dynamics", "effect_by_layer", "factor_counts",
+    "confusion_matrix", "crossing_table", "degradation_by_layer", "differences_by_form", "drops_by_layer", "durations", "dynamics", "effect_by_layer", "errors_by_held", "factor_counts",
     "gain_against_transfer", "gain_of_choosing", "gram_matrices", "image_grid", "improvement_by_arm", "improvement_by_beta", "improvement_by_layer", "invariance_card", "LAYOUT", "layer_similarity",
     "learning_curves", "map_agreements", "map_profiles", "NAMES", "Picture", "presence_by_layer", "similarity_matrix", "similarity_by_layer", "spectrogram",
     "spectrogram_grid", "spectrograms", "split_parts", "step_time", "sweep_curves", "sweep_map", "transfer_by_layer", "transfer_matrix", "true_noise_levels",

@@ -9,7 +9,7 @@ from atlab.transfer import phones
 
 
 def speech(folder: Path) -> FactorSet:
-    """All ten digits by five speakers in two emotions, once: 100 clips."""
-    fs = synthetic_speech(folder, speakers=5, emotions=2, repetitions=1, workers=1)
+    """All ten digits by ten speakers in two emotions, once: 200 clips."""
+    fs = synthetic_speech(folder, speakers=10, emotions=2, repetitions=1, workers=1)
     phones.phones(fs, workers=1)
     return fs

@@ -1,0 +1,100 @@
+"""Tables and a reading of gradual transfer between phones and emotions, from the runs of `speech_study`."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from atlab import stats
+from atlab.errors import AtlabError
+
+ARM = ["task", "model", "base"]
+TASKS = {"phone": "phones (phone error rate)", "emotion": "emotions (unweighted error)"}
+PREFIX = "errors."
+
+
+def by_level(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a task, model, base and number of held layers, from `runs.table` of transfer runs.
+
+    Columns: task, model, base, held (number), error with its 95 % t interval over repetitions (low, high), primary (mean
+    error of the networks trained on the task alone), drop (error minus primary, paired by repetition) with its
+    interval (d_low, d_high), repetitions. AtlabError for a single repetition, which has no interval.
+    """
+    rows = []
+    for arm, part in table.groupby(ARM, sort=True):
+        for column in (name for name in part.columns if name.startswith(PREFIX)):
+            known = part.dropna(subset=column)
+            if not len(known):
+                continue
+            error = stats.mean_interval(known[column])
+            drop = stats.paired_difference(known[column], known["primary_error"])
+            rows.append({
+                **dict(zip(ARM, arm, strict=True)), "held": int(column.removeprefix(PREFIX).removeprefix("layer ")),
+                "error": error.mean, "low": error.low, "high": error.high, "primary": known["primary_error"].mean(),
+                "drop": drop.mean, "d_low": drop.low, "d_high": drop.high, "repetitions": error.n,
+            })  # fmt: skip
+    if not rows:
+        raise AtlabError("no finished transfer among the runs")
+    return pd.DataFrame(rows).sort_values([*ARM, "held"], ignore_index=True)
+
+
+def against_random(table: pd.DataFrame) -> pd.DataFrame:
+    """Error with copied layers minus error with layers of random weights held, paired by repetition: one row a level.
+
+    Columns: task, model, held, difference, low, high, repetitions. Empty where the study has no random base.
+    """
+    rows = []
+    for (task, model), part in table.groupby(["task", "model"], sort=True):
+        bases = {base: runs.set_index(["seed", "fold"]).sort_index() for base, runs in part.groupby("base")}
+        if {"trained", "random"} - bases.keys():
+            continue
+        trained, random = bases["trained"], bases["random"]
+        both = trained.index.intersection(random.index)
+        for column in (name for name in part.columns if name.startswith(PREFIX) and part[name].notna().any()):
+            if random[column].notna().all() and trained[column].notna().all():
+                found = stats.paired_difference(trained.loc[both, column], random.loc[both, column])
+                held = int(column.removeprefix(PREFIX).removeprefix("layer "))
+                rows.append({"task": task, "model": model, "held": held, "difference": found.mean, "low": found.low,
+                             "high": found.high, "repetitions": found.n})  # fmt: skip
+    columns = ["task", "model", "held", "difference", "low", "high", "repetitions"]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], ignore_index=True)
+
+
+def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
+    """What the intervals decide, in sentences (Markdown): how deep layers can be held, what it costs, in which direction more."""
+    lines = []
+    trained = levels[levels["base"] == "trained"]
+    for (task, model), part in trained.groupby(["task", "model"], sort=True):
+        worse = part[part["d_low"] > 0]
+        name = f"**{TASKS[task].split(' (')[0].capitalize()}, model {model.upper()}**"
+        last = part.iloc[-1]
+        start = f"{name}: alone {100 * last['primary']:.1f} %."
+        if len(worse):
+            first = int(worse["held"].min())
+            lines.append(f"{start} A rise of the error is shown from {first} held layers on")
+        else:
+            lines.append(f"{start} No number of held layers shows a rise of the error")
+        lines[-1] += (
+            f"; with all {int(last['held'])} held it is {100 * last['drop']:+.1f} points "
+            f"[{100 * last['d_low']:+.1f}, {100 * last['d_high']:+.1f}] ({int(last['repetitions'])} repetitions)."
+        )
+        own = random[(random["task"] == task) & (random["model"] == model)]
+        if len(own):
+            better, undecided = own[own["high"] < 0]["held"].tolist(), own[(own["low"] <= 0) & (own["high"] >= 0)]["held"].tolist()
+            lines[-1] += (
+                f" Copied layers are shown to be better than random ones with {_listed(better)} held"
+                f"{f'; nothing is decided with {_listed(undecided)}' if undecided else ''}."
+            )
+    deep = trained.sort_values("held").groupby(["task", "model"]).tail(1)
+    relative = (deep["drop"] / deep["primary"].clip(lower=1e-9)).groupby(deep["task"]).mean()
+    if len(relative) == 2:
+        more, less = relative.idxmax(), relative.idxmin()
+        lines.append(
+            f"With all hidden layers held the error rises by {relative[more]:.1f} times itself when features for {TASKS[less].split(' (')[0]} "
+            f"serve {TASKS[more].split(' (')[0]}, and by {relative[less]:.1f} times the other way: the transfer is not symmetric in this measure, "
+            "which compares error rates of different kinds and is to be read with care."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) or "no layers"
