@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lab
+.PHONY: help install demo test bench lab
 
 # More for pytest on the command line, e.g. make test ARGS="-k splits"
 ARGS ?=
@@ -9,6 +9,7 @@ NBVAL ?=
 help:
 	@echo "make demo   the quickstart: anti-transfer on embedded speech; prints where the notebook and its HTML are"
 	@echo "make test   every test, the doctests and the tutorials"
+	@echo "make bench  what a training step costs here, beside its limits (QUICK=1: about a minute)"
 	@echo "make lab    JupyterLab on this machine only, with the atlab kernel"
 
 install:
@@ -19,6 +20,9 @@ demo: install
 
 test: install
 	@.venv/bin/python -m pytest -n 2 tests atlab data_recipes $(NBVAL) $(ARGS)
+
+bench: install
+	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
 
 lab: install
 	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -148,8 +148,13 @@ def make_step(
     folder: str,
     batch: int = 13,
     shape: Sequence[int] = cost.SHAPE,
+    mode: devices.Precision | None = None,
 ) -> Callable[[], None]:
-    """A function that takes one optimiser step of the variant; `folder` is for the cache of a cached teacher."""
+    """A function that takes one optimiser step of the variant; `folder` is for the cache of a cached teacher.
+
+    Computed is in `mode`, as `training.fit` does, or in float32 and PyTorch's default layout without one.
+    """
+    mode = mode or devices.Precision("fp32", device, channels_last=False)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         student = atlab.models.vgg16(CLASSES, width, in_channels=shape[0]).to(device).train()
@@ -168,17 +173,20 @@ def make_step(
         teacher = atlab.Teacher(orthogonal, layer)
         if variant == "cached":
             clips = InMemory(x, y, batch_size=batch)
-            with contextlib.redirect_stderr(io.StringIO()):  # its bar for one batch
-                teacher = atlab.CachedTeacher(teacher, clips, f"{folder}/{layer}-{width}")
+            with contextlib.redirect_stderr(io.StringIO()), mode.autocast():  # its bar for one batch
+                teacher = atlab.CachedTeacher(
+                    teacher, clips, f"{folder}/{layer}-{width}", channels_last=mode.channels_last
+                )
         extra = atlab.AntiTransferLoss(student, teacher)
+    mode.place(student)
     optimizer = torch.optim.Adam(student.parameters(), lr=5e-4, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = nnf.cross_entropy(student(x), y)
-        if extra is not None:
-            loss = loss + extra(x, index=index)
-        loss.backward()
+        with mode.autocast():
+            logits = student(x)
+            added = extra(x, index=index) if extra else 0.0
+        (nnf.cross_entropy(logits.float(), y) + added).backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -204,11 +212,13 @@ def step_times(
     batch: int = 13,
     shape: Sequence[int] = cost.SHAPE,
     clock: Callable[[], float] = time.perf_counter,
+    mode: devices.Precision | None = None,
 ) -> dict[str, np.ndarray]:
     """Seconds of each variant's steps [repeats], the variants in turn, after one step each that does not count."""
     with tempfile.TemporaryDirectory() as folder:
         steps = {
-            variant: make_step(variant, layer, width, device, folder, batch, shape) for variant in VARIANTS
+            variant: make_step(variant, layer, width, device, folder, batch, shape, mode)
+            for variant in VARIANTS
         }
         for step in steps.values():
             step()

@@ -1,0 +1,70 @@
+"""The suite of benchmarks runs at a tiny size, and its rows say what they are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as suite
+from benchmarks import machine
+from benchmarks.rows import Row, in_turn, line, ratio_row
+
+TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = suite.main(["--out", str(tmp_path_factory.mktemp("results"))], TINY)
+    return json.loads(path.read_text())
+
+
+def test_every_row_names_its_rival_and_its_limit(report):
+    for row in report["rows"]:
+        assert row["low"] <= row["value"] <= row["high"] and row["value"] > 0 and row["limit"] > 0, row
+        assert row["held_against"] in ("operations", "bytes", "bare loop", "wanted")
+        assert row["rival"] or row["bench"] in ("first batch", "import")
+        assert row["beyond"] == (
+            row["value"] < row["limit"] if row["more_is_better"] else row["value"] > row["limit"]
+        )
+    names = [(row["bench"], row["case"], row["rival"]) for row in report["rows"]]
+    assert len(set(names)) == len(names)
+
+
+def test_the_suite_covers_step_memory_inputs_loop_and_cache(report):
+    counted = {}
+    for row in report["rows"]:
+        counted[row["bench"]] = counted.get(row["bench"], 0) + 1
+    assert counted == {
+        "cached step": 2, "live step": 2, "published step": 2, "memory": 4, "epoch": 1, "first batch": 1, "import": 2,
+        "spectrograms": 1, "fit": 1, "precision": 1, "cache": 1,
+    }  # fmt: skip
+
+
+def test_limits_grow_with_the_layer_as_operations_do(report):
+    live = {row["case"].split()[-1]: row["limit"] for row in report["rows"] if row["bench"] == "live step"}
+    assert 1.03 < live["conv1"] < live["conv13"] < 1.4
+
+
+def test_a_row_is_median_and_quartiles_of_its_repeats():
+    row = ratio_row("fit", "case", "rival", np.array([1.0, 2.0, 9.0]), 1.5, "bare loop")
+    assert (row.low, row.value, row.high, row.repeats, row.beyond) == (1.5, 2.0, 5.5, 3, True)
+    assert line(row).endswith("beyond") and "bare loop" in line(row)
+    assert Row("grid", "", "", 1.9, 1.9, 1.9, 1.8, "bare loop", 1, more_is_better=True).beyond is False
+
+
+def test_tasks_take_turns_after_a_first_time_each():
+    order = []
+    times = in_turn({name: lambda name=name: order.append(name) for name in "ab"}, 2)
+    assert "".join(order) == "ababab" and [len(t) for t in times.values()] == [2, 2]
+
+
+def test_the_file_is_named_after_the_machine():
+    assert (
+        machine.label({"processor": "AMD EPYC(TM) 9R14", "cores": 2, "accelerator": ""})
+        == "amd-epyc-tm-9r14-2-cores"
+    )
+    assert (
+        machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
+    )
