@@ -1,0 +1,121 @@
+"""Relatedness of tasks by transfer, and whether it tells where anti-transfer helps.
+
+A frozen layer of a base task's network that serves a target better than a layer trained on the target itself is related to
+it, one that serves worse is not; the relation has a direction. Anti-transfer keeps a layer unlike that of an orthogonal
+task's network: if features of that task hurt the target, frozen transfer of the same layer should be poor where
+anti-transfer gains. Neither Yosinski et al. 2014 nor Guizzo, Weyde & Tarroni 2021 ask that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats as scipy_stats
+
+from atlab import stats
+from atlab.errors import AtlabError
+
+SHUFFLES = 10_000
+# The anti-transfer loss whose gain is looked up; runs of other forms of it are left aside.
+FORM = {"strategy": "at", "aggregation": "gram", "similarity": "squared_cosine", "beta": 1.0, "published": False, "warm_up": 0,
+        "start": "random", "residual": False}  # fmt: skip
+
+
+def matrix(table: pd.DataFrame) -> pd.DataFrame:
+    """Frozen transfer of n layers less training from scratch: target, base, n, test, difference, low, high, units.
+
+    `table`: runs of pairs of factors with treatments base (from scratch), AnB and BnB; the base of BnB is the target itself.
+    Differences are paired by seed, with 95 % t intervals. AtlabError for a target without runs from scratch.
+    """
+    rows, frozen = [], table[table["treatment"].isin(["AnB", "BnB"])]
+    frozen = frozen.assign(source=np.where(frozen["treatment"] == "BnB", frozen["target"], frozen["base"]))
+    for (target, base, n), runs in frozen.groupby(["target", "source", "n"], sort=False):
+        scratch = table[(table["treatment"] == "base") & (table["target"] == target)].set_index("seed")["test_accuracy"]
+        if not set(runs["seed"]) <= set(scratch.index):
+            raise AtlabError(f"transfer to {target!r} is read against training from scratch: a run with treatment 'base' is missing")
+        scores = runs.set_index("seed")["test_accuracy"]
+        d = stats.paired_difference(scores, scratch.loc[scores.index])
+        rows.append({"target": target, "base": base, "n": int(n), "test": scores.mean(), "difference": d.mean, "low": d.low, "high": d.high,
+                     "units": d.n})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def asymmetry(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Each two tasks in both directions, at the n that both have: first, second, n, second_to_first, first_to_second, difference."""
+    found = pairs.set_index(["target", "base", "n"])["difference"]
+    rows = [
+        {"first": a, "second": b, "n": n, "second_to_first": value, "first_to_second": found[b, a, n], "difference": value - found[b, a, n]}
+        for (a, b, n), value in found.items()
+        if a < b and (b, a, n) in found.index
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["first", "second", "n", "second_to_first", "first_to_second", "difference"])
+
+
+def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Transferability of a layer beside anti-transfer's gain there: pair, layer, transfer and gain with _low and _high.
+
+    `pairs`: of `matrix`; `anti_transfer`: a name -> runs of an anti-transfer study (`runs.table`), with its baseline. Layer n
+    is conv<n>. Pairs that only one side has are left out; AtlabError if none is left.
+    """
+    rows = []
+    for table in anti_transfer.values():
+        gains = table
+        for name, value in FORM.items():
+            gains = gains[gains[name] == value]
+        for (target, base, layer), runs in gains.groupby(["target", "orthogonal", "layers"], sort=False):
+            found = pairs[(pairs["target"] == target) & (pairs["base"] == base) & ("conv" + pairs["n"].astype(str) == layer)]
+            if found.empty:
+                continue
+            baseline = table[(table["strategy"] == "baseline") & (table["target"] == target)].set_index("seed")["test_accuracy"]
+            scores = runs.set_index("seed")["test_accuracy"]
+            d, transfer = stats.paired_difference(scores, baseline.loc[scores.index]), found.iloc[0]
+            rows.append({"pair": f"{target} against {base}", "layer": layer, "transfer": transfer["difference"], "transfer_low": transfer["low"],
+                         "transfer_high": transfer["high"], "gain": d.mean, "gain_low": d.low, "gain_high": d.high})  # fmt: skip
+    if not rows:
+        raise AtlabError("no pair of tasks and layer has both a transfer run and an anti-transfer run")
+    table = pd.DataFrame(rows)
+    return table.sort_values(["pair", "layer"], key=lambda c: c if c.name == "pair" else c.str[4:].astype(int)).reset_index(drop=True)
+
+
+def correlation(points: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Of transfer with gain over the points of `joined`: pearson, spearman, p (of Spearman's, by shuffling), points, pairs.
+
+    Two-sided, 10,000 shuffles. Points of one pair share baselines and networks, so p is too small rather than too large.
+    AtlabError for fewer than four points.
+    """
+    x, y = points["transfer"].to_numpy(float), points["gain"].to_numpy(float)
+    if len(x) < 4:
+        raise AtlabError(f"a correlation of {len(x)} points says nothing: at least 4 are needed")
+    ranks = [scipy_stats.rankdata(v) - (len(v) + 1) / 2 for v in (x, y)]
+    rng = np.random.default_rng(seed)
+    drawn = np.array([rng.permutation(ranks[1]) @ ranks[0] for _ in range(SHUFFLES)])
+    extreme = np.abs(drawn) >= abs(ranks[0] @ ranks[1]) - 1e-9
+    return {"pearson": float(np.corrcoef(x, y)[0, 1]), "spearman": float(np.corrcoef(*ranks)[0, 1]), "p": float((extreme.sum() + 1) / (SHUFFLES + 1)),
+            "points": len(x), "pairs": int(points["pair"].nunique())}  # fmt: skip
+
+
+def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
+    """What the matrix and the scatter say, in sentences computed from them (Markdown)."""
+    others = pairs[pairs["target"] != pairs["base"]]
+    lines = []
+    for word, sure in (("better", others["low"] > 0), ("worse", others["high"] < 0)):
+        named = "; ".join(f"{r['target']} from {r['base']}, n = {r['n']} ({100 * r['difference']:+.1f})" for _, r in others[sure].iterrows())
+        lines.append(f"{int(sure.sum())} of {len(others)} frozen transfers are {word} than training from scratch with an interval that excludes zero"
+                     f"{': ' + named if named else ''}.")  # fmt: skip
+    both = asymmetry(pairs)
+    if len(both):
+        most = both.loc[both["difference"].abs().idxmax()]
+        lines.append(f"The two directions differ most between {most['first']} and {most['second']} at n = {most['n']}: {100 * most['second_to_first']:+.1f} points from "
+                     f"{most['second']} to {most['first']}, {100 * most['first_to_second']:+.1f} the other way.")  # fmt: skip
+    found = correlation(points)
+    if found["p"] >= 0.05:
+        verdict = "no relation is shown"
+    else:
+        verdict = "anti-transfer gains less" if found["spearman"] < 0 else "anti-transfer gains more"
+        verdict += " where the orthogonal task's layer transfers better"
+    lines.append(f"Transferability of a layer and anti-transfer's gain there: Spearman's rho {found['spearman']:+.2f} (p = {found['p']:.2f} by shuffling), Pearson's r "
+                 f"{found['pearson']:+.2f} over {found['points']} points of {found['pairs']} pairs of tasks: {verdict}. Points of a pair are not independent, and each has an "
+                 "interval of its own in the figure.")  # fmt: skip
+    return "\n\n".join(lines)
