@@ -34,6 +34,13 @@ class Cache:
                 self._kept.popitem(last=False)
         return made
 
+    def find(self, key: Hashable) -> Any:
+        """The result under `key`, or None."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
 

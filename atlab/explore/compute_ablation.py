@@ -48,24 +48,16 @@ def students(table: pd.DataFrame) -> pd.DataFrame:
 
 def axes(table: pd.DataFrame) -> list[str]:
     """The parameters that runs differ in, the arm's first, the seed last."""
-    names = [
-        n
-        for n in PARAMETERS
-        if n in table and table[n].astype(str).mask(table[n].astype(str) == NONE).nunique() > 1
-    ]
-    names += [
-        name
-        for name in table
-        if name not in (*PARAMETERS, "id", "path", *metrics(table))
-        and _plain(table[name])
-        and name not in names
-    ]
-    order = [*ARM, "split_seed", "seed"]
-    return sorted(names, key=lambda n: (n == "seed", order.index(n) if n in order else len(order)))
+    results = {"id", "path", *metrics(table)}
+    names = [name for name in table if name not in results and len(set(table[name].astype(str)) - {NONE}) > 1]
+    known = [*ARM, "split_seed", *PARAMETERS]
+    own = [name for name in names if name in PARAMETERS or _is_kind(table[name])]
+    return sorted(own, key=lambda n: (n == "seed", known.index(n) if n in known else len(known)))
 
 
-def _plain(column: pd.Series) -> bool:
-    return column.map(lambda v: isinstance(v, str | bool)).all() and 1 < column.nunique() < len(column)
+def _is_kind(column: pd.Series) -> bool:
+    """Whether a column that is no setting of atlab's tells kinds of runs apart: texts that come again."""
+    return column.nunique() < len(column) and column.map(lambda value: isinstance(value, str | bool)).all()
 
 
 def metrics(table: pd.DataFrame) -> list[str]:

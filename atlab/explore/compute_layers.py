@@ -69,22 +69,23 @@ def likeness(one, other, fs, samples: Sequence[Sample], layers: tuple[Sequence[s
     for g, group in enumerate(groups):
         yield Step(g, len(groups), f"comparing {group[0]} to {group[-1]}")
         wanted = [(n, layer) for n in (0, 1) for layer in group if layer in layers[n]]
-        missing = any(kernel_key[k] not in RESULTS for k in wanted) or any(
-            at_key[la] not in RESULTS for la in group if la in at_key
-        )
-        read = [
-            _features(net, fs, samples, [la for la in group if la in layers[n]]) if missing else {}
-            for n, net in enumerate((one, other))
-        ]
-        for n, layer in wanted:
-            kernels[n, layer] = RESULTS.get(
-                kernel_key[n, layer], lambda n=n, layer=layer: functional.clip_kernel(read[n][layer])[0]
-            )
-        for layer in (la for la in group if la in at_key):
-            values[layer] = RESULTS.get(
-                at_key[layer],
-                lambda layer=layer: _at(read[1][layer], read[0][layer], aggregation, similarity),
-            )
+        group_keys = [kernel_key[k] for k in wanted] + [at_key[layer] for layer in group if layer in at_key]
+        kept = {key: RESULTS.find(key) for key in group_keys}
+        if any(value is None for value in kept.values()):
+            read = [
+                _features(net, fs, samples, [la for la in group if la in layers[n]])
+                for n, net in enumerate((one, other))
+            ]
+            for n, layer in wanted:
+                if kept[kernel_key[n, layer]] is None:
+                    kept[kernel_key[n, layer]] = functional.clip_kernel(read[n][layer])[0]
+            for layer in group:
+                if layer in at_key and kept[at_key[layer]] is None:
+                    kept[at_key[layer]] = _at(read[1][layer], read[0][layer], aggregation, similarity)
+            for key, value in kept.items():
+                RESULTS.get(key, lambda value=value: value)
+        kernels |= {(n, layer): kept[kernel_key[n, layer]] for n, layer in wanted}
+        values |= {layer: kept[at_key[layer]] for layer in group if layer in at_key}
     found = [_interval(values[layer]) for layer in shared]
     problems = list(dict.fromkeys(str(v) for v in values.values() if isinstance(v, AtlabError)))
     stacked = [torch.stack([kernels[n, layer] for layer in layers[n]]).double().flatten(1) for n in (0, 1)]

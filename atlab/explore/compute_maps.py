@@ -119,14 +119,15 @@ def class_maps(
 ) -> np.ndarray:
     """Maps of some clips over their pictures, each for its class: float32 [B, height, width], kept one by one."""
     keys = [("map", network_key(net), s.key, layer, method, t) for s, t in zip(samples, targets, strict=True)]
-    wanted = [i for i, key in enumerate(keys) if key not in RESULTS]
-    fresh = {}
+    maps = [RESULTS.find(key) for key in keys]
+    wanted = [i for i, found in enumerate(maps) if found is None]
     if wanted:
         x = inputs(fs, [samples[i] for i in wanted])
-        found = class_activation_map(net, x, layer, [targets[i] for i in wanted], method)
-        # Networks see time downwards, pictures show it from left to right.
-        fresh = {i: m.T if fs.kind == "audio" else m for i, m in zip(wanted, found, strict=True)}
-    return np.stack([RESULTS.get(key, lambda i=i: fresh[i]) for i, key in enumerate(keys)])
+        drawn = class_activation_map(net, x, layer, [targets[i] for i in wanted], method)
+        for i, one in zip(wanted, drawn, strict=True):
+            # Networks see time downwards, pictures show it from left to right.
+            maps[i] = RESULTS.get(keys[i], lambda one=one: one.T if fs.kind == "audio" else one)
+    return np.stack(maps)
 
 
 def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:

@@ -98,7 +98,7 @@ def study_table(study: str) -> pd.DataFrame:
 
     folder = find(study)
     if not study or not folder.is_dir():
-        near = [path.parent.name for path in find("runs").glob("*/*/params.json")]
+        near = [path.parent.parent.name for path in find("runs").glob("*/*/params.json")]
         shown = (
             ", ".join(dict.fromkeys(f"runs/{name}" for name in near))
             or "none here yet; explore.demo_study() trains a small one"

@@ -52,9 +52,7 @@ class AblationState:
 def steps(s: AblationState) -> Iterator[Step | Shown]:
     """What a state shows, part by part."""
     yield Step(0, 2, f"reading {s.study}")
-    whole = compute.students(library.study_table(s.study))
-    axes = compute.axes(whole) or ["strategy" if "strategy" in whole else whole.columns[0]]
-    metrics = compute.metrics(whole)
+    whole, axes, metrics = _study(s.study)
     if not metrics:
         raise AtlabError(f"the runs of {s.study} have no numbers among their results")
     free = [name for name in axes if name != "seed"] or axes
@@ -231,24 +229,17 @@ def _filters(e: Explorer) -> widgets.Widget:
     told, clear = widgets.Label(), widgets.Button(description="no filter", layout={"width": "90px"})
     quiet: list[bool] = []
 
-    def table() -> pd.DataFrame | None:
-        try:
-            return compute.students(library.study_table(e.state.study))
-        except AtlabError:
-            return None
-
     def offer(_=None) -> None:
         """Show the filters of the state, and the values of the parameter that is looked at."""
         quiet.append(True)
         try:
-            found = table()
-            parts.offer(name, compute.axes(found) if found is not None else [], name.value)
-            known = found is not None and name.value in found
-            parts.offer(
-                values,
-                compute.values_of(found, name.value) if known else [],
-                dict(e.state.where).get(name.value, ()),
-            )
+            try:
+                found, axes, _results = _study(e.state.study)
+            except AtlabError:  # the explorer says so
+                found, axes = None, []
+            parts.offer(name, axes, name.value)
+            kept = dict(e.state.where).get(name.value, ())
+            parts.offer(values, compute.values_of(found, name.value) if name.value in axes else [], kept)
             told.value = "; ".join(f"{n}: {', '.join(v)}" for n, v in e.state.where) or "all runs"
         finally:
             quiet.pop()

@@ -188,7 +188,8 @@ def test_what_is_heard_follows_network_and_threshold(explorer, study, toy):
 
 
 def test_profiles_are_shares_by_band_and_time(explorer, study, toy):
-    mine = by_hand(toy, study, "WI seed 0", CLIP, target=1).astype(float)
+    explorer.change(layer="conv5", method="EigenCAM")
+    mine = by_hand(toy, study, "WI seed 0", CLIP, "conv5", "EigenCAM", 1).astype(float)
     edges = [0, 250, 500, 1000, 2000, 4000, np.inf]
     bands = np.zeros(6)
     for frequency, row in zip(np.arange(129) * 62.5, mine, strict=True):
