@@ -79,6 +79,18 @@ def steps(s: AblationState) -> Iterator[Step | Shown]:
     yield from _cells(s, table, cells, values, x, up, metric)
 
 
+def _study(study: str) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The students of a study, the parameters they differ in and their results; kept until another run is done."""
+    table = library.study_table(study)
+
+    def read() -> tuple[pd.DataFrame, list[str], list[str]]:
+        whole = compute.students(table)
+        axes = compute.axes(whole) or ["strategy" if "strategy" in whole else whole.columns[0]]
+        return whole, axes, compute.metrics(whole)
+
+    return RESULTS.get(("ablation", *library.study_stamp(library.find(study))), read)
+
+
 def _cells(
     s: AblationState, table: pd.DataFrame, cells: pd.DataFrame, values, x: str, y: str, metric: str
 ) -> Iterator[Step | Shown]:
