@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from atlab.teacher import Teacher
 KERNELS = ("gram", "position_gram")
 FEATURES = ("clip_kernel", "none", "pairwise", "stochastic_pairwise")
 RESIDENT_BYTES = 1 << 30
+DISK_SHARE = 0.5  # of the free space that one cache may take: others want theirs
 
 
 class CachedTeacher:
@@ -141,6 +143,46 @@ class CachedTeacher:
         if form == "features":
             return describe(batch, self.aggregation)
         return _unpack(batch, self.card["sizes"][layer]) if form == "triangle" else batch
+
+
+def cached_or_live(
+    teacher: Teacher,
+    batches: Sequence[Iterable],
+    folder: str | Path,
+    aggregation: str = "gram",
+    channels_last: bool = False,
+) -> Teacher | CachedTeacher:
+    """The teacher behind a cache in `folder`, or live, with a warning, if the disk has no room for it.
+
+    A cache is made in one teacher pass and saves one in every epoch after that: where it fits it was the faster choice at
+    all layers and widths that were measured (docs/performance.md). Room is half of the free space; a cache that is there
+    is used. Arguments are those of `CachedTeacher`.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        need, free = _bytes(teacher, batches, aggregation, channels_last), _free(folder)
+        if need > DISK_SHARE * free:
+            warnings.warn(
+                f"the teacher runs live: a cache of {','.join(teacher.layers)} takes {need / 1e9:.1f} GB, more than half of the "
+                f"{free / 1e9:.1f} GB that are free",
+                stacklevel=2,
+            )
+            return teacher
+    return CachedTeacher(teacher, batches, folder, aggregation, channels_last)
+
+
+@torch.no_grad()
+def _bytes(teacher: Teacher, parts: Sequence, aggregation: str, channels_last: bool) -> int:
+    """What a cache of these clips takes on disk, known from the first of them."""
+    batch = next(iter(parts[0].epoch(0)))
+    features = teacher.targets(batch.x[:1], batch.index[:1], channels_last)
+    values = (_pack(maps, aggregation)[2] for maps in features.values())
+    return sum(2 * stored[0].numel() + 4 for stored in values) * sum(part.clips for part in parts)
+
+
+def _free(folder: Path) -> int:
+    """Free bytes of the disk that a folder, not yet made, will be on."""
+    return shutil.disk_usage(next(parent for parent in folder.absolute().parents if parent.exists())).free
 
 
 def _key(teacher: Teacher, parts: list, aggregation: str) -> dict:

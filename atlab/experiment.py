@@ -215,7 +215,7 @@ def _at_settings(s: Settings, fs, split, run, batches: list, codes, mode):
     """
     import torch
 
-    from atlab.cached_teacher import CachedTeacher
+    from atlab.cached_teacher import cached_or_live
     from atlab.residual_teacher import ResidualTeacher
 
     if s.strategy == "gradient_reversal":
@@ -230,7 +230,7 @@ def _at_settings(s: Settings, fs, split, run, batches: list, codes, mode):
             return teacher
         key = [teacher.identity, *(b.identity for b in batches), s.aggregation, mode.name, mode.channels_last]
         folder = run.path.parent.parent / "caches" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-        return CachedTeacher(teacher, batches, folder, s.aggregation, mode.channels_last)
+        return cached_or_live(teacher, batches, folder, s.aggregation, mode.channels_last)
 
     return _loss_settings(s, wrap=wrap)
 

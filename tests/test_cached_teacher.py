@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 import atlab
 from atlab import functional as F
+from atlab.cached_teacher import cached_or_live
 from atlab.data import InMemory
 from atlab.errors import AtlabError
 from atlab.files import sha256_file
@@ -163,6 +165,27 @@ def test_a_disk_too_small_is_named_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(AtlabError, match="has 0.0 GB free"):
         atlab.CachedTeacher(atlab.Teacher(vgg(1), "conv5"), clips(), tmp_path / "cache")
     assert [p.name for p in tmp_path.iterdir()] == [".cache.lock"]
+
+
+def test_a_teacher_runs_live_where_its_cache_would_take_over_half_of_the_free_disk(tmp_path, monkeypatch):
+    live, data = atlab.Teacher(vgg(1), ["conv1", "conv13"]), clips()
+    first = cached_or_live(live, [data], tmp_path / "new" / "cache")
+    files = [path for path in (tmp_path / "new/cache").glob("conv*.npy")]
+    size = sum(np.load(path, mmap_mode="r").nbytes for path in files)
+    assert isinstance(first, atlab.CachedTeacher) and first.card["bytes"] == size
+    for free, expected in ((2 * size, atlab.CachedTeacher), (2 * size - 1, atlab.Teacher)):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(free, 0, free)
+        )
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            chosen = cached_or_live(live, [data], tmp_path / f"cache{free}")
+        assert type(chosen) is expected
+        told = [str(w.message) for w in said if "runs live" in str(w.message)]
+        assert len(told) == (expected is atlab.Teacher)
+    assert (
+        type(cached_or_live(live, [data], tmp_path / "new/cache")) is atlab.CachedTeacher
+    )  # it is there already
 
 
 KILLED = """
