@@ -11,6 +11,7 @@ import yaml
 
 from atlab import grid, notebooks, runs, sweep
 from tests.transfer.images import images
+from tests.transfer.studies import made
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
 ARMS = [
@@ -44,24 +45,9 @@ def accuracy(p: dict) -> float:
     return 0.7 + 0.01 * p["seed"] + 0.02 * (p["half"] == "B") - lost
 
 
-def made(path: Path, root: Path) -> None:
-    """Done runs in the places where the sweep looks for them."""
-    opened = grid.load(path)
-    for parameters, folder in zip(opened.jobs, notebooks.places(opened.notebook, opened.jobs, root, opened.study), strict=True):
-        values = notebooks.check(opened.notebook, parameters)
-        values.pop("run_dir")
-        with runs.open_run(root, opened.study, values, *notebooks_identity(opened.notebook, values)) as run:
-            assert run.path == folder
-            run.finish({"test_accuracy": accuracy(parameters), "train_accuracy": 1.0})
-
-
-def notebooks_identity(notebook: Path, values: dict) -> tuple[str, str]:
-    return notebooks._data_hash(values), notebooks._source(notebook)
-
-
 def test_the_notebook_reports_what_the_runs_hold(place):
     path, root = write_grid(place, "known", ARMS, seeds=3), place / "runs"
-    made(path, root)
+    made(path, root, accuracy)
     run = notebooks.run(FOLDER / "transferability.ipynb", {"grid": str(path), "root": str(root)}, root=root, progress=False)
     result = run.result()
     drops = {(r["halves"], r["n"], r["cause"]): r["drop"] for r in result["drops"]}
