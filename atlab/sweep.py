@@ -44,7 +44,8 @@ class Outcome:
         """Itself; AtlabError if any run failed."""
         if self.failed:
             name, message = next(iter(self.failed.items()))
-            raise AtlabError(f"{len(self.failed)} of {len(self.folders)} runs failed; {name}: {message}")
+            count = f"{len(self.failed)} of {len(self.folders)} runs and what they require"
+            raise AtlabError(f"{count} failed; {name}: {message}")
         return self
 
     def table(self):

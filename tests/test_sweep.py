@@ -81,7 +81,7 @@ def test_a_failing_notebook_keeps_its_copy_and_stops_no_other(tmp_path):
         output.get("ename") == "AssertionError" for cell in copy.cells for output in cell.get("outputs", ())
     )
     assert not (Path(name) / "done").exists()
-    with pytest.raises(AtlabError, match="1 of 3 runs failed; .*an odd seed"):
+    with pytest.raises(AtlabError, match="1 of 3 runs and what they require failed; .*an odd seed"):
         outcome.check()
 
 

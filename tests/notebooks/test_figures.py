@@ -1,0 +1,194 @@
+"""Every strategy trained at tiny scale by the shipped notebook, and the notebooks of tables and figures over these runs.
+
+A folder holds small grids under the shipped names, so that the notebooks find these instead.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn import metrics
+
+import atlab
+from atlab import notebooks, runs, strategies
+
+FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
+TINY = {"width": 0.0625, "epochs": 1, "clips": 40, "learning_rate": 0.001}
+AT = {"strategy": "at", "layers": ["conv1", "conv5"]}
+OTHERS = {"strategy": ["wi", "frozen_wi", "inverse_at"], "layers": "conv5"}
+GRIDS = {
+    "table3_words": ("words", "word", "emotion", [AT, OTHERS, {"strategy": "gradient_reversal", "layers": "conv5"},
+                                                   {"strategy": "dual_at", "layers": "conv5", "orthogonal": "emotion,speaker"}]),
+    "table4_emotions": ("emotions", "emotion", "speaker", [AT, OTHERS]),
+    "table5_goodness": ("goodness", "goodness", "instrument", [AT, OTHERS]),
+    "fig8_beta": ("emotions", "emotion", "speaker", [{"strategy": "at", "layers": "conv5", "beta": [1.0, 20.0]}]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("figures")
+    speech = atlab.data.synthetic_speech(
+        folder / "speech", words=["one", "two"], speakers=6, emotions=2, repetitions=3, workers=1
+    )
+    notes = atlab.data.synthetic_notes(folder / "notes", instruments=5, goodness=2, repetitions=12, workers=1)
+    grids = folder / "notebooks/experiments/grids"
+    grids.mkdir(parents=True)
+    for name, (study, target, orthogonal, arms) in GRIDS.items():
+        data, by = (notes, "instrument") if target == "goodness" else (speech, "speaker")
+        fixed = {
+            **TINY,
+            "data": str(data.path),
+            "target": target,
+            "orthogonal": orthogonal,
+            "split": "disjoint",
+            "split_by": by,
+        }
+        content = {"study": study, "notebook": str(FOLDER / "train.ipynb"), "fixed": fixed}
+        axes = {"seed": "0..1", "arm": [{"strategy": "baseline"}, *arms]}
+        (grids / f"{name}.yaml").write_text(
+            yaml.safe_dump({**content, "axes": axes, "scales": {"laptop": {}}})
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def executed(place):
+    """Notebooks run where the small grids are; each once."""
+    done = {}
+
+    def run(name: str) -> runs.Run:
+        if name not in done:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(place)
+                done[name] = notebooks.run(FOLDER / f"{name}.ipynb", {}, root=place / "runs", progress=False)
+        return done[name]
+
+    for table in ("table3_words", "table4_emotions", "table5_goodness"):
+        run(table)
+    return run
+
+
+def accuracy(place: Path, study: str, part: str = "test", **wanted) -> np.ndarray:
+    """Straight from the runs' files, in the order of their seeds."""
+    found = {}
+    for path in (place / "runs" / study).glob("*/result.json"):
+        parameters = json.loads((path.parent / "params.json").read_text())["parameters"]
+        if all(parameters[name] == value for name, value in wanted.items()):
+            found[parameters["seed"]] = json.loads(path.read_text())[f"{part}_accuracy"]
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+@pytest.mark.parametrize("strategy", strategies.STRATEGIES)
+def test_what_the_training_notebook_writes_is_what_its_network_does(executed, place, strategy):
+    table = runs.table(place / "runs/words")
+    run = runs.Run(table.loc[table["strategy"] == strategy, "path"].iloc[0])
+    result, predictions = run.result(), pd.read_parquet(run.path / "predictions.parquet")
+    fs = atlab.data.FactorSet.open(place / "speech")
+    rows = predictions["row"].to_numpy()
+    assert (predictions["code"].to_numpy() == fs.codes("word")[rows]).all() and len(rows) == result[
+        "test_clips"
+    ]
+    right = (predictions["code"] == predictions["prediction"]).mean()
+    recall = metrics.balanced_accuracy_score(predictions["code"], predictions["prediction"])
+    assert result["test_accuracy"] == pytest.approx(right)
+    assert result["test_unweighted_average_recall"] == pytest.approx(recall)
+    model = atlab.models.load(run.model_path)
+    with torch.no_grad():
+        logits = model(atlab.data.Spectrogram()(torch.from_numpy(fs.read(rows))))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(fs.codes("word")[rows]))
+    assert result["test_loss"] == pytest.approx(float(loss), abs=0.02), "the networks trained in bf16"
+    columns = set(run.history().columns)
+    expected = {
+        "at": "train_at",
+        "inverse_at": "train_at",
+        "dual_at": "train_at",
+        "gradient_reversal": "train_adversary",
+    }
+    assert ("train_at" in columns, "train_adversary" in columns) == tuple(
+        expected.get(strategy) == name for name in ("train_at", "train_adversary")
+    )
+
+
+def test_frozen_convolutions_are_those_of_the_orthogonal_network(executed, place):
+    table, networks = runs.table(place / "runs/words"), runs.table(place / "runs/networks")
+    frozen = atlab.models.load(
+        runs.Run(table.loc[table["strategy"] == "frozen_wi", "path"].iloc[0]).model_path
+    )
+    teachers = [atlab.models.load(runs.Run(path).model_path) for path in networks["path"]]
+    same = [torch.equal(frozen.features[10].weight, teacher.features[10].weight) for teacher in teachers]
+    moved = [torch.equal(frozen.features[12].weight, teacher.features[12].weight) for teacher in teachers]
+    assert sum(same) == 1 and not any(moved), "conv5 is frozen, conv6 is not"
+
+
+@pytest.mark.parametrize(
+    ("name", "study", "task"),
+    [
+        ("table3_words", "words", "emotion"),
+        ("table4_emotions", "emotions", "speaker"),
+        ("table5_goodness", "goodness", "instrument"),
+    ],
+)
+def test_tables_report_their_runs(executed, place, name, study, task):
+    arms = executed(name).result()["arms"]
+    baseline = accuracy(place, study, strategy="baseline")
+    for strategy, label in (
+        ("wi", f"WI {task}"),
+        ("frozen_wi", f"frozen WI {task} conv5"),
+        ("inverse_at", f"inverse AT {task} conv5"),
+    ):
+        scores = accuracy(place, study, strategy=strategy)
+        assert len(scores) == arms[label]["n"] == 2 and arms[label]["test"] == pytest.approx(scores.mean())
+        assert arms[label]["difference"] == pytest.approx((scores - baseline).mean())
+
+
+def test_figures_3_and_4_average_the_tables(executed, place):
+    averages = executed("fig3_4_strategies").result()["averages"]
+    gains = [
+        (accuracy(place, study, strategy="frozen_wi") - accuracy(place, study, strategy="baseline")).mean()
+        for study in ("words", "emotions", "goodness")
+    ]
+    assert averages["frozen WI"] == pytest.approx(np.mean(gains))
+
+
+def test_figure_6_has_every_layer(executed, place):
+    result = executed("fig6_layers").result()
+    assert set(result) == {"table3_words", "table4_emotions", "table5_goodness"}
+    conv1 = accuracy(place, "emotions", strategy="at", layers="conv1") - accuracy(
+        place, "emotions", strategy="baseline"
+    )
+    assert result["table4_emotions"]["AT speaker conv1"]["difference"] == pytest.approx(conv1.mean())
+
+
+def test_figure_7_shows_the_losses_of_the_histories(executed, place):
+    arms = executed("fig7_dynamics").result()["arms"]
+    table = runs.table(place / "runs/emotions")
+    chosen = table[(table["strategy"] == "at") & (table["layers"] == "conv5") & (table["beta"] == 1.0)]
+    first = [runs.Run(path).history()["train_at"].iloc[0] for path in chosen["path"]]
+    assert arms["AT speaker conv5"]["AT loss, first epoch"] == pytest.approx(np.mean(first))
+
+
+def test_figure_8_and_table_2(executed, place):
+    arms = executed("fig8_beta").result()["arms"]
+    strong = accuracy(place, "emotions", strategy="at", layers="conv5", beta=20.0)
+    assert arms["AT squared_cosine beta 20"][
+        "test"
+    ] == pytest.approx(strong.mean())
+    networks = executed("table2_pretraining").result()
+    speaker = accuracy(place, "networks", orthogonal="speaker")
+    assert any(
+        row["test"] == pytest.approx(speaker.mean()) for name, row in networks.items() if "speaker" in name
+    )
+
+
+def test_the_notebook_of_costs_measures_what_it_predicts(tmp_path):
+    result = notebooks.run(FOLDER / "cost.ipynb", {"scale": "tiny"}, root=tmp_path, progress=False).result()
+    want = atlab.cost.predict(["conv5"], width=1 / 16).iloc[0]
+    assert result["layers"]["conv5"]["predicted_live_ratio"] == pytest.approx(want["live_ratio"])
+    assert result["printed"]["conv1"]["printed"] == 62 and result["layers"]["conv5"]["plain_ms"] > 0
