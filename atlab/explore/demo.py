@@ -22,6 +22,13 @@ def study(folder: str | Path = STUDY, workers: int | None = None) -> str:
     return str(folder)
 
 
+def demo_data():
+    """The demo study's clips as a `FactorSet`: 6 words by 8 speakers, 2 emotions, rendered on first use (seconds)."""
+    from atlab.data import synthetic_speech
+
+    return synthetic_speech(library.data_folder() / DATA, **SPEECH)
+
+
 def demo_study(workers: int | None = None) -> str:
     """Train the demo study into runs/demo_study of the project, or find it done: -> its folder.
 
@@ -29,10 +36,8 @@ def demo_study(workers: int | None = None) -> str:
     Enough to try the explorers on; too small to conclude anything from.
     """
     from atlab import experiment
-    from atlab.data import synthetic_speech
 
-    home = library.home()
-    fs = synthetic_speech(library.data_folder() / DATA, **SPEECH)
+    home, fs = library.home(), demo_data()
     base = experiment.Settings(
         data=str(fs.path.resolve()),
         split="disjoint",

@@ -54,17 +54,19 @@ def data_folder() -> Path:
 def data_sets() -> list[str]:
     """Names of what `open_data` opens: the prepared sets, and the embedded ones."""
     from atlab.experiment import EMBEDDED
+    from atlab.explore.demo import DATA
 
     prepared = [
         card.parent.name for card in sorted(data_folder().glob("*/card.json")) if card.parent.name[0] != "."
     ]
-    return list(dict.fromkeys([*prepared, *EMBEDDED]))
+    return list(dict.fromkeys([*prepared, *EMBEDDED, DATA]))
 
 
 def open_data(data: str):
     """The data set of a name or folder; an embedded one is rendered on first use. AtlabError if there is none."""
     from atlab import experiment
     from atlab.data import FactorSet
+    from atlab.explore import demo
 
     for path in (find(data), data_folder() / data):
         if data and (path / "card.json").exists():
@@ -75,6 +77,8 @@ def open_data(data: str):
         import data_recipes
 
         return data_recipes.get(data).prepare(None, data_folder() / data)
+    if data == demo.DATA:
+        return demo.demo_data()
     return experiment.load_data(data)  # says what there is
 
 

@@ -1,0 +1,189 @@
+"""The cockpit: a training in its own process is watched, stopped, resumed with the same bits and kept."""
+
+from __future__ import annotations
+
+import html
+import json
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlab import AtlabError, explore, runs
+from atlab.explore import show_cockpit, training_process
+from atlab.explore.training_process import Training, checkpoint_history, keep, run_path
+from atlab.settings import Settings
+
+SMALL = {"strategy": "baseline", "width": 1 / 32, "epochs": 2, "batch_size": 16, "clips": 24}
+
+
+def cockpit(toy, root, **fields):
+    return explore.cockpit(str(toy.path), str(root), threaded=False, **SMALL | fields)
+
+
+def button(explorer, name):
+    def every(widget):
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from every(child)
+
+    return next(w for w in every(explorer) if f"atlab-{name}" in getattr(w, "_dom_classes", ()))
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory):
+    """A root with one finished training, and its explorer."""
+    root = tmp_path_factory.mktemp("cockpit")
+    explorer = cockpit(toy, root)
+    button(explorer, "run").click()
+    show_cockpit.training_of(explorer.state).wait(300)
+    explorer.refresh()
+    return root, explorer
+
+
+def test_a_training_ends_as_a_finished_run_and_its_curves_are_shown(finished, toy):
+    root, explorer = finished
+    run = runs.Run(next((root / "cockpit").glob("*/done")).parent)
+    assert run.parameters["width"] == 1 / 32 and run.parameters["target"] == "word"
+    assert "done" in explorer.texts["status"].value and explorer.message == ""
+    history, figure = run.history(), explorer.views["curves"].figure
+    np.testing.assert_allclose(figure.data[0].y, history["train_loss"])
+    np.testing.assert_allclose(figure.data[1].y, history["validation_loss"])
+    assert f"{run.result()['test_accuracy']:.4f}"[:5] in explorer.texts["result"].value
+
+
+def test_it_is_the_run_that_experiment_train_would_make(finished, toy):
+    from atlab import experiment
+
+    root, explorer = finished
+    settings = show_cockpit.settings_of(explorer.state)
+    assert experiment.train(settings, root, "cockpit").done  # opened, not trained again
+    assert run_path(settings, root, "cockpit") == next((root / "cockpit").glob("*/done")).parent
+
+
+def test_a_finished_run_is_kept_in_another_study(finished, toy):
+    root, explorer = finished
+    button(explorer, "keep-as").value = "kept"
+    button(explorer, "keep").click()
+    kept = next((root / "kept").glob("*/done")).parent
+    assert json.loads((kept / "params.json").read_text())["study"] == "kept"
+    assert runs.Run(kept).result() == runs.Run(root / "cockpit" / kept.name).result()
+    button(explorer, "keep").click()
+    assert "This run is in kept already" in button(explorer, "kept").value
+    button(explorer, "keep-as").value = "../away"
+    button(explorer, "keep").click()
+    assert "allowed: letters, digits" in button(explorer, "kept").value
+
+
+def test_other_runs_of_the_study_stand_beside_it(finished):
+    root, explorer = finished
+    assert explorer.controls["compare"].options == ("baseline seed 0",)
+    explorer.change(compare=("baseline seed 0",), seed=1)
+    assert [t.name for t in explorer.views["curves"].figure.data] == [
+        "baseline seed 0, train",
+        "baseline seed 0, validation",
+    ]
+    assert "not started" in explorer.texts["status"].value
+    explorer.change(compare=(), seed=0)
+
+
+def test_an_unfinished_run_is_not_kept(toy, tmp_path):
+    explorer = cockpit(toy, tmp_path)
+    with pytest.raises(AtlabError, match="only a finished run can be kept"):
+        keep(show_cockpit.training_of(explorer.state), "kept")
+    assert "not started" in explorer.texts["status"].value
+
+
+def test_a_stopped_training_goes_on_where_it_was(toy, tmp_path, finished):
+    """Its history is the one of a training that was never stopped: the first epochs are not done again."""
+    explorer = cockpit(toy, tmp_path, epochs=40)
+    training = show_cockpit.training_of(explorer.state)
+    button(explorer, "run").click()
+    limit = time.monotonic() + 200
+    while len(checkpoint_history(training.path / "checkpoint.safetensors")) < 2 and time.monotonic() < limit:
+        assert training.running, training.status()
+        time.sleep(0.02)
+    button(explorer, "stop").click()
+    before = checkpoint_history(training.path / "checkpoint.safetensors")
+    assert not training.running and 2 <= len(before) < 40
+    assert "stopped" in explorer.texts["status"].value and button(explorer, "run").description == "Resume"
+    assert len(explorer.views["curves"].figure.data[0].y) == len(before)
+    button(explorer, "run").click()
+    training.wait(300)
+    explorer.refresh()
+    after = runs.Run(training.path).history()
+    assert len(after) == 40
+    pd.testing.assert_frame_equal(after.head(len(before)), before)
+    assert button(explorer, "run").description == "Start"
+
+
+def test_a_training_ends_with_its_notebook(toy, tmp_path):
+    training = show_cockpit.training_of(cockpit(toy, tmp_path, epochs=50, seed=5).state)
+    training.start()
+    assert training.running
+    training._process.stdin.close()  # what the end of the kernel does
+    training.wait(60)
+    assert not training.running and not (training.path / "done").exists()
+
+
+def test_the_networks_that_a_strategy_takes_come_first(toy, tmp_path):
+    settings = Settings(data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at")
+    training = Training(settings, tmp_path, "cockpit")
+    need, path = training._present()
+    assert need.role == "teacher" and path.parent.name == "networks"
+    (path / "done").parent.mkdir(parents=True)
+    (path / "done").touch()
+    assert training._present() == (settings, training.path)
+    assert Training(settings, tmp_path, "cockpit") is training
+
+
+def test_a_training_that_fails_says_why(toy, tmp_path):
+    settings = Settings(
+        data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at", layers="conv44"
+    )
+    training = Training(settings, tmp_path, "cockpit")
+    training.start()
+    status = training.wait(300).status()
+    assert status.state == "failed" and "unknown layer" in status.sentence and "conv44" in status.sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": "nowhere"}, "No data set at 'nowhere'"),
+        ({"split": "even"}, "Unknown split 'even'"),
+        ({"strategy": "dual_at"}, "takes two orthogonal factors"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(toy, tmp_path, change, said):
+    explorer = cockpit(toy, tmp_path)
+    explorer.change(**change)
+    assert said in explorer.message
+    button(explorer, "run").click()
+    assert said in html.unescape(button(explorer, "kept").value)
+
+
+def test_a_damaged_checkpoint_has_no_history(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"{}")
+    assert checkpoint_history(tmp_path / "checkpoint.safetensors").empty
+    assert checkpoint_history(tmp_path / "none.safetensors").empty
+
+
+def test_noise_belongs_to_the_runs_name(toy, tmp_path):
+    settings = Settings(data=str(toy.path), noise="low")
+    assert run_path(settings, tmp_path, "s") != run_path(
+        Settings(**asdict(settings) | {"noise": "none"}), tmp_path, "s"
+    )
+    with pytest.raises(AtlabError, match="unknown noise 'rain'"):
+        run_path(Settings(data=str(toy.path), noise="rain"), tmp_path, "s")
+
+
+def test_state_and_code_bring_the_view_back(finished):
+    _, explorer = finished
+    assert explore.show(explorer.state).state == explorer.state
+    space: dict = {}
+    exec(explorer.code.rpartition("for figure")[0], space)
+    assert space["figures"]["curves"] == explorer.views["curves"].figure
+    assert training_process.STATES[-1] == "done"
