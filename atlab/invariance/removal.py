@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from atlab import device as devices
 from atlab.errors import AtlabError, unknown
 from atlab.invariance.features import pooled
 from atlab.stats import clip_bootstrap
@@ -135,6 +136,7 @@ def erase(
     rule: str = "pooled",
     pool: str = "mean_std",
     *,
+    precision: str = "auto",
     progress: bool = True,
 ) -> dict[str, Eraser]:
     """Fit LEACE at each layer, in one pass over clips whose class numbers (`batch.y`) are the factor's: {layer: Eraser}.
@@ -153,21 +155,17 @@ def erase(
     if rule not in RULES:
         raise unknown("erasing rule", rule, RULES)
     layers = [layers] if isinstance(layers, str) else list(layers)
-    device = next(model.parameters()).device
+    # What is erased has to be what was fitted: the arithmetic is that of `features.extract`.
+    mode = devices.precision(precision, next(model.parameters()).device)
     was_training, moments = model.training, {}
-    model.eval()
+    mode.place(model).eval()
     try:
-        with Taps(model, layers) as taps:
-            bar = tqdm(
-                batches.epoch(0),
-                total=len(batches),
-                desc="erasing",
-                delay=2,
-                leave=False,
-                disable=not progress,
-            )
+        with mode.settings(), Taps(model, layers) as taps:
+            bar = tqdm(batches.epoch(0), total=len(batches), desc="erasing", delay=2, leave=False, disable=not progress)
             for x, y, _ in bar:
-                for layer, maps in run_up_to(model, taps, x.to(device)).items():
+                with mode.autocast():
+                    found = run_up_to(model, taps, x.to(mode.device))
+                for layer, maps in found.items():
                     vectors = pooled(maps, pool) if rule == "pooled" or maps.ndim == 2 else maps.flatten(2).mT
                     moments.setdefault(layer, _Moments(vectors.shape[-1])).add(vectors, y)
     finally:
