@@ -48,9 +48,13 @@ def main() -> None:
             "prefix": [prefix(Path(folder), base, n) for n in layers],
         }
     whole = report["study"]
-    print(f"study of {whole['trainings']} trainings: shared {whole['shared']:.1f} s, one by one {whole['one_by_one']:.1f} s, ratio {whole['ratio']:.2f}")
+    print(
+        f"study of {whole['trainings']} trainings: shared {whole['shared']:.1f} s, one by one {whole['one_by_one']:.1f} s, ratio {whole['ratio']:.2f}"
+    )
     for row in report["prefix"]:
-        print(f"frozen n = {row['n']}: cached {row['cached']:.2f} s, recomputed {row['recomputed']:.2f} s, ratio {row['ratio']:.2f}")
+        print(
+            f"frozen n = {row['n']}: cached {row['cached']:.2f} s, recomputed {row['recomputed']:.2f} s, ratio {row['ratio']:.2f}"
+        )
     if given.out:
         given.out.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -72,7 +76,13 @@ def prefix(folder: Path, base: TransferSettings, n: int) -> dict[str, float]:
     seconds(replace(base, treatment="AnB", n=n), folder / "prefix")  # the base network, and everything loaded
     for number in range(3):
         for cached, found in times.items():
-            found.append(seconds(replace(base, treatment="AnB", n=n, cached=cached), folder / "prefix", again=f"{number}{cached}"))
+            found.append(
+                seconds(
+                    replace(base, treatment="AnB", n=n, cached=cached),
+                    folder / "prefix",
+                    again=f"{number}{cached}",
+                )
+            )
     cached, recomputed = (float(np.median(times[which])) for which in (True, False))
     return {"n": n, "cached": cached, "recomputed": recomputed, "ratio": cached / recomputed}
 
@@ -89,14 +99,22 @@ def noise(folder: Path, per_class: int) -> Path:
     items = [(k, c) for c in range(CLASSES) for k in range(round(per_class * 1.6))]
     card = {"name": "noise", "kind": "image", "sample_rate": None, "licence": "none", "citation": "", "recipe": "benchmark",
             "recipe_version": 1, "parameters": {"per_class": per_class}, "seed": 0}  # fmt: skip
-    build(folder, items, partial(_picture, test_from=per_class * 1.3), card=card, factors=["class"], workers=1)
+    build(
+        folder, items, partial(_picture, test_from=per_class * 1.3), card=card, factors=["class"], workers=1
+    )
     return folder
 
 
 def _picture(item: tuple[int, int], test_from: float) -> list[Clip]:
     k, c = item
     picture = np.random.default_rng([k, c]).normal(80 + 20 * c, 40, (3, 32, 32)).clip(0, 255).astype(np.uint8)
-    row = {"id": f"{c}-{k}", "source": f"{c}-{k}", "duration": 0.0, "class": str(c), "official": "test" if k >= test_from else "train"}
+    row = {
+        "id": f"{c}-{k}",
+        "source": f"{c}-{k}",
+        "duration": 0.0,
+        "class": str(c),
+        "official": "test" if k >= test_from else "train",
+    }
     return [Clip(picture, row)]
 
 

@@ -24,16 +24,23 @@ HALVES = {"random": "random halves"}
 LAYERS = "number n of transferred layers"
 
 
-def transfer_by_layer(table: pd.DataFrame, summary: pd.DataFrame, halves: str = "random", title: str = "") -> go.Figure:
+def transfer_by_layer(
+    table: pd.DataFrame, summary: pd.DataFrame, halves: str = "random", title: str = ""
+) -> go.Figure:
     """Figure 2 of Yosinski et al. 2014: every network (above), means with 95 % t intervals over seeds (below).
 
     `table`: runs; `summary`: `transfer.reading.by_layer` of them; random layers are shown in figure 3.
     """
-    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06)
     table, summary = table[table["halves"] == halves], summary[summary["halves"] == halves]
+    names = ["every network", f"mean and 95 % t interval, {int(summary['units'].max())} seeds"]
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=names)
     shown = [name for name in STYLES if name in set(table["treatment"]) and name != "random"]
     for number, name in enumerate(shown):
-        runs, part, style = table[table["treatment"] == name], summary[summary["treatment"] == name].sort_values("n"), STYLES[name]
+        runs, part, style = (
+            table[table["treatment"] == name],
+            summary[summary["treatment"] == name].sort_values("n"),
+            STYLES[name],
+        )
         shift = 0 if name == "base" else 0.12 * (number - len(shown) / 2)
         points = go.Scatter(x=runs["n"] + shift, y=100 * runs["test_accuracy"], mode="markers", name=MEANINGS[name], legendgroup=name,
                             marker={**style, "size": 7, "opacity": 0.8}, showlegend=False)  # fmt: skip
@@ -44,9 +51,8 @@ def transfer_by_layer(table: pd.DataFrame, summary: pd.DataFrame, halves: str = 
         figure.add_trace(line, row=2, col=1)
         if name == "base":
             figure.add_hline(y=100 * float(part["test"].iloc[0]), line={"color": "grey", "dash": "dot"})
-    units = int(summary["units"].max())
     figure.update_yaxes(title_text="test accuracy (%)")
-    figure.update_xaxes(title_text=f"{LAYERS} (above: each network; below: mean and 95 % t interval, {units} seeds)", dtick=1, row=2, col=1)
+    figure.update_xaxes(title_text=LAYERS, dtick=1, row=2, col=1)
     return figure.update_layout(title=title, height=720, width=860, **LAYOUT)
 
 
@@ -57,28 +63,37 @@ def degradation_by_layer(summary: pd.DataFrame, targets: pd.DataFrame, title: st
     """
     others = [name for name in summary["halves"].unique() if name != "random"]
     upper = [f"dissimilar halves ({name}), by target" for name in others[:1]] or ["no dissimilar halves"]
-    titles = [*upper, "random, untrained layers", "accuracy less that of the base"]
-    figure = make_subplots(2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], subplot_titles=titles, vertical_spacing=0.14)
+    interval = f"means and 95 % t intervals, {int(summary['units'].max())} seeds"
+    titles = [*upper, "random, untrained layers", f"accuracy less that of the base ({interval})"]
+    figure = make_subplots(
+        2, 2, specs=[[{}, {}], [{"colspan": 2}, None]], subplot_titles=titles, vertical_spacing=0.14
+    )
     for number, half in enumerate(("A", "B")):
         part = targets[targets["halves"].isin(others) & (targets["half"] == half)].sort_values("n")
-        colour = COLOURS[(4, 2)[number]]
+        colour = COLOURS[(0, 2)[number]]
         trace = go.Scatter(x=part["n"], y=100 * part["test"], error_y=_error(part["test"], part, colour), mode="lines+markers", name=f"target half {half}",
                            marker={"symbol": "hexagon", "size": 9, "color": colour})  # fmt: skip
         figure.add_trace(trace, row=1, col=1)
-    random = summary[(summary["halves"] == "random") & summary["treatment"].isin(["base", "random"])].sort_values("n")
+    random = summary[
+        (summary["halves"] == "random") & summary["treatment"].isin(["base", "random"])
+    ].sort_values("n")
     colour = STYLES["random"]["color"]
     trace = go.Scatter(x=random["n"], y=100 * random["test"], error_y=_error(random["test"], random, colour), mode="lines+markers", name="random layers",
-                       marker={"symbol": "x", "size": 9, "color": colour})  # fmt: skip
+                       legendgroup="random layers", marker={"symbol": "x", "size": 9, "color": colour})  # fmt: skip
     figure.add_trace(trace, row=1, col=2)
-    kinds = [("AnB, similar halves", "random", "AnB", COLOURS[1], "diamond"), ("random layers, less base", "random", "random", colour, "x")]
+    kinds = [
+        ("AnB, similar halves", "random", "AnB", COLOURS[1], "diamond"),
+        ("random layers", "random", "random", colour, "x"),
+    ]
     kinds += [(f"AnB, dissimilar halves ({name})", name, "AnB", COLOURS[4], "hexagon") for name in others]
     for name, halves, treatment, colour, symbol in kinds:
         part = summary[(summary["halves"] == halves) & (summary["treatment"] == treatment)].sort_values("n")
         error = _error(part["difference"], part, colour, "d_low", "d_high")
-        trace = go.Scatter(x=part["n"], y=100 * part["difference"], error_y=error, mode="lines+markers", name=name, marker={"symbol": symbol, "size": 9, "color": colour})
+        trace = go.Scatter(x=part["n"], y=100 * part["difference"], error_y=error, mode="lines+markers", name=name, legendgroup=name,
+                           showlegend=treatment != "random", marker={"symbol": symbol, "size": 9, "color": colour})  # fmt: skip
         figure.add_trace(trace, row=2, col=1)
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"}, row=2, col=1)
-    figure.update_xaxes(title_text=f"{LAYERS} (means and 95 % t intervals, {int(summary['units'].max())} seeds)", dtick=1, row=2, col=1)
+    figure.update_xaxes(title_text=LAYERS, dtick=1, row=2, col=1)
     figure.update_xaxes(dtick=1, row=1)
     figure.update_yaxes(title_text="test accuracy (%)", row=1, col=1)
     figure.update_yaxes(title_text="points", row=2, col=1)
@@ -96,9 +111,13 @@ def drops_by_layer(drops: pd.DataFrame, title: str = "") -> go.Figure:
             bar = go.Bar(x=part["n"], y=100 * part["drop"], error_y=_error(part["drop"], part, COLOURS[6]), marker_color=colour, name=cause,
                          legendgroup=cause, showlegend=column == 1)  # fmt: skip
             figure.add_trace(bar, row=1, col=column)
-    figure.update_xaxes(title_text=f"{LAYERS} (95 % t interval, {int(drops['units'].max())} seeds)", dtick=1)
-    figure.update_yaxes(title_text="loss of test accuracy (points)", row=1, col=1)
-    return figure.update_layout(title=title, height=440, width=max(680, 480 * len(halves)), barmode="group", **LAYOUT)
+    figure.update_xaxes(title_text=LAYERS, dtick=1)
+    figure.update_yaxes(
+        title_text=f"points lost (95 % t interval, {int(drops['units'].max())} seeds)", row=1, col=1
+    )
+    return figure.update_layout(
+        title=title, height=440, width=max(680, 480 * len(halves)), barmode="group", **LAYOUT
+    )
 
 
 def transfer_matrix(pairs: pd.DataFrame, title: str = "") -> go.Figure:
@@ -108,17 +127,36 @@ def transfer_matrix(pairs: pd.DataFrame, title: str = "") -> go.Figure:
     not symmetric, and its diagonal is the target's own base network.
     """
     numbers, tasks = sorted(pairs["n"].unique()), sorted(set(pairs["target"]) | set(pairs["base"]))
-    figure = make_subplots(1, len(numbers), subplot_titles=[f"n = {n}" for n in numbers], shared_yaxes=True, horizontal_spacing=0.03)
+    figure = make_subplots(
+        1,
+        len(numbers),
+        subplot_titles=[f"n = {n}" for n in numbers],
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+    )
     largest = 100 * float(pairs["difference"].abs().max())
     for column, n in enumerate(numbers, start=1):
-        part = pairs[pairs["n"] == n].assign(text=lambda d: [f"{100 * r['difference']:+.1f}<br>[{100 * r['low']:+.1f}, {100 * r['high']:+.1f}]" for _, r in d.iterrows()])
-        cells, text = (part.pivot(index="target", columns="base", values=v).reindex(index=tasks, columns=tasks) for v in ("difference", "text"))
+        part = pairs[pairs["n"] == n].assign(
+            text=lambda d: [
+                f"{100 * r['difference']:+.1f}<br>[{100 * r['low']:+.1f}, {100 * r['high']:+.1f}]"
+                for _, r in d.iterrows()
+            ]
+        )
+        cells, text = (
+            part.pivot(index="target", columns="base", values=v).reindex(index=tasks, columns=tasks)
+            for v in ("difference", "text")
+        )
         heat = go.Heatmap(z=100 * cells.to_numpy(float), x=tasks, y=tasks, text=np.asarray(text.fillna("")), texttemplate="%{text}", colorscale="RdBu", zmid=0,
                           zmin=-largest, zmax=largest, showscale=column == len(numbers), colorbar={"title": "points"})  # fmt: skip
         figure.add_trace(heat, row=1, col=column)
     figure.update_xaxes(title_text="base task")
     figure.update_yaxes(title_text="target task", row=1, col=1)
-    return figure.update_layout(title=title, height=360, width=220 * len(numbers) + 220, **LAYOUT | {"margin": {"l": 80, "r": 20, "t": 80, "b": 60}})
+    return figure.update_layout(
+        title=title,
+        height=360,
+        width=220 * len(numbers) + 220,
+        **LAYOUT | {"margin": {"l": 80, "r": 20, "t": 80, "b": 60}},
+    )
 
 
 def gain_against_transfer(joined: pd.DataFrame, caption: str = "", title: str = "") -> go.Figure:
@@ -128,16 +166,30 @@ def gain_against_transfer(joined: pd.DataFrame, caption: str = "", title: str = 
     """
     figure = go.Figure()
     for colour, (name, part) in zip(COLOURS, joined.groupby("pair", sort=False), strict=False):
-        errors = {f"error_{axis}": _error(part[value], part, colour, f"{value}_low", f"{value}_high") for axis, value in (("x", "transfer"), ("y", "gain"))}
+        errors = {
+            f"error_{axis}": _error(part[value], part, colour, f"{value}_low", f"{value}_high")
+            for axis, value in (("x", "transfer"), ("y", "gain"))
+        }
         figure.add_trace(go.Scatter(x=100 * part["transfer"], y=100 * part["gain"], mode="markers+text", text=part["layer"], textposition="top center",
                                     name=name, marker={"size": 10, "color": colour}, **errors))  # fmt: skip
-    figure.add_hline(y=0, line={"color": "grey", "dash": "dot"}).add_vline(x=0, line={"color": "grey", "dash": "dot"})
+    figure.add_hline(y=0, line={"color": "grey", "dash": "dot"}).add_vline(
+        x=0, line={"color": "grey", "dash": "dot"}
+    )
     figure.update_xaxes(title_text="frozen transfer less training from scratch (points)")
     figure.update_yaxes(title_text="anti-transfer less baseline (points)")
     note = {"text": caption, "xref": "paper", "yref": "paper", "x": 0, "y": 1.06, "showarrow": False}
-    return figure.update_layout(title=title, height=520, width=860, annotations=[note], showlegend=True, **LAYOUT)
+    return figure.update_layout(
+        title=title, height=520, width=860, annotations=[note], showlegend=True, **LAYOUT
+    )
 
 
 def _error(means: pd.Series, part: pd.DataFrame, colour: str, low: str = "low", high: str = "high") -> dict:
     above, below = 100 * (part[high] - means), 100 * (means - part[low])
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": colour, "thickness": 1}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above,
+        "arrayminus": below,
+        "color": colour,
+        "thickness": 1,
+    }

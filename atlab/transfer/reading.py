@@ -19,7 +19,11 @@ from atlab.stats import Interval
 
 # Stated in the text (sections 4.1 and 4.2) of what was found on ImageNet: top-1 accuracy of the base networks, and points that the
 # last transferred layer costs between similar and between dissimilar halves.
-STATED = {"base accuracy": 0.625, "drop of the last layer, similar halves": 8.0, "drop of the last layer, dissimilar halves": 25.0}
+STATED = {
+    "base accuracy": 0.625,
+    "drop of the last layer, similar halves": 8.0,
+    "drop of the last layer, dissimilar halves": 25.0,
+}
 SIMILAR = "random"
 CAUSES = {"co-adaptation": ("base", "BnB"), "specificity": ("BnB", "AnB"), "both": ("base", "AnB")}
 
@@ -31,13 +35,17 @@ def by_unit(table: pd.DataFrame, score: str = "test_accuracy") -> pd.DataFrame:
     """
     keys = ["halves", "treatment", "n", "half", "seed"]
     if not (table["treatment"] == "base").any():
-        raise AtlabError("transfer is read against the base networks: the study has no run with treatment 'base'")
+        raise AtlabError(
+            "transfer is read against the base networks: the study has no run with treatment 'base'"
+        )
     if twice := int(table.duplicated(keys).sum()):
         raise AtlabError(f"{twice} runs differ in none of {', '.join(keys)}: choose one study's")
     wide = table.pivot(index=["halves", "treatment", "n"], columns=["seed", "half"], values=score)
     if wide.isna().any(axis=None):
         halves, treatment, n = wide.index[wide.isna().any(axis=1)][0]
-        raise AtlabError(f"{treatment} with n = {n} ({halves} halves) lacks runs of some seed or direction: finish the sweep")
+        raise AtlabError(
+            f"{treatment} with n = {n} ({halves} halves) lacks runs of some seed or direction: finish the sweep"
+        )
     return wide.T.groupby(level="seed").mean().T
 
 
@@ -48,9 +56,18 @@ def by_layer(table: pd.DataFrame) -> pd.DataFrame:
     """
     units = by_unit(table)
     rows = []
-    for (halves, treatment, n), scores in units.iterrows():
+    for halves, treatment, n in sorted(units.index, key=_similar_first):
+        scores = units.loc[halves, treatment, n]
         own = stats.mean_interval(scores)
-        row = {"halves": halves, "treatment": treatment, "n": n, "test": own.mean, "low": own.low, "high": own.high, "units": own.n}
+        row = {
+            "halves": halves,
+            "treatment": treatment,
+            "n": n,
+            "test": own.mean,
+            "low": own.low,
+            "high": own.high,
+            "units": own.n,
+        }
         if treatment != "base":
             d = stats.paired_difference(scores, _base(units, halves))
             row |= {"difference": d.mean, "d_low": d.low, "d_high": d.high}
@@ -64,7 +81,17 @@ def by_target(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (halves, half, n), runs in part.groupby(["halves", "half", "n"]):
         own = stats.mean_interval(runs["test_accuracy"])
-        rows.append({"halves": halves, "half": half, "n": n, "test": own.mean, "low": own.low, "high": own.high, "units": own.n})
+        rows.append(
+            {
+                "halves": halves,
+                "half": half,
+                "n": n,
+                "test": own.mean,
+                "low": own.low,
+                "high": own.high,
+                "units": own.n,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -77,7 +104,10 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     units, rows = by_unit(table), []
     for halves, n in _pairs(units):
         for cause, (above, below) in CAUSES.items():
-            a, b = (_base(units, halves) if name == "base" else units.loc[halves, name, n] for name in (above, below))
+            a, b = (
+                _base(units, halves) if name == "base" else units.loc[halves, name, n]
+                for name in (above, below)
+            )
             d = stats.paired_difference(a, b)
             rows.append({"halves": halves, "n": n, "cause": cause, "drop": d.mean, "low": d.low, "high": d.high,
                          "p": stats.paired_p(a, b), "units": d.n})  # fmt: skip
@@ -145,7 +175,9 @@ def claims(table: pd.DataFrame) -> list[str]:
 def result(table: pd.DataFrame) -> dict:
     """For result.json: the rows of `by_layer`, `drops` and `boosts`, and the claims."""
     parts = {"by_layer": by_layer(table), "drops": drops(table), "boosts": boosts(table)}
-    clean = {name: part.astype(object).where(part.notna(), None).to_dict("records") for name, part in parts.items()}
+    clean = {
+        name: part.astype(object).where(part.notna(), None).to_dict("records") for name, part in parts.items()
+    }
     return clean | {"claims": claims(table)}
 
 
@@ -167,10 +199,19 @@ def _base(units: pd.DataFrame, halves: str) -> pd.Series:
 
 def _pairs(units: pd.DataFrame) -> list[tuple[str, int]]:
     """Divisions and numbers of layers with both frozen treatments."""
-    found = {name: {(h, n) for h, treatment, n in units.index if treatment == name} for name in ("BnB", "AnB")}
-    if not (both := sorted(found["BnB"] & found["AnB"])):
-        raise AtlabError("the drop is separated into its causes where BnB and AnB were both run: the study has no such layer")
+    found = {
+        name: {(h, n) for h, treatment, n in units.index if treatment == name} for name in ("BnB", "AnB")
+    }
+    if not (both := sorted(found["BnB"] & found["AnB"], key=_similar_first)):
+        raise AtlabError(
+            "the drop is separated into its causes where BnB and AnB were both run: the study has no such layer"
+        )
     return both
+
+
+def _similar_first(key: tuple) -> tuple:
+    """Random halves before dissimilar ones, the rest in order."""
+    return key[0] != SIMILAR, *key
 
 
 def _mean_over_layers(units: pd.DataFrame, halves: str, treatment: str) -> pd.Series:
@@ -189,16 +230,23 @@ def summary(table: pd.DataFrame) -> str:
     lines = [
         f"Base networks: {100 * _base(units, halves).mean():.1f} % of the test clips ({halves} halves, {units.shape[1]} seeds; the paper's, "
         f"of 500 classes: {100 * STATED['base accuracy']:.1f} %)."
-        for halves in dict.fromkeys(units.index.get_level_values("halves"))
+        for halves in sorted(
+            set(units.index.get_level_values("halves")), key=lambda name: _similar_first((name,))
+        )
     ]
     for halves, part in drops(table).groupby("halves", sort=False):
         for cause in ("co-adaptation", "specificity"):
             own = part[part["cause"] == cause]
             sure, holm = own[(own["low"] > 0)], own[(own["drop"] > 0) & (own["p_holm"] < 0.05)]
-            named = ", ".join(f"n = {int(r['n'])} ({100 * r['drop']:.1f} points)" for _, r in sure.iterrows()) or "no layer"
+            named = (
+                ", ".join(f"n = {int(r['n'])} ({100 * r['drop']:.1f} points)" for _, r in sure.iterrows())
+                or "no layer"
+            )
             lines.append(f"{halves.capitalize()} halves, {cause}: a loss whose interval excludes zero at {named}; after Holm's correction over "
                          f"{len(own)} layers at {len(holm)} of them.")  # fmt: skip
         wide = part.pivot(index="n", columns="cause", values="drop")
         larger = [int(n) for n in wide.index[np.asarray(wide["specificity"] > wide["co-adaptation"])]]
-        lines.append(f"By the means, specificity is the larger part at n = {', '.join(map(str, larger)) or 'none'} of {', '.join(map(str, wide.index))}.")
+        lines.append(
+            f"By the means, specificity is the larger part at n = {', '.join(map(str, larger)) or 'none'} of {', '.join(map(str, wide.index))}."
+        )
     return "\n\n".join(lines)

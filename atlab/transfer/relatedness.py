@@ -32,9 +32,13 @@ def matrix(table: pd.DataFrame) -> pd.DataFrame:
     rows, frozen = [], table[table["treatment"].isin(["AnB", "BnB"])]
     frozen = frozen.assign(source=np.where(frozen["treatment"] == "BnB", frozen["target"], frozen["base"]))
     for (target, base, n), runs in frozen.groupby(["target", "source", "n"], sort=False):
-        scratch = table[(table["treatment"] == "base") & (table["target"] == target)].set_index("seed")["test_accuracy"]
+        scratch = table[(table["treatment"] == "base") & (table["target"] == target)].set_index("seed")[
+            "test_accuracy"
+        ]
         if not set(runs["seed"]) <= set(scratch.index):
-            raise AtlabError(f"transfer to {target!r} is read against training from scratch: a run with treatment 'base' is missing")
+            raise AtlabError(
+                f"transfer to {target!r} is read against training from scratch: a run with treatment 'base' is missing"
+            )
         scores = runs.set_index("seed")["test_accuracy"]
         d = stats.paired_difference(scores, scratch.loc[scores.index])
         rows.append({"target": target, "base": base, "n": int(n), "test": scores.mean(), "difference": d.mean, "low": d.low, "high": d.high,
@@ -50,7 +54,9 @@ def asymmetry(pairs: pd.DataFrame) -> pd.DataFrame:
         for (a, b, n), value in found.items()
         if a < b and (b, a, n) in found.index
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["first", "second", "n", "second_to_first", "first_to_second", "difference"])
+    return pd.DataFrame(
+        rows, columns=["first", "second", "n", "second_to_first", "first_to_second", "difference"]
+    )
 
 
 def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -65,10 +71,16 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
         for name, value in FORM.items():
             gains = gains[gains[name] == value]
         for (target, base, layer), runs in gains.groupby(["target", "orthogonal", "layers"], sort=False):
-            found = pairs[(pairs["target"] == target) & (pairs["base"] == base) & ("conv" + pairs["n"].astype(str) == layer)]
+            found = pairs[
+                (pairs["target"] == target)
+                & (pairs["base"] == base)
+                & ("conv" + pairs["n"].astype(str) == layer)
+            ]
             if found.empty:
                 continue
-            baseline = table[(table["strategy"] == "baseline") & (table["target"] == target)].set_index("seed")["test_accuracy"]
+            baseline = table[(table["strategy"] == "baseline") & (table["target"] == target)].set_index(
+                "seed"
+            )["test_accuracy"]
             scores = runs.set_index("seed")["test_accuracy"]
             d, transfer = stats.paired_difference(scores, baseline.loc[scores.index]), found.iloc[0]
             rows.append({"pair": f"{target} against {base}", "layer": layer, "transfer": transfer["difference"], "transfer_low": transfer["low"],
@@ -76,7 +88,9 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
     if not rows:
         raise AtlabError("no pair of tasks and layer has both a transfer run and an anti-transfer run")
     table = pd.DataFrame(rows)
-    return table.sort_values(["pair", "layer"], key=lambda c: c if c.name == "pair" else c.str[4:].astype(int)).reset_index(drop=True)
+    return table.sort_values(
+        ["pair", "layer"], key=lambda c: c if c.name == "pair" else c.str[4:].astype(int)
+    ).reset_index(drop=True)
 
 
 def correlation(points: pd.DataFrame, seed: int = 0) -> dict[str, float]:
@@ -101,7 +115,10 @@ def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
     others = pairs[pairs["target"] != pairs["base"]]
     lines = []
     for word, sure in (("better", others["low"] > 0), ("worse", others["high"] < 0)):
-        named = "; ".join(f"{r['target']} from {r['base']}, n = {r['n']} ({100 * r['difference']:+.1f})" for _, r in others[sure].iterrows())
+        named = "; ".join(
+            f"{r['target']} from {r['base']}, n = {r['n']} ({100 * r['difference']:+.1f})"
+            for _, r in others[sure].iterrows()
+        )
         lines.append(f"{int(sure.sum())} of {len(others)} frozen transfers are {word} than training from scratch with an interval that excludes zero"
                      f"{': ' + named if named else ''}.")  # fmt: skip
     both = asymmetry(pairs)

@@ -19,7 +19,14 @@ ARMS = [
     {"halves": "random", "treatment": ["BnB", "BnB+", "AnB", "AnB+", "random"], "n": [1, 7]},
     {"halves": "made", "treatment": ["BnB", "AnB"], "n": [1, 7]},
 ]
-LOST = {"base": 0, "BnB": 0.01, "BnB+": 0, "AnB": 0.02, "AnB+": -0.01, "random": 0.05}  # accuracy, for each of the n layers
+LOST = {
+    "base": 0,
+    "BnB": 0.01,
+    "BnB+": 0,
+    "AnB": 0.02,
+    "AnB+": -0.01,
+    "random": 0.05,
+}  # accuracy, for each of the n layers
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,9 @@ def accuracy(p: dict) -> float:
 def test_the_notebook_reports_what_the_runs_hold(place):
     path, root = write_grid(place, "known", ARMS, seeds=3), place / "runs"
     made(path, root, accuracy)
-    run = notebooks.run(FOLDER / "transferability.ipynb", {"grid": str(path), "root": str(root)}, root=root, progress=False)
+    run = notebooks.run(
+        FOLDER / "transferability.ipynb", {"grid": str(path), "root": str(root)}, root=root, progress=False
+    )
     result = run.result()
     drops = {(r["halves"], r["n"], r["cause"]): r["drop"] for r in result["drops"]}
     for halves, factor in (("random", 1), ("made", 2)):
@@ -67,10 +76,17 @@ def test_the_notebook_reports_what_the_runs_hold(place):
 
 
 def test_the_runs_of_a_tiny_study_share_their_base_networks(place):
-    arms = [{"halves": "made", "treatment": "base", "n": 0}, {"halves": "made", "treatment": ["BnB", "AnB"], "n": 7}]
+    arms = [
+        {"halves": "made", "treatment": "base", "n": 0},
+        {"halves": "made", "treatment": ["BnB", "AnB"], "n": 7},
+    ]
     root = place / "trained"
-    outcome = sweep.run(write_grid(place, "tiny", arms, seeds=1), "laptop", root, workers=1, progress=False).check()
-    assert outcome.done == 6 and len(list((root / "networks").glob("*/done"))) == 2 == len(list((root / "networks").iterdir()))
+    outcome = sweep.run(
+        write_grid(place, "tiny", arms, seeds=1), "laptop", root, workers=1, progress=False
+    ).check()
+    assert outcome.done == 6 and len(list((root / "networks").glob("*/done"))) == 2 == len(
+        list((root / "networks").iterdir())
+    )
     table = outcome.table().set_index(["half", "treatment"])
     assert set(table["prefix"]) == {"learns", "cached"} and (table["classes"] == 2).all()
     for half in "AB":
@@ -89,5 +105,7 @@ def test_the_grid_has_every_layer_and_treatment_at_laptop_scale():
     jobs = grid.load(FOLDER / "grids/transferability.yaml", "laptop").jobs
     assert len({j["seed"] for j in jobs}) >= 3 and {j["half"] for j in jobs} == {"A", "B"}
     for treatment in ("BnB", "BnB+", "AnB", "AnB+", "random"):
-        assert {j["n"] for j in jobs if j["treatment"] == treatment and j["halves"] == "random"} == set(range(1, 8))
+        assert {j["n"] for j in jobs if j["treatment"] == treatment and j["halves"] == "random"} == set(
+            range(1, 8)
+        )
     assert {j["n"] for j in jobs if j["treatment"] == "AnB" and j["halves"] == "man_made"} == set(range(1, 8))

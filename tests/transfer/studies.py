@@ -18,4 +18,6 @@ def made(path: Path, root: Path, accuracy: Callable[[dict], float], scale: str =
         identity = notebooks._data_hash(values), notebooks._source(opened.notebook)
         with runs.open_run(root, opened.study, values, *identity) as run:
             assert run.path == folder
-            run.finish({"test_accuracy": accuracy(parameters), "train_accuracy": 1.0, "validation_accuracy": 0.5})
+            run.finish(
+                {"test_accuracy": accuracy(parameters), "train_accuracy": 1.0, "validation_accuracy": 0.5}
+            )

@@ -93,7 +93,9 @@ def test_recomputed_and_cached_prefixes_train_alike(tiny, root):
     )
     assert live.result()["prefix"] == "run" and cached.path != live.path
     for name in ("train_loss", "validation_loss", "test_loss"):
-        assert cached.result()[name] == pytest.approx(live.result()[name], abs=5e-4), "Adam amplifies rounding"
+        assert cached.result()[name] == pytest.approx(live.result()[name], abs=5e-4), (
+            "Adam amplifies rounding"
+        )
 
 
 def test_base_is_the_shared_network_and_n_0_and_n_8_are_it_too(tiny, root):
@@ -141,7 +143,10 @@ def test_the_notebooks_defaults_are_the_settings(tiny):
     """A sweep asks what a run requires with the grid's parameters only; the notebook with all of them."""
     notebook = Path(__file__).parents[2] / "notebooks/experiments/train_transfer.ipynb"
     defaults = notebooks.parameters(notebook)
-    assert {**asdict(TransferSettings()), "device": "auto", "run_dir": ""} == {**defaults, "role": "treatment"}
+    assert {**asdict(TransferSettings()), "device": "auto", "run_dir": ""} == {
+        **defaults,
+        "role": "treatment",
+    }
 
 
 def test_a_requirement_is_trained_once(tiny, root):

@@ -62,7 +62,9 @@ def test_the_matrix_is_paired_by_seed_with_training_from_scratch(pairs):
             frozen = part[(part["treatment"] == treatment) & (part["n"] == row["n"])]["test_accuracy"].item()
             d.append(frozen - part[part["treatment"] == "base"]["test_accuracy"].item())
         half = scipy_stats.t.ppf(0.975, 2) * np.std(d, ddof=1) / 3**0.5
-        assert (row["difference"], row["low"], row["high"]) == pytest.approx((np.mean(d), np.mean(d) - half, np.mean(d) + half))
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx(
+            (np.mean(d), np.mean(d) - half, np.mean(d) + half)
+        )
 
 
 def test_directions_are_told_apart(pairs):
@@ -70,31 +72,53 @@ def test_directions_are_told_apart(pairs):
     cell = pairs.set_index(["target", "base", "n"])["difference"]
     assert both["n"].tolist() == [1, 5] and (both["first"] == "emotion").all()
     for _, row in both.iterrows():
-        assert row["difference"] == pytest.approx(cell["emotion", "word", row["n"]] - cell["word", "emotion", row["n"]])
+        assert row["difference"] == pytest.approx(
+            cell["emotion", "word", row["n"]] - cell["word", "emotion", row["n"]]
+        )
 
 
 def test_the_scatter_takes_the_gain_of_the_same_pair_and_layer(points):
     assert points[["pair", "layer"]].values.tolist() == [
         ["emotion against word", "conv1"], ["emotion against word", "conv5"], ["word against emotion", "conv1"], ["word against emotion", "conv5"]
     ]  # fmt: skip
-    assert points["gain"].tolist() == pytest.approx([0.0, -0.02, 0.01, 0.05]), "other betas and layers without transfer are left out"
-    assert points["gain_low"].tolist() == pytest.approx(points["gain"].tolist()), "the made gains are the same for all seeds"
+    assert points["gain"].tolist() == pytest.approx([0.0, -0.02, 0.01, 0.05]), (
+        "other betas and layers without transfer are left out"
+    )
+    assert points["gain_low"].tolist() == pytest.approx(points["gain"].tolist()), (
+        "the made gains are the same for all seeds"
+    )
 
 
 def test_the_correlation_is_scipys(points):
     found = relatedness.correlation(points)
-    assert found["spearman"] == pytest.approx(scipy_stats.spearmanr(points["transfer"], points["gain"]).statistic)
-    assert found["pearson"] == pytest.approx(scipy_stats.pearsonr(points["transfer"], points["gain"]).statistic)
+    assert found["spearman"] == pytest.approx(
+        scipy_stats.spearmanr(points["transfer"], points["gain"]).statistic
+    )
+    assert found["pearson"] == pytest.approx(
+        scipy_stats.pearsonr(points["transfer"], points["gain"]).statistic
+    )
     assert found["points"] == 4 and found["pairs"] == 2
-    exact = scipy_stats.permutation_test((points["transfer"],), lambda x: scipy_stats.spearmanr(x, points["gain"]).statistic, permutation_type="pairings")
+    exact = scipy_stats.permutation_test(
+        (points["transfer"],),
+        lambda x: scipy_stats.spearmanr(x, points["gain"]).statistic,
+        permutation_type="pairings",
+    )
     assert found["p"] == pytest.approx(exact.pvalue, abs=0.03)
 
 
 def test_the_reading_says_what_is_there(pairs, points):
     text = relatedness.reading(pairs, points)
-    assert "The two directions differ most between emotion and word at n = 5" in text and "over 4 points of 2 pairs" in text
-    strong = pd.DataFrame({"pair": list("aabbccdd"), "layer": "conv5", "transfer": np.arange(8.0), "gain": -np.arange(8.0)})
-    assert "anti-transfer gains less where the orthogonal task's layer transfers better" in relatedness.reading(pairs, strong)
+    assert (
+        "The two directions differ most between emotion and word at n = 5" in text
+        and "over 4 points of 2 pairs" in text
+    )
+    strong = pd.DataFrame(
+        {"pair": list("aabbccdd"), "layer": "conv5", "transfer": np.arange(8.0), "gain": -np.arange(8.0)}
+    )
+    assert (
+        "anti-transfer gains less where the orthogonal task's layer transfers better"
+        in relatedness.reading(pairs, strong)
+    )
 
 
 def test_figures_show_the_cells_and_the_points(pairs, points):
@@ -111,8 +135,16 @@ def test_figures_show_the_cells_and_the_points(pairs, points):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda pairs, points: relatedness.matrix(transfer_table().query("treatment != 'base'")), "read against training from scratch"),
-        (lambda pairs, points: relatedness.joined(pairs, {"x": at_table("goodness", "instrument", {"conv5": 0.1})}), "no pair of tasks and layer"),
+        (
+            lambda pairs, points: relatedness.matrix(transfer_table().query("treatment != 'base'")),
+            "read against training from scratch",
+        ),
+        (
+            lambda pairs, points: relatedness.joined(
+                pairs, {"x": at_table("goodness", "instrument", {"conv5": 0.1})}
+            ),
+            "no pair of tasks and layer",
+        ),
         (lambda pairs, points: relatedness.correlation(points.head(3)), "3 points says nothing"),
     ],
 )
@@ -128,9 +160,15 @@ def test_the_grid_asks_for_the_networks_of_anti_transfer():
     from atlab.transfer.experiment import required_by
 
     folder = Path(__file__).parents[2] / "notebooks/experiments/grids"
-    needs = {need for job in grid.load(folder / "transfer_matrix.yaml", "laptop").jobs for need in required_by(job)}
+    needs = {
+        need for job in grid.load(folder / "transfer_matrix.yaml", "laptop").jobs for need in required_by(job)
+    }
     for name in ("table3_words", "table4_emotions", "table5_goodness"):
         jobs = [j for j in grid.load(folder / f"{name}.yaml", "laptop").jobs if j["strategy"] == "at"]
         theirs = {need for job in jobs for need in experiment.required_by(job)}
-        shared = {need for need in theirs if need.orthogonal in ("emotion", "speaker", "instrument", "word", "noise")}
+        shared = {
+            need
+            for need in theirs
+            if need.orthogonal in ("emotion", "speaker", "instrument", "word", "noise")
+        }
         assert shared <= needs, name
