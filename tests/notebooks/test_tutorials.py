@@ -1,0 +1,46 @@
+"""Every tutorial under nbval: each cell runs, in order, in a kernel of its own; small where its own size takes minutes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import atlab
+
+TUTORIALS = sorted((Path(__file__).parents[2] / "notebooks/tutorials").glob("*.ipynb"))
+SMALL = {
+    "01_quickstart": {"data": "toy", "pairing": 0.8, "width": 0.0625, "epochs": 1, "seeds": 2, "workers": 1},
+    "03_bring_your_own_data": {"epochs": 2},
+    "04_your_own_strategy": {"epochs": 1},
+}
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_every_cell_runs(tutorial, tmp_path):
+    atlab.data.toy(tmp_path / "toy", words=3, speakers=6, repetitions=8, samples=4096)
+    notebook = nbformat.read(tutorial, as_version=4)
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in SMALL.get(tutorial.stem, {}).items())
+    nbformat.write(notebook, tmp_path / tutorial.name)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=300", "-q", "-c", os.devnull,
+               f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-p", "no:xdist", tutorial.name]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    cells = sum(c.cell_type == "code" for c in notebook.cells)
+    assert done.returncode == 0 and f"{cells} passed" in done.stdout, (
+        done.stdout[-3000:] + done.stderr[-1000:]
+    )
+
+
+def test_the_saved_notebooks_are_small_and_hold_no_output():
+    """Also those of explorers: widgets leave nothing in the file."""
+    folder = Path(__file__).parents[2] / "notebooks"
+    for path in folder.rglob("*.ipynb"):
+        if ".ipynb_checkpoints" not in path.parts and "runs" not in path.relative_to(folder).parts:
+            notebook = nbformat.read(path, as_version=4)
+            assert path.stat().st_size < 100_000 and "widgets" not in notebook.metadata, path
+            assert not any(c.get("outputs") for c in notebook.cells), path
