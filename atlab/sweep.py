@@ -275,7 +275,8 @@ def dry_run(
     """What a sweep would do and about what it costs, as text; a few training steps are timed, no run is begun.
 
     Every configuration (all parameters but the seeds) is timed once, on as many threads as a worker has. Time is an
-    upper bound: early stopping ends sooner. Only what trains by `atlab.experiment` can be estimated.
+    upper bound: early stopping ends sooner. Only what trains by `atlab.experiment`, or by a module that has an
+    `estimate_run` of its own, can be estimated.
     """
     from atlab.sweep_view import duration
 
@@ -287,8 +288,8 @@ def dry_run(
     lines = [
         f"{opened.study}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do; {len(needs)} networks required first"
     ]
-    if left and _requirements(opened.notebook)[0] == "atlab.experiment":
-        found = _estimates([*(asdict(need) for need in needs), *left], workers)
+    if left and (estimate := _estimator(_requirements(opened.notebook)[0])):
+        found = _estimates([*(asdict(need) for need in needs), *left], workers, estimate)
         seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
         lines.append(
             f"at most about {duration(seconds / workers)} with {workers} workers ({duration(seconds)} of training in all)"
@@ -299,12 +300,19 @@ def dry_run(
     return "\n".join(lines)
 
 
-def _estimates(many: list[Mapping], workers: int) -> list[dict[str, float]]:
-    """`cost.estimate_run` of each, once for all that differ in seeds only."""
+def _estimator(module: str) -> Callable[[Mapping], dict[str, float]] | None:
+    """What estimates a run of a notebook whose requirements this module knows; None if nothing does."""
+    if module == "atlab.experiment":
+        from atlab import cost
+
+        return cost.estimate_run
+    return getattr(importlib.import_module(module), "estimate_run", None) if module else None
+
+
+def _estimates(many: list[Mapping], workers: int, estimate: Callable) -> list[dict[str, float]]:
+    """`estimate` of each, once for all that differ in seeds only."""
     import torch
     from tqdm.auto import tqdm
-
-    from atlab import cost
 
     def key(parameters: Mapping) -> str:
         return repr(sorted((k, v) for k, v in parameters.items() if not k.endswith("seed")))
@@ -315,7 +323,7 @@ def _estimates(many: list[Mapping], workers: int) -> list[dict[str, float]]:
         for parameters in tqdm(
             {key(p): p for p in many}.values(), desc="timing steps", unit="configuration", leave=False
         ):
-            known[key(parameters)] = cost.estimate_run(parameters)
+            known[key(parameters)] = estimate(parameters)
     finally:
         torch.set_num_threads(threads)
     return [known[key(parameters)] for parameters in many]

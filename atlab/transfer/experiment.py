@@ -135,6 +135,13 @@ def train_required(need: TransferSettings | Settings, root: str | Path, study: s
     _network(need, root, progress=False, device="auto")
 
 
+def estimate_run(parameters: Mapping) -> dict[str, float]:
+    """Upper bound of the cost of a run with these parameters; see `atlab.transfer.probe`."""
+    from atlab.transfer import probe
+
+    return probe.estimate_run(parameters)
+
+
 def train(
     settings: TransferSettings,
     root: str | Path = "runs",
