@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from atlab import forked
 from benchmarks import __main__ as suite
-from benchmarks import machine
+from benchmarks import machine, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
+from tests.sweeps import PRELOADED
 
 TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
 
@@ -68,3 +71,9 @@ def test_the_file_is_named_after_the_machine():
     assert (
         machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
     )
+
+
+def test_the_throughput_of_a_grid_is_measured_on_notebooks_that_train(monkeypatch):
+    monkeypatch.setattr(forked, "PRELOADED", PRELOADED)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    assert throughput.seconds_a_notebook(workers=1, count=1, steps=1, width=1 / 32) > 0
