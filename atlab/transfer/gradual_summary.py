@@ -1,6 +1,9 @@
-"""Tables and a reading of gradual transfer between phones and emotions, from the runs of `speech_study`."""
+"""Tables and a reading of gradual transfer, from the runs of `speech_study` and `image_study`."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pandas as pd
 
@@ -8,13 +11,14 @@ from atlab import stats
 from atlab.errors import AtlabError
 
 ARM = ["task", "model", "base"]
-TASKS = {"phone": "phones (phone error rate)", "emotion": "emotions (unweighted error)"}
+TASKS = {"phone": "phones", "emotion": "emotions"}
 PREFIX = "errors."
 
 
 def by_level(table: pd.DataFrame) -> pd.DataFrame:
     """One row a task, model, base and number of held layers, from `runs.table` of transfer runs.
 
+    Runs between images have the data set as their task and the source as their model (see `of_images`).
     Columns: task, model, base, held (number), error with its 95 % t interval over repetitions (low, high), primary (mean
     error of the networks trained on the task alone), drop (error minus primary, paired by repetition) with its
     interval (d_low, d_high), repetitions. AtlabError for a single repetition, which has no interval.
@@ -28,13 +32,28 @@ def by_level(table: pd.DataFrame) -> pd.DataFrame:
             error = stats.mean_interval(known[column])
             drop = stats.paired_difference(known[column], known["primary_error"])
             rows.append({
-                **dict(zip(ARM, arm, strict=True)), "held": int(column.removeprefix(PREFIX).removeprefix("layer ")),
+                **dict(zip(ARM, arm, strict=True)), "held": _number(column),
                 "error": error.mean, "low": error.low, "high": error.high, "primary": known["primary_error"].mean(),
                 "drop": drop.mean, "d_low": drop.low, "d_high": drop.high, "repetitions": error.n,
             })  # fmt: skip
     if not rows:
         raise AtlabError("no finished transfer among the runs")
     return pd.DataFrame(rows).sort_values([*ARM, "held"], ignore_index=True)
+
+
+def of_images(table: pd.DataFrame) -> pd.DataFrame:
+    """Runs of `image_study` with columns task and model: what is learned, and what it is learned from.
+
+    >>> runs = pd.DataFrame({"data": ["data/cifar10"], "target": ["class"], "source": ["data/svhn"], "source_target": ["digit"]})
+    >>> of_images(runs)[["task", "model"]].values.tolist()
+    [['class of cifar10', 'digit of svhn']]
+    """
+    pairs = {"task": ("target", "data"), "model": ("source_target", "source")}
+    names = {
+        new: [f"{factor} of {Path(data).name}" for factor, data in zip(table[what], table[where], strict=True)]
+        for new, (what, where) in pairs.items()
+    }
+    return table.assign(**names)
 
 
 def against_random(table: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +63,8 @@ def against_random(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (task, model), part in table.groupby(["task", "model"], sort=True):
-        bases = {base: runs.set_index(["seed", "fold"]).sort_index() for base, runs in part.groupby("base")}
+        unit = [name for name in ("seed", "fold") if name in part]
+        bases = {base: runs.set_index(unit).sort_index() for base, runs in part.groupby("base")}
         if {"trained", "random"} - bases.keys():
             continue
         trained, random = bases["trained"], bases["random"]
@@ -52,8 +72,7 @@ def against_random(table: pd.DataFrame) -> pd.DataFrame:
         for column in (name for name in part.columns if name.startswith(PREFIX) and part[name].notna().any()):
             if random[column].notna().all() and trained[column].notna().all():
                 found = stats.paired_difference(trained.loc[both, column], random.loc[both, column])
-                held = int(column.removeprefix(PREFIX).removeprefix("layer "))
-                rows.append({"task": task, "model": model, "held": held, "difference": found.mean, "low": found.low,
+                rows.append({"task": task, "model": model, "held": _number(column), "difference": found.mean, "low": found.low,
                              "high": found.high, "repetitions": found.n})  # fmt: skip
     columns = ["task", "model", "held", "difference", "low", "high", "repetitions"]
     return pd.DataFrame(rows, columns=columns).sort_values(columns[:3], ignore_index=True)
@@ -65,7 +84,7 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
     trained = levels[levels["base"] == "trained"]
     for (task, model), part in trained.groupby(["task", "model"], sort=True):
         worse = part[part["d_low"] > 0]
-        name = f"**{TASKS[task].split(' (')[0].capitalize()}, model {model.upper()}**"
+        name = f"**{_task(task).capitalize()}, {'model ' + model.upper() if model in ('a', 'b') else 'from ' + model}**"
         last = part.iloc[-1]
         start = f"{name}: alone {100 * last['primary']:.1f} %."
         if len(worse):
@@ -74,7 +93,7 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
         else:
             lines.append(f"{start} No number of held layers shows a rise of the error")
         lines[-1] += (
-            f"; with all {int(last['held'])} held it is {100 * last['drop']:+.1f} points "
+            f"; with all {int(last['held'])} held it differs by {100 * last['drop']:+.1f} points "
             f"[{100 * last['d_low']:+.1f}, {100 * last['d_high']:+.1f}] ({int(last['repetitions'])} repetitions)."
         )
         own = random[(random["task"] == task) & (random["model"] == model)]
@@ -86,14 +105,21 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
             )
     deep = trained.sort_values("held").groupby(["task", "model"]).tail(1)
     relative = (deep["drop"] / deep["primary"].clip(lower=1e-9)).groupby(deep["task"]).mean()
-    if len(relative) == 2:
-        more, less = relative.idxmax(), relative.idxmin()
+    if set(relative.index) == set(TASKS):
         lines.append(
-            f"With all hidden layers held the error rises by {relative[more]:.1f} times itself when features for {TASKS[less].split(' (')[0]} "
-            f"serve {TASKS[more].split(' (')[0]}, and by {relative[less]:.1f} times the other way: the transfer is not symmetric in this measure, "
-            "which compares error rates of different kinds and is to be read with care."
+            f"With all hidden layers held, the error of emotions rises by {relative['emotion']:.2f} of what it is alone, that of phones by "
+            f"{relative['phone']:.2f} (means over models): the two error rates are of different kinds, and no interval is given for this ratio."
         )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _task(task: str) -> str:
+    return TASKS.get(task, task)
+
+
+def _number(column: str) -> int:
+    """Held stages of a result's name: 0, "layer 5", "blocks 2-3" (three)."""
+    return int(re.findall(r"\d+", column)[-1])
 
 
 def _listed(numbers: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""The notebook of gradual transfer, run with small data: its numbers are those of its runs."""
+"""The notebooks of gradual transfer, run with small data: their numbers are those of their runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 from atlab import notebooks, runs, stats
 from atlab.errors import AtlabError
 from atlab.transfer import gradual_summary as summary
+from tests.transfer.images import images
 from tests.transfer.speech import speech
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/gradual_transfer.ipynb"
+FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
+NOTEBOOK = FOLDER / "gradual_transfer.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,9 @@ def test_the_reading_says_what_the_intervals_decide(executed):
     text = summary.reading(summary.by_level(table), summary.against_random(table))
     assert text.count("A rise of the error is shown from 5 held layers on") == 2
     assert (
-        "with all 5 held it is +48.9 points" in text and "better than random ones with 0, 2, 5 held" in text
+        "with all 5 held it differs by +48.9 points" in text
+        and "better than random ones with 0, 2, 5 held" in text
+    assert "the error of emotions rises by 4.41 of what it is alone" in text and "no interval is given" in text
     )
     table[["errors.layer 5"]] = table[["errors.layer 2"]].to_numpy()
     assert "No number of held layers shows a rise" in summary.reading(
@@ -84,3 +88,33 @@ def test_the_figure_has_a_line_for_every_arm(executed):
         [0, 40, 100]
     )
     assert "rate (%)" in figure.layout.yaxis.title.text and "2 repetitions" in figure.layout.title.text
+
+
+GRID = """
+study: blocks
+notebook: {notebook}
+fixed: {{data: {data}, source: {data}, width: 0.0833, epochs: 1, batch_size: 16, clips: 32}}
+axes:
+  seed: 0..1
+  pair:
+    - {{target: class, source_target: parity}}
+scales:
+  tiny: {{}}
+"""
+
+
+def test_the_notebook_of_images_shows_what_its_runs_found(tmp_path):
+    data = images(tmp_path / "pictures").path
+    grid = tmp_path / "blocks.yaml"
+    grid.write_text(GRID.format(notebook=FOLDER / "train_gradual_images.ipynb", data=data))
+    given = {"grid": str(grid), "scale": "tiny", "root": str(tmp_path / "runs"), "workers": 2}
+    executed = notebooks.run(FOLDER / "gradual_images.ipynb", given, root=tmp_path / "runs", progress=False)
+    table = runs.table(tmp_path / "runs/blocks")
+    assert len(table) == 2 and len(runs.table(tmp_path / "runs/networks")) == 4
+    rows = executed.result()["rows"]
+    assert [row["held"] for row in rows[:5]] == [0, 1, 3, 5, 7] and len(rows) == 5
+    for row in rows:
+        own = table[table["target"] == row["task"].split(" of ")[0]]
+        name = {0: "0", 1: "block 1", 3: "blocks 2-3", 5: "blocks 4-5", 7: "blocks 6-7"}[row["held"]]
+        assert row["error"] == pytest.approx(own[f"errors.{name}"].mean())
+        assert row["drop"] == pytest.approx((own[f"errors.{name}"] - own["primary_error"]).mean())
