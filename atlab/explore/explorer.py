@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import ipywidgets as widgets
+import pandas as pd
 import plotly.graph_objects as go
 
 from atlab.errors import AtlabError, unknown
@@ -191,7 +192,9 @@ class Explorer(widgets.VBox):
             format="wav", autoplay=False, loop=False, controls=True, layout={"width": "260px"}
         )
         self.sounds[name] = player.add_class(f"atlab-sound-{name}")
-        return widgets.VBox([widgets.Label(label), player])
+        told = widgets.Label(label)
+        widgets.link((player.layout, "visibility"), (told.layout, "visibility"))
+        return widgets.VBox([told, player])
 
     def row(self, *names: str) -> widgets.Box:
         """The controls of these fields side by side, in as many lines as they need."""
@@ -315,6 +318,14 @@ def set_value(control: widgets.Widget, value: Any) -> None:
 
 def _plain(option: Any) -> Any:
     return option[1] if isinstance(option, tuple) else option
+
+
+def table_html(table: pd.DataFrame, index: bool = True) -> str:
+    """A table with room between its columns, that scrolls by itself where it is wider than the page."""
+    look = (
+        "<style>.atlab-table :is(td, th) {padding: 2px 10px; text-align: right; white-space: nowrap}</style>"
+    )
+    return f"{look}<div class='atlab-table' style='overflow-x: auto'>{table.to_html(index=index, border=0)}</div>"
 
 
 def in_kernel() -> bool:

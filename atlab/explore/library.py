@@ -236,13 +236,14 @@ def required(settings) -> list:
 
 
 def first_choice(found: dict[str, Network], most: int = MOST_COLUMNS) -> tuple[str, ...]:
-    """Labels to begin with: every orthogonal network, then one of each strategy, the lowest seed."""
+    """Labels to begin with: orthogonal networks, baseline, WI, AT and dual AT, then other strategies, each at its lowest seed."""
     teachers = [n.label for n in found.values() if n.role == "teacher"][: max(1, most - 3)]
     firsts: dict[str, str] = {}
     for network in found.values():
         if network.role != "teacher":
             firsts.setdefault(network.strategy, network.label)
-    return tuple([*teachers, *firsts.values()][:most])
+    begun = [name for name in ("baseline", "wi", "at", "dual_at") if name in firsts]
+    return tuple([*teachers, *(firsts[name] for name in dict.fromkeys([*begun, *firsts]))][:most])
 
 
 def model(study: str, name: str):

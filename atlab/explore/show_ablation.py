@@ -158,7 +158,7 @@ def _runs(chosen: pd.DataFrame, x: str, y: str, cell: tuple[str, str], metric: s
     shown = chosen[["id", *varying, *compute.metrics(chosen)]].head(LISTED).round(4)
     return Shown(
         figures={"runs": figure, "curves": curves},
-        texts={"table": shown.to_html(index=False, border=0, escape=True)},
+        texts={"table": parts.table_html(shown, index=False)},
         notes=notes,
     )
 

@@ -127,7 +127,7 @@ def _result(training: Training) -> str:
         for part in ("train", "validation", "test")
     }
     return (
-        pd.DataFrame(rows).T.round(4).to_html(border=0)
+        parts.table_html(pd.DataFrame(rows).T.round(4))
         + f"<p>run folder: <code>{html.escape(str(training.path))}</code></p>"
     )
 

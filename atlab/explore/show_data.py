@@ -129,7 +129,7 @@ def _split(fs, s: DataState, target: str, by: str) -> Shown:
     figure = FIGURES.get(
         key, lambda: plots.split_parts(table, target, by, f"{s.split} split of {fs.card['name']}")
     )
-    return Shown(figures={"split": figure}, texts={"split": table.round(2).to_html(border=0)})
+    return Shown(figures={"split": figure}, texts={"split": parts.table_html(table.round(2))})
 
 
 def data(
@@ -139,7 +139,7 @@ def data(
     controls = {
         "data": parts.text("data set", library.data_sets(), "A prepared folder, or the name of one"),
         "down": parts.choice("rows"), "across": parts.choice("columns"),
-        "filter_by": parts.choice("only clips by", [("every clip", "")]), "filter_value": parts.choice("with the value"),
+        "filter_by": parts.choice("only clips by", [("every clip", "")]), "filter_value": parts.choice("its value"),
         "clip": parts.text("clip", help="Id of a clip"),
         "noise": parts.choice("noise", ("none", *KINDS)),
         "snr_db": parts.number("SNR (dB)", -10, 40, 1, "Signal-to-noise ratio of the active part"),

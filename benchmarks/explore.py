@@ -1,0 +1,168 @@
+"""How long an explorer takes from a change to its figure: `python -m benchmarks.explore [--repeats N] [--out FILE]`.
+
+Networks of 1/8 width with random weights on synthetic clips of 1 s, on one thread. Medians and quartiles of the time on the
+clock, which other load lengthens, and of processor time, which is what a free core takes. Both include writing the figure
+as the text that the browser gets, not the browser's drawing. A plain loop of pytorch-grad-cam over the same networks and
+clips runs in turn with the explorer's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+STORED, LIVE = 300, 1500  # milliseconds wanted: for stored results, for Grad-CAM of five networks
+ROW = "{change:46} {clock:>8.0f} {processor:>10.0f}   {limit}"
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    """Measure, print, write: -> what was written."""
+    import torch
+
+    from benchmarks.machine import describe
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/explore.json")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(*make(Path(folder)), given.repeats)
+    print(f"{'milliseconds, medians':46} {'clock':>8} {'processor':>10}   limit")
+    for row in rows:
+        print(
+            ROW.format(
+                change=row["change"],
+                clock=row["clock_ms"][1],
+                processor=row["processor_ms"][1],
+                limit=row["limit_ms"] or "-",
+            )
+        )
+    found = {"machine": describe(), "repeats": given.repeats, "quartiles": [0.25, 0.5, 0.75], "rows": rows}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def make(folder: Path):
+    """A data set of 1 s clips, and a study of five networks of 1/8 width with results of three seeds."""
+    import torch
+
+    import atlab
+    from atlab import models, runs
+    from atlab.settings import Settings
+
+    fs = atlab.data.toy(folder / "toy", words=4, speakers=4, repetitions=4, samples=16000)
+    base = Settings(data=str(fs.path), width=1 / 8)
+    rng = np.random.default_rng(0)
+    arms = [
+        replace(base, strategy="baseline"),
+        replace(base, strategy="wi"),
+        *(replace(base, layers=f"conv{n}") for n in (1, 5, 9)),
+    ]
+    for arm, seed in itertools.product(arms, range(3)):
+        settings = replace(arm, seed=seed)
+        with runs.open_run(folder / "runs", "study", asdict(settings), fs.content_hash) as run:
+            torch.manual_seed(seed)
+            models.save(
+                models.vgg16(4, width=1 / 8),
+                run.model_path,
+                classes=fs.classes("word"),
+                task="word",
+                data=fs.content_hash,
+            )
+            run.save_history(
+                pd.DataFrame(
+                    {
+                        "epoch": range(1, 21),
+                        **{
+                            f"{p}_{n}": rng.random(20)
+                            for p in ("train", "validation")
+                            for n in ("loss", "at")
+                        },
+                    }
+                )
+            )
+            run.finish(
+                {f"{part}_accuracy": rng.uniform(0.4, 0.9) for part in ("train", "validation", "test")}
+            )
+    return fs, str(folder / "runs/study")
+
+
+def measure(fs, study: str, repeats: int) -> list[dict]:
+    """Every kind of change: quartiles over the repeats, in milliseconds."""
+    from atlab import explore, models
+    from atlab.explore import library
+    from atlab.explore.cache import FIGURES
+
+    chosen = tuple(n.label for n in library.networks(study).values() if n.seed == 0)
+    assert len(chosen) == 5
+    maps = explore.maps(study, models=chosen, threaded=False)
+    ablation, layers = explore.ablation(study, threaded=False), explore.layers(study, threaded=False)
+    clips = itertools.cycle(fs.factors["id"].tolist()[1:])
+    nets = [models.load(library.networks(study)[label].path) for label in chosen]
+    numbers = np.random.default_rng(1).permutation(np.arange(5, 95)) / 100
+    opacities, layer_names = (
+        itertools.cycle(numbers.tolist()),
+        itertools.cycle(f"conv{n}" for n in range(1, 14)),
+    )
+    cells = itertools.cycle(
+        itertools.product(("heat map", "curves"), ("train_accuracy", "test_accuracy"), ("strategy", "layers"))
+    )
+
+    def result() -> None:
+        FIGURES.clear()  # results are stored, the figure is made anew
+        kind, metric, x = next(cells)
+        ablation.change(kind=kind, metric=metric, x=x, y="-")
+
+    ways: dict[str, tuple[Callable[[], None], int | None]] = {
+        "ablation: another axis, result or kind": (result, STORED),
+        "maps: opacity": (lambda: maps.change(opacity=next(opacities)), STORED),
+        "layers: another layer": (lambda: layers.change(layer=next(layer_names)), STORED),
+        "maps: Grad-CAM of five networks, a new clip": (lambda: maps.change(clip=next(clips)), LIVE),
+        "the same five maps, plain pytorch-grad-cam": (lambda: plain(nets, fs, next(clips)), None),
+    }
+    for way, _ in ways.values():
+        way()
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, (way, _) in ways.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            way()
+            times[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    assert not maps.message and not ablation.message and not layers.message
+    rows = []
+    for name, (_, limit) in ways.items():
+        clock, processor = (1000 * np.quantile(times[name], [0.25, 0.5, 0.75], axis=0)).round(1).T.tolist()
+        rows.append({"change": name, "clock_ms": clock, "processor_ms": processor, "limit_ms": limit})
+    return rows
+
+
+def plain(nets: list, fs, clip: str) -> None:
+    """What the library itself asks a user to write."""
+    import torch
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    from atlab.data import frontend
+
+    row = fs.factors["id"].tolist().index(clip)
+    x = frontend(fs)(torch.from_numpy(fs.read([row])))
+    for net in nets:
+        with GradCAM(model=net, target_layers=[net.features[29]]) as cam:
+            cam(input_tensor=x, targets=[ClassifierOutputTarget(0)])
+
+
+if __name__ == "__main__":
+    main()
