@@ -274,7 +274,12 @@ def layers_of(net) -> list[str]:
 
 
 def knows(net, fs) -> bool:
-    """Whether a network was trained on this data set, or on the clean clips or a noisy view of it."""
+    """Whether a network was trained on this data set, or on the clean clips or a noisy view of it.
+
+    A network of noise counts as one that was: it hears clips with noise mixed in, and its classes are not the data's.
+    """
+    if net.card.get("task") == "noise":
+        return True
     noise = fs.card.get("noise")
     clean = noise.get("of") if isinstance(noise, dict) else None
     return net.card.get("data") in (fs.content_hash, clean)
