@@ -113,6 +113,13 @@ class TransferSettings:
             raise AtlabError(
                 f"two factors share anti-transfer's networks: split random or disjoint and vgg16, found {self.split} and {self.architecture}"
             )
+        of_halves, of_factors = ("halves", "halves_seed", "half"), ("split_by", "base_clips", "base_seed")
+        for name in of_halves if self.base else of_factors:
+            if getattr(self, name) != getattr(TransferSettings, name):
+                raise AtlabError(
+                    f"{name} is {getattr(self, name)!r}, but the tasks are {'two factors' if self.base else 'halves of one factor'}: "
+                    "it would be ignored"
+                )
         if self.base == self.target:
             raise AtlabError(f"base and target are both {self.target!r}: the treatments BnB are for that")
         if self.clips < 0 or self.base_clips < 0:

@@ -46,7 +46,7 @@ def test_it_says_what_is_frozen_and_what_the_runs_reached(executed):
     }  # fmt: skip
     table = text[text.index("treatment") :]
     for treatment in ("AnB", "BnB"):
-        shown = [float(v) for v in re.search(rf"^{treatment} .*$", table, re.M)[0].split()[1:] if v != "NaN"]
+        shown = [float(v) for v in re.search(rf"^{treatment} .*$", table, re.MULTILINE)[0].split()[1:] if v != "NaN"]
         assert shown == pytest.approx([np.mean(found[treatment, n]) for n in (5, 13)], abs=1e-5)
     assert len(list((folder / "runs/networks").glob("*/done"))) == 4
 

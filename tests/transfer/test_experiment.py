@@ -161,7 +161,7 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     fs = atlab.data.toy(tmp_path / "toy", words=3, speakers=4, repetitions=6, samples=4096)
     settings = TransferSettings(
         data=str(fs.path), target="word", base="speaker", treatment="AnB", n=13, split="disjoint", split_by="speaker",
-        architecture="vgg16", width=1 / 32, epochs=1, batch_size=13, precision="fp32",
+        architecture="vgg16", width=1 / 32, epochs=1, patience=5, batch_size=13, learning_rate=5e-4, precision="fp32",
     )  # fmt: skip
     at = Settings(
         data=str(fs.path), target="word", orthogonal="speaker", split="disjoint", split_by="speaker", width=1 / 32, epochs=1,
@@ -193,7 +193,16 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
         ({"treatment": "BnB", "n": 9}, "0 to 8, found 9"),
         ({"split": "disjoint"}, "a disjoint one goes with two factors"),
         ({"base": "parity"}, "split random or disjoint and vgg16, found official and alexnet"),
-        ({"base": "class", "split": "random", "architecture": "vgg16"}, "base and target are both 'class'"),
+        (
+            {"base": "class", "split": "random", "architecture": "vgg16", "halves": "random"},
+            "base and target are both 'class'",
+        ),
+        ({"base_seed": 2}, "base_seed is 2, but the tasks are halves of one factor"),
+        ({"split_by": "parity"}, "split_by is 'parity', but the tasks are halves"),
+        (
+            {"base": "parity", "split": "random", "architecture": "vgg16"},
+            "halves is 'made', but the tasks are two factors: it would be ignored",
+        ),
         ({"clips": -1}, "at least 0, found -1 and 0"),
         ({"halves": "parity"}, "does not divide"),
     ],
