@@ -12,7 +12,7 @@ _HOMES = {
     "Eraser": "removal", "Features": "features", "Report": "card", "erase": "removal", "erased": "removal", "extract": "features",
     "measure": "single", "presence": "probes", "random_weights": "similarities", "report": "card", "similarity": "similarities",
 }  # fmt: skip
-_ROOMS = ("cams", "card", "features", "groups", "intervals", "probes", "reading", "removal", "similarities", "single", "use")
+_ROOMS = ("cams", "card", "features", "groups", "intervals", "planted", "probes", "reading", "removal", "similarities", "single", "use")
 
 __all__ = sorted({*_HOMES, *_ROOMS})
 
