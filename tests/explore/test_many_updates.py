@@ -1,0 +1,80 @@
+"""Five hundred updates in a row leave no hook on a network, no thread, and no more tensors or figures than fifty."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+
+import plotly.graph_objects as go
+import torch
+
+from atlab import explore
+from atlab.explore import cache, library
+
+
+def live(kind) -> int:
+    gc.collect()
+    return sum(1 for thing in gc.get_objects() if type(thing) is kind)
+
+
+def hooks(study) -> int:
+    nets = [library.model(str(study), label)[1] for label in library.networks(str(study))]
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+        for net in nets
+        for m in net.modules()
+    )
+
+
+def run(change, values, times) -> None:
+    for value in itertools.islice(itertools.cycle(values), times):
+        change(**value)
+
+
+def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
+    monkeypatch.setattr(cache.FIGURES, "most", 6)  # so that figures are made and dropped, not only found
+    monkeypatch.setattr(cache.RESULTS, "most", 60)
+    maps = explore.maps(
+        str(study), models=("baseline seed 0", "WI seed 0"), clip="word0-speaker0-0", threaded=False
+    )
+    layers = explore.layers(str(study), clips=4, threaded=False)
+    ablation = explore.ablation(str(study), threaded=False)
+    data = explore.data(str(toy.path), threaded=False)
+    clips = toy.factors["id"].tolist()[:12]
+    threads = threading.active_count()
+
+    def everything(times: int) -> None:
+        run(
+            maps.change,
+            [
+                {"clip": clip, "layer": layer, "opacity": 0.5}
+                for clip, layer in zip(clips, ["conv3", "conv5"] * 6, strict=True)
+            ],
+            times,
+        )
+        run(layers.change, [{"layer": f"conv{n}", "clip": n % 4} for n in range(1, 14)], times)
+        run(
+            ablation.change,
+            [{"kind": kind, "cell_x": x} for kind in ("heat map", "curves") for x in ("at", "wi")],
+            times,
+        )
+        run(
+            data.change,
+            [
+                {"clip": clip, "noise": kind}
+                for clip, kind in zip(clips, ["none", "hum", "pink"] * 4, strict=True)
+            ],
+            times,
+        )
+
+    everything(15)  # 60 updates fill the caches
+    before = live(torch.Tensor), live(torch.nn.Parameter), live(go.Figure)
+    everything(110)  # 440 more
+    after = live(torch.Tensor), live(torch.nn.Parameter), live(go.Figure)
+    assert hooks(study) == 0
+    assert threading.active_count() == threads
+    assert after[1] == before[1] and after[0] <= before[0] + 5 and after[2] <= before[2] + 6
+    assert not any(e.message for e in (maps, layers, ablation, data))
+    for net in (library.model(str(study), "WI seed 0")[1],):
+        assert all(p.grad is None for p in net.parameters())
