@@ -275,13 +275,20 @@ class _Meter:
                  "equalised_odds": odds.value, "equalised_odds_chance": odds.chance}  # fmt: skip
         if factor == self.target:  # there is no other factor to exchange
             return found
-        keep = [f for f in dict.fromkeys(self.crossed) if f != factor]
         clips = self.fs.factors.iloc[self.rows].reset_index(drop=True)
-        try:
-            pairs = use.pairs(clips, factor, keep)
-        except AtlabError:  # these clips hold no two that differ in the factor only
+        every = [f for f in dict.fromkeys(self.crossed) if f != factor]
+        table = None
+        # Everything else is kept if these clips allow to tell use from repetition then, otherwise the target alone.
+        for keep in dict.fromkeys((tuple(every), (self.target,))):
+            try:
+                pairs = use.pairs(clips, factor, keep)
+            except AtlabError:  # these clips hold no two that differ in the factor only
+                continue
+            table = use.consistency(probabilities, codes, pairs).set_index(["measure", "kind"])
+            if ("changed", "excess") in table.index:
+                break
+        if table is None:
             return found
-        table = use.consistency(probabilities, codes, pairs).set_index(["measure", "kind"])
         for measure, kind, column in USES:
             if (measure, kind) in table.index:
                 row = table.loc[(measure, kind)]

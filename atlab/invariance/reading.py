@@ -47,7 +47,7 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
         for factor, settings in wanted.items():
             if from_parameters(run.parameters) == settings:
                 teachers[factor] = run
-    return models, teachers
+    return models, {factor: teachers[factor] for factor in wanted if factor in teachers}
 
 
 def by_network(report: Report, factor: str, layer: str) -> pd.DataFrame:
@@ -90,14 +90,16 @@ def against(report: Report, measure: str, factor: str, other: str = "baseline") 
 def lowered(report: Report, factor: str, layer: str, name: str = "at", other: str = "baseline") -> dict[str, stats.Interval]:
     """By what share of the baseline's own value presence (above chance) and use (excess, in nats) are lowered, and use beyond presence.
 
-    1 is all of it, 0 none, below 0 it rose. The shares are of the baseline's mean over seeds; intervals are paired by seed.
+    1 is all of it, 0 none, below 0 it rose; presence alone where use could not be measured. The shares are of the baseline's mean over seeds; intervals are paired by seed.
     """
     rows = report.table[(report.table["factor"] == factor) & (report.table["layer"] == layer)]
     presence = (rows.assign(v=rows["balanced_accuracy"] - rows["chance"])).pivot(index="seed", columns="name", values="v")
     use = rows.pivot(index="seed", columns="name", values="excess_nats")
-    shares = {kind: (v[other] - v[name]) / v[other].mean() for kind, v in (("presence", presence), ("use", use))}
-    found = {kind: stats.mean_interval(share.dropna()) for kind, share in shares.items()}
-    return found | {"use beyond presence": stats.paired_difference(shares["use"].dropna(), shares["presence"].dropna())}
+    shares = {kind: ((v[other] - v[name]) / v[other].mean()).dropna() for kind, v in (("presence", presence), ("use", use))}
+    found = {kind: stats.mean_interval(share) for kind, share in shares.items() if len(share) > 1}
+    if "use" not in found:
+        return found
+    return found | {"use beyond presence": stats.paired_difference(shares["use"], shares["presence"])}
 
 
 def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[str]:
@@ -109,7 +111,8 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
     lines = [f"**Cost.** Accuracy on {report.target}: " + _beside_all(report, "target_accuracy", factor, layer)]
     lines.append(f"**Presence at {layer}**, a linear probe of {factor}: " + _beside_all(report, "balanced_accuracy", factor, layer))
     lines.append(f"**Where.** {_where(report, factor, ours)}")
-    if "excess_nats" in report.table:
+    used = "excess_nats" in report.table and not report.table.loc[report.table["factor"] == factor, "excess_nats"].isna().any()
+    if used:
         lines.append(f"**Use** of {factor} (excess, nats): " + _beside_all(report, "excess_nats", factor, layer))
         found = lowered(report, factor, layer, ours)
         parts = [f"{kind} falls by {_percent(found[kind])} of the baseline's" for kind in ("presence", "use")]
@@ -119,7 +122,7 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
     if "gradient_reversal" in set(report.table["name"]):
         rival = [f"{what} {_difference(report, measure, ours, 'gradient_reversal', layer, factor)}" for measure, what in (
             ("target_accuracy", "accuracy"), ("balanced_accuracy", f"probe of {factor} at {layer}"), ("excess_nats", "use"))
-            if measure in report.table]  # fmt: skip
+            if used or measure != "excess_nats"]  # fmt: skip
         lines.append(f"**{name} minus gradient reversal**: {'; '.join(rival)}.")
     if LEACE in set(report.table["name"]):
         parts = []
