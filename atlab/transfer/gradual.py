@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 
 from atlab import device as devices
-from atlab.data.loaders import RESIDENT_BYTES, Batch, InMemory
+from atlab.data.loaders import RESIDENT_BYTES, Batch
 from atlab.errors import AtlabError, unknown
 from atlab.models import ARCHITECTURES
 from atlab.training import fit
+from atlab.transfer.cut import Cut
+from atlab.transfer.prefix import PrefixBatches
 
 # Where the held part may end, in stages: single layers of A and B, the supplement's groups of blocks of DenseNet-40.
 BLOCKS = {"0": 0, "block 1": 1, "blocks 2-3": 3, "blocks 4-5": 5, "blocks 6-7": 7}
@@ -121,54 +122,33 @@ def gradual(
         yield Transferred(model, number, history, own)
 
 
-def _fit_rest(model: nn.Module, held: int, train, validation, **settings) -> pd.DataFrame:
+def _fit_rest(model: nn.Module, held: int, train, validation, device, **settings) -> pd.DataFrame:
     """Train what follows the first `held` stages, on what these give; the model is left in evaluation mode."""
-    model.eval()
-    held_part, rest = model.stages[:held], model.stages[held:]
-
-    @torch.no_grad()
-    def first(x: Tensor) -> Tensor:
-        model.check_input(x)
-        return held_part((x - model.input_mean) / model.input_std)
-
-    parts = [seen_through(batches, first) for batches in (train, validation)]
-    history = fit(rest, *parts, description=f"{held} stages held", **settings)
-    model.eval()
+    mode = devices.precision("auto", device)
+    model.requires_grad_(True)
+    cut = Cut(model, held, frozen=True)
+    parts = [_seen_through(cut.prefix, batches, mode) for batches in (train, validation)]
+    history = fit(cut.rest, *parts, device=device, description=f"{held} stages held", **settings)
+    model.requires_grad_(True).eval()
     return history
 
 
-def seen_through(batches, first: Callable[[Tensor], Tensor]) -> InMemory | Through:
-    """A source of batches seen through stages that do not change: computed once, if all of it fits into 1 GiB.
-
-    Order of clips, class numbers and row numbers are the source's. AtlabError if clips share a row number.
-    """
-    one = next(iter(batches.epoch(0)))
-    given = first(one.x)
-    if given[0].numel() * given.element_size() * batches.clips > RESIDENT_BYTES:
-        return Through(batches, first)
-    rows = batches.rows.cpu()
-    place = {row: number for number, row in enumerate(rows.tolist())}
-    if len(place) != batches.clips:
-        raise AtlabError(f"{batches.clips} clips have {len(place)} row numbers; each needs its own")
-    x = given.new_empty((batches.clips, *given.shape[1:]))
-    y = torch.empty(batches.clips, dtype=torch.int64, device=given.device)
-    for batch in tqdm(
-        batches.epoch(0), total=len(batches), desc="held stages", unit="batch", delay=2, leave=False
-    ):
-        at = torch.tensor([place[row] for row in batch.index.tolist()], device=given.device)
-        x[at], y[at] = first(batch.x), batch.y.to(given.device)
-    return InMemory(
-        x, y, batch_size=batches.batch_size, shuffle=batches.shuffle, seed=batches.seed, rows=rows
-    )
+def _seen_through(prefix: nn.Module, batches, mode: devices.Precision) -> PrefixBatches | Through:
+    """A source of batches seen through stages that do not change: computed once, if all of it fits into 1 GiB."""
+    with torch.no_grad():
+        one = prefix.eval()(next(iter(batches.epoch(0))).x[:1].to(mode.device))
+    if 4 * one.numel() * batches.clips > RESIDENT_BYTES:
+        return Through(prefix, batches, mode)
+    return PrefixBatches(prefix, batches, mode)
 
 
 class Through:
-    """A source of batches whose inputs go through fixed stages each time: for what does not fit into memory."""
+    """A source of batches whose inputs go through fixed layers each time: for what does not fit into memory."""
 
     augmented = False
 
-    def __init__(self, batches, first: Callable[[Tensor], Tensor]) -> None:
-        self.batches, self.first, self.clips = batches, first, batches.clips
+    def __init__(self, prefix: nn.Module, batches, mode: devices.Precision) -> None:
+        self.prefix, self.batches, self.mode, self.clips = prefix, batches, mode, batches.clips
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -176,7 +156,9 @@ class Through:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
         for batch in self.batches.epoch(number, start):
-            yield Batch(self.first(batch.x), batch.y, batch.index)
+            with torch.no_grad(), self.mode.autocast():
+                x = self.prefix(batch.x.to(self.mode.device)).float()
+            yield Batch(x, batch.y, batch.index)
 
 
 def _names(model: nn.Module) -> list[str]:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import atlab
+from atlab import device as devices
 from atlab.data import InMemory
 from atlab.errors import AtlabError
 from atlab.models import densenet40, fayek_a, fayek_b
 from atlab.transfer import gradual as room
-from atlab.transfer.gradual import copy_hidden, gradual, intervals, seen_through
+from atlab.transfer.gradual import copy_hidden, gradual, intervals
 
 
 def task(classes: int, shape: tuple[int, ...], clips: int = 24, seed: int = 0, **options) -> InMemory:
@@ -95,9 +96,11 @@ def test_the_output_layer_is_tuned_alone_first(base_and_data):
     )
     torch.manual_seed(4)
     new = copy_hidden(base, 2).eval()
-    with torch.no_grad():
+    mode = devices.precision("auto", "cpu")  # as in training: bf16 where the CPU is made for it
+    with torch.no_grad(), mode.settings(), mode.autocast():
         x, v = (
-            new.stages[:hidden]((data.x - new.input_mean) / new.input_std) for data in (train, validation)
+            new.stages[:hidden]((data.x - new.input_mean) / new.input_std).float()
+            for data in (train, validation)
         )
     features = [
         InMemory(part, data.y, batch_size=8, shuffle=data.shuffle, rows=data.rows)
@@ -105,11 +108,11 @@ def test_the_output_layer_is_tuned_alone_first(base_and_data):
     ]
     first = atlab.training.fit(new.stages.output, *features, epochs=2, patience=2, seed=4, progress=False)
     second = atlab.training.fit(new.stages.output, *features, epochs=3, seed=4, progress=False)
-    assert torch.allclose(result.model.stages.output.weight, new.stages.output.weight, atol=1e-6)
+    assert torch.allclose(result.model.stages.output.weight, new.stages.output.weight, atol=1e-4)
     assert result.output_history["train_loss"].tolist() == pytest.approx(
         first["train_loss"].tolist(), rel=1e-4
     )
-    assert result.history["train_loss"].tolist() == pytest.approx(second["train_loss"].tolist(), rel=1e-4)
+    assert result.history["train_loss"].tolist() == pytest.approx(second["train_loss"].tolist(), rel=1e-3)
 
 
 def test_activations_kept_and_computed_anew_train_the_same_network(base_and_data, monkeypatch):
@@ -137,8 +140,8 @@ def test_held_stages_are_computed_once_not_once_an_epoch(base_and_data, monkeypa
 
     monkeypatch.setattr(InMemory, "epoch", counted)
     list(gradual(base, 2, train, validation, [1, 2], epochs=4, progress=False))
-    # The output layer's own tuning and two values of l_c: one pass each, and one batch to learn the shape.
-    assert sum(drawn) == 3 * (len(train) + 1)
+    # The output layer's own tuning and two values of l_c: one pass each, and two batches to learn shapes.
+    assert sum(drawn) == 3 * (len(train) + 2)
 
 
 def test_a_new_normalisation_and_the_same_seed_again(base_and_data):
@@ -177,6 +180,3 @@ def test_what_cannot_be_transferred_is_refused():
         next(gradual(base, 2, data, data, [0], output_epochs=0))
     with pytest.raises(AtlabError, match="unknown architecture with stages: 'vgg16'"):
         copy_hidden(atlab.models.vgg16(2, width=1 / 64), 2)
-    twice = InMemory(data.x, data.y, rows=torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(AtlabError, match="4 clips have 1 row numbers"):
-        seen_through(twice, lambda x: x)
