@@ -127,13 +127,21 @@ class TransferSettings:
 
 
 def from_parameters(parameters: Mapping) -> TransferSettings:
-    """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
+    """The settings among a notebook's parameters; others (device, run_dir) are left aside.
+
+    >>> from_parameters({"treatment": "BnB", "n": 5, "device": "cpu"}).treatment
+    'BnB'
+    """
     known = {field.name for field in fields(TransferSettings)}
     return TransferSettings(**{name: value for name, value in parameters.items() if name in known})
 
 
 def required_by(of: Mapping | TransferSettings | Settings) -> list:
-    """What has to be trained before a notebook run with these parameters, or before another such requirement."""
+    """What has to be trained before a notebook run with these parameters, or before another such requirement.
+
+    >>> [(need.half, need.treatment, need.n) for need in required_by({"half": "B", "treatment": "AnB", "n": 5})]
+    [('A', 'base', 0)]
+    """
     return (from_parameters(of) if isinstance(of, Mapping) else of).required()
 
 

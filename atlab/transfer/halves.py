@@ -74,7 +74,7 @@ def halves_of(fs, factor: str, by: str = RANDOM, seed: int = 0) -> Halves:
     >>> import atlab, tempfile
     >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy", words=4)
     >>> halves_of(fs, "word", seed=1)
-    Halves(A=('word0', 'word3'), B=('word1', 'word2'))
+    Halves(A=('word0', 'word1'), B=('word2', 'word3'))
     """
     if by == RANDOM:
         return random_halves(fs.classes(factor), seed)

@@ -31,6 +31,10 @@ CAUSES = {"co-adaptation": ("base", "BnB"), "specificity": ("BnB", "AnB"), "both
 def by_unit(table: pd.DataFrame, score: str = "test_accuracy") -> pd.DataFrame:
     """One row a division, treatment and n: the mean of both directions by seed, [rows x seeds], indexed halves, treatment, n.
 
+    >>> runs = pd.DataFrame({"halves": "random", "treatment": "base", "n": 0, "half": ["A", "B"], "seed": 0, "test_accuracy": [0.5, 0.7]})
+    >>> float(by_unit(runs).iloc[0, 0])
+    0.6
+
     AtlabError without the base networks, and for a run that is there twice or missing in one direction or seed.
     """
     keys = ["halves", "treatment", "n", "half", "seed"]

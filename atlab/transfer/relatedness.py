@@ -98,6 +98,10 @@ def correlation(points: pd.DataFrame, seed: int = 0) -> dict[str, float]:
 
     Two-sided, 10,000 shuffles. Points of one pair share baselines and networks, so p is too small rather than too large.
     AtlabError for fewer than four points.
+
+    >>> points = pd.DataFrame({"pair": list("aabb"), "transfer": [0.0, 0.1, 0.2, 0.3], "gain": [0.3, 0.1, 0.2, 0.0]})
+    >>> {name: round(value, 1) for name, value in correlation(points).items()}
+    {'pearson': -0.8, 'spearman': -0.8, 'p': 0.3, 'points': 4, 'pairs': 2}
     """
     x, y = points["transfer"].to_numpy(float), points["gain"].to_numpy(float)
     if len(x) < 4:
