@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -55,10 +56,11 @@ def served(
             raise AtlabError(f"port {port} of 127.0.0.1 is taken: choose another with --port") from None
     token = secrets.token_urlsafe(24)
     with tempfile.TemporaryDirectory(prefix="atlab-explore-") as folder:
-        pages, settings = Path(folder, "pages"), Path(folder, "settings")
+        pages, settings, shared = Path(folder, "pages"), Path(folder, "settings"), Path(folder, "shared")
         pages.mkdir()
         settings.mkdir()
         write_pages(study, pages)
+        write_templates(shared)
         # In a file that only this user reads: arguments of a process can be read by everybody.
         config = {"Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "token": token, "open_browser": open_browser},
                   "VoilaConfiguration": {"classic_tree": True, "show_tracebacks": False}}  # fmt: skip
@@ -71,9 +73,9 @@ def served(
             f"--Voila.config_file_paths={settings}",
             "--Voila.log_level=WARN",
         ]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL if not os.environ.get("ATLAB_DEBUG") else None
-        )
+        searched = [str(shared), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+        environment = os.environ | {"JUPYTER_PATH": os.pathsep.join(searched)}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         try:
             yield process, f"http://127.0.0.1:{port}/?token={token}"
         finally:
@@ -106,6 +108,21 @@ def write_pages(study: str, folder: Path) -> list[Path]:
         paths.append(folder / f"{name}.ipynb")
         nbformat.write(page, paths[-1])
     return paths
+
+
+def write_templates(folder: Path) -> None:
+    """Voila's templates without the style sheets (of icons, which explorers do not use) that they take from other hosts.
+
+    In a folder that is named first in JUPYTER_PATH they stand in for the installed ones.
+    """
+    from jupyter_core.paths import jupyter_path
+
+    for name in ("lab/index.html.j2", "base/page.html"):
+        found = [path for root in jupyter_path("voila", "templates") if (path := Path(root, name)).exists()]
+        if found:
+            target = folder / "voila" / "templates" / name
+            target.parent.mkdir(parents=True)
+            target.write_text(re.sub(r"<link[^>]*https?://[^>]*>", "", found[0].read_text()))
 
 
 def _kernel() -> str:

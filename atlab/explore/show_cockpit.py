@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ipywidgets as widgets
 import pandas as pd
@@ -80,9 +81,9 @@ def training_of(s: CockpitState) -> Training:
     return Training(settings_of(s), _root(s), s.study)
 
 
-def _root(s: CockpitState):
-    found = library.find(s.root)
-    return found if found.is_absolute() or found.exists() else library.home() / s.root
+def _root(s: CockpitState) -> Path:
+    """The folder of all studies, the same before the first run makes it and after."""
+    return library.find(s.root).resolve()
 
 
 def steps(s: CockpitState) -> Iterator[Step | Shown]:
@@ -103,7 +104,7 @@ def steps(s: CockpitState) -> Iterator[Step | Shown]:
         histories = {label: status.history} | histories
     figure = plots.learning_curves(histories, f"losses, {status.sentence}") if histories else None
     run = "Resume" if status.state == "stopped" else "Start"
-    told = f"<div role='status'><b>{html.escape(status.state)}</b>: {html.escape(status.sentence)}</div>"
+    told = f"<div role='status'>{html.escape(status.sentence)}</div>"
     table = _result(training) if status.state == "done" else ""
     yield Shown(figures={"curves": figure}, texts={"status": told, "result": table, "run": run})
 
@@ -127,7 +128,7 @@ def _result(training: Training) -> str:
         for part in ("train", "validation", "test")
     }
     return (
-        parts.table_html(pd.DataFrame(rows).T.round(4))
+        parts.table_html(pd.DataFrame(rows).T.round(4).astype({"clips": "Int64"}))
         + f"<p>run folder: <code>{html.escape(str(training.path))}</code></p>"
     )
 

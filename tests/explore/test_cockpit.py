@@ -139,6 +139,14 @@ def test_the_networks_that_a_strategy_takes_come_first(toy, tmp_path):
     assert Training(settings, tmp_path, "cockpit") is training
 
 
+def test_a_root_that_is_made_by_the_run_is_the_same_root(toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = show_cockpit.CockpitState(data=str(toy.path), root="trials")
+    training = show_cockpit.training_of(state)
+    (tmp_path / "trials").mkdir()
+    assert show_cockpit.training_of(state) is training
+
+
 def test_a_training_that_fails_says_why(toy, tmp_path):
     settings = Settings(
         data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at", layers="conv44"

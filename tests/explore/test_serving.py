@@ -65,6 +65,7 @@ def test_nobody_without_the_token_gets_in(study):
                 assert time.monotonic() < limit and process.poll() is None
                 time.sleep(0.3)
         assert "ablation.ipynb" in page and "grad-cam.ipynb" in page
+        assert 'href="https://' not in page  # no style sheet of another host
         bare = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read().decode()
         assert "ablation.ipynb" not in bare
     assert process.poll() is not None
