@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +88,27 @@ def precision(name: str = "auto", device: str | torch.device | None = None) -> P
     if name == "auto":
         name = "bf16" if computes_bf16(device) else "fp32"
     return Precision(name, device, channels_last=device.type != "mps")
+
+
+@functools.cache
+def reuse_memory() -> bool:
+    """Have this process keep the memory of freed tensors for the next ones: -> whether it can be told to (Linux, glibc).
+
+    A step frees and asks for the same tensors again. By default glibc hands those above 32 MiB back to the system, which
+    clears each page anew: on a CPU, a step of full-width VGG16 takes 1.29 times as long. The process holds more memory
+    (3.5 instead of 3.1 GB there, the same from the second step on). Results are the same bits.
+
+    >>> reuse_memory() == reuse_memory()
+    True
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # their numbers in malloc.h
+    return bool(set_option(mmap_threshold, 1 << 30) and set_option(trim_threshold, (1 << 31) - 1))
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -154,6 +154,7 @@ def make_step(
 
     Computed is in `mode`, as `training.fit` does, or in float32 and PyTorch's default layout without one.
     """
+    devices.reuse_memory()  # as training does
     mode = mode or devices.Precision("fp32", device, channels_last=False)
     with torch.random.fork_rng():
         torch.manual_seed(0)

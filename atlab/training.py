@@ -97,6 +97,8 @@ def fit(
     mode = devices.precision(precision, device)
     names = _term_names(loss_terms)
     _check_arguments(train, validation, epochs, patience, learning_rate)
+    if mode.device.type == "cpu":
+        devices.reuse_memory()
     mode.place(model)
     everything = _with_modules(model, loss_terms, names)
     trainable = [parameter for parameter in everything.parameters() if parameter.requires_grad]
