@@ -21,7 +21,7 @@ EMOTION_SPEAKERS = 10  # IEMOCAP's number; eight test speakers in turn, two vali
 
 @dataclass(frozen=True)
 class SpeechSettings:
-    """Everything that decides the numbers of a run.
+    """Everything that decides the numbers of a run. (The paper gives networks of emotions five outputs and names four emotions.)
 
     Attributes:
         data: where phones are learned (TIMIT, or the name of the embedded speech).
