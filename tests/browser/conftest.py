@@ -63,6 +63,7 @@ def page():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(240_000)  # machines that are busy with other things are slow, not wrong
         page.outside = []
         page.on(
             "request",
@@ -93,7 +94,7 @@ def with_parameters() -> Callable[[Path, Path, dict], Path]:
     return copy
 
 
-def _wait_for(check: Callable[[], bool], process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def _wait_for(check: Callable[[], bool], process: subprocess.Popen, log: Path, seconds: float = 240) -> None:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         try:
