@@ -21,7 +21,7 @@ Segment = tuple[int, int, str]  # first sample, end sample, phone
 SILENCE = "h#"  # TIMIT's name for the pause at both ends of an utterance
 # The phonemes that eSpeak NG was heard to use for English in the accents of the embedded speech, as TIMIT's 61 phones.
 TIMIT = {
-    **{name: name for name in "b d f g k l m n p r s t v w z".split()},
+    **{name: name for name in ["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z"]},
     "h": "hh", "j": "y", "N": "ng", "D": "dh", "T": "th", "S": "sh", "Z": "zh", "tS": "ch", "dZ": "jh", "t#": "dx",
     "t2": "t", "t[": "t", "?": "q", "n-": "en", "w#": "w", "IR": "er", "VR": "er", "O2": "ao",
     "a": "ae", "aa": "ae", "A:": "aa", "A@": "aa", "0": "aa", "O:": "ao", "O@": "ao", "o@": "ao",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +11,14 @@ from scipy.stats import multivariate_normal
 
 from atlab.errors import AtlabError
 from atlab.transfer import phones
-from atlab.transfer.alignment import align, best_paths, boundaries, cepstra, estimate, log_densities
+from atlab.transfer.alignment import (
+    align,
+    best_paths,
+    boundaries,
+    cepstra,
+    estimate,
+    log_densities,
+)
 from atlab.transfer.frames import Frames, features, phone_codes
 
 
@@ -34,9 +41,7 @@ def test_best_paths_are_the_best_of_all_paths():
         for cuts in combinations(range(1, T), S - 1):
             path = [sum(t >= cut for cut in cuts) for t in range(T)]
             total = sum(float(scores[k, t, s]) for t, s in enumerate(path))
-            total += sum(
-                float((stay if a == b else move)[k, a]) for a, b in zip(path, path[1:], strict=False)
-            )
+            total += sum(float((stay if a == b else move)[k, a]) for a, b in pairwise(path))
             best = max(best, (total, path))
         assert float(totals[k]) == pytest.approx(best[0], abs=1e-12)
         assert paths[k].tolist() == best[1] + [-1] * (6 - T)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jiwer
 import numpy as np
 import pytest
 import torch
 
 from atlab.errors import AtlabError
-from atlab.transfer.decoder import bigram, decode, edit_distance, phone_error_rate, scaled_likelihoods
+from atlab.transfer.decoder import (
+    bigram,
+    decode,
+    edit_distance,
+    phone_error_rate,
+    scaled_likelihoods,
+)
 from atlab.transfer.phones import PHONES, fold
 
 TRANSCRIPTS = [[0, 1, 2, 0], [0, 2, 2, 0], [0, 3, 0], [0, 1, 3, 2, 0]]
@@ -40,9 +48,7 @@ def plain(scores: np.ndarray, stay: np.ndarray, after, first, last) -> list[int]
         path.append(at)
         at = choice[t, at]
     path = path[::-1]
-    return [path[0] // 3] + [
-        b // 3 for a, b in zip(path, path[1:], strict=False) if b % 3 == 0 and a % 3 == 2
-    ]
+    return [path[0] // 3] + [b // 3 for a, b in itertools.pairwise(path) if b % 3 == 0 and a % 3 == 2]
 
 
 @pytest.fixture
