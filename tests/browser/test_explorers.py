@@ -144,6 +144,10 @@ def clean(page, copy) -> None:
     assert copy.stat().st_size < 100_000 and b"widget-state" not in copy.read_bytes()
 
 
+def tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
 def test_the_grad_cam_explorer(opened, page, study):
     copy = opened("gradcam", ".atlab-figure-maps .main-svg", study=study)
     twin = explore.maps(study, threaded=False)
@@ -164,6 +168,27 @@ def test_the_grad_cam_explorer(opened, page, study):
     page.wait_for_function(
         "Math.abs(document.querySelector('.atlab-figure-maps .js-plotly-plot')._fullData[2].opacity - 0.65) < 1e-6"
     )
+    clean(page, copy)
+
+
+def test_the_layer_explorer(opened, page, study):
+    copy = opened("layers", ".atlab-figure-cka .main-svg", study=study)
+    twin = explore.layers(study, threaded=False)
+    agree(page, twin, "similarity", "cka", "effect")
+    move(page, twin, "student", "WI seed 1", "similarity", "cka")
+    move(page, twin, "teacher", "baseline seed 0", "similarity", "cka")
+    move(page, twin, "clips", 25, "similarity", "cka")
+    move(page, twin, "seed", 1, "similarity", "cka")
+    move(page, twin, "similarity", "cka", "similarity")
+    move(page, twin, "aggregation", "mean", "similarity")
+    page.locator(".atlab-figure-cka .nsewdrag").first.click(
+        position={"x": 5, "y": 5}
+    )  # the leftmost column: conv1
+    twin.change(layer="conv1")
+    tab(page, "One layer")
+    agree(page, twin, "grams", "channels")
+    move(page, twin, "layer", "conv3", "grams", "channels")
+    move(page, twin, "clip", 1, "grams", "channels")
     clean(page, copy)
 
 
