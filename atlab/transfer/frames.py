@@ -152,9 +152,8 @@ class FrameBatches(_Source):
         if len(codes) != len(frames.x):
             raise AtlabError(f"{len(codes)} class numbers of {len(frames.x)} frames")
         known = np.flatnonzero(codes >= 0)[::every]
-        known = known[
-            : len(known) - (len(known) % batch_size == 1)
-        ]  # batch norm cannot learn from a batch of one
+        if shuffle and len(known) % batch_size == 1:  # batch norm cannot learn from a batch of one
+            known = known[:-1]
         if not len(known):
             raise AtlabError("no frame has a class")
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed

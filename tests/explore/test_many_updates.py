@@ -56,7 +56,11 @@ def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
         run(layers.change, [{"layer": f"conv{n}", "clip": n % 4} for n in range(1, 14)], times)
         run(
             ablation.change,
-            [{"kind": kind, "cell_x": x} for kind in ("heat map", "curves") for x in ("at", "wi")],
+            [
+                {"kind": kind, "cell_x": "at", "cell_y": y}
+                for kind in ("heat map", "curves")
+                for y in ("conv1", "conv5")
+            ],
             times,
         )
         run(
