@@ -87,7 +87,7 @@ def findings(compared: pd.DataFrame, budget: int) -> Findings:
     for condition, part in gains.groupby("condition", sort=False):
         best = part.loc[part["difference"].idxmax()]
         sentence = stats.verdict(best["form"], "the baseline", _interval(best), "repetitions")
-        lines.append(f"**{condition}**: the largest mean gain is that of {sentence} (Holm-adjusted p = {best['p_holm']:.2f})")
+        lines.append(f"**{condition}**: the largest mean gain: {sentence} (Holm-adjusted p = {best['p_holm']:.2f})")
         harmed = part.loc[part["d_high"] < 0, "form"].tolist()
         if harmed:
             lines.append(f"Below the baseline, with an interval that excludes zero: {', '.join(harmed)}.")
