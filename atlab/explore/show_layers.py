@@ -191,7 +191,13 @@ def layers(
         "channels": parts.whole("channels", 1, 8), "effect": parts.choice("effect on", ("train and test", "train", "test")),
     }  # fmt: skip
     return Explorer(
-        "Layer explorer", state or LayersState(study=study, **fields), steps, controls, _body, threaded
+        "Layer explorer",
+        state or LayersState(study=study, **fields),
+        steps,
+        controls,
+        _body,
+        threaded,
+        RESETS,
     )
 
 

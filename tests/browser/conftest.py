@@ -55,7 +55,7 @@ def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture
 def page():
-    """A page of 1280 x 900 that remembers every address asked of another host (`page.outside`)."""
+    """A page of 1280 x 900 that remembers every address asked of another host (`outside`) and what a test moved (`moved`)."""
     from playwright.sync_api import sync_playwright
 
     if CHROMIUM is None:
@@ -64,7 +64,7 @@ def page():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(240_000)  # machines that are busy with other things are slow, not wrong
-        page.outside = []
+        page.outside, page.moved = [], set()
         page.on(
             "request",
             lambda r: (

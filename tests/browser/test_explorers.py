@@ -1,4 +1,4 @@
-"""Explorers in a real JupyterLab and through Voila: run all, move controls, and the figures are what is computed beside it.
+"""Explorers in a real JupyterLab and through Voila: run all, move every control, and the figures are what is computed beside it.
 
 Each page is compared with a twin of the explorer in this process: the figure on the page has to hold the twin's numbers,
 and the code to be copied has to be the twin's, after every move.
@@ -9,23 +9,17 @@ from __future__ import annotations
 import socket
 import time
 
-import ipywidgets as widgets
 import numpy as np
 import pytest
 
 import atlab
 from atlab import explore, runs
 from atlab.explore import serving
+from tests.browser.pages import PATIENCE, TRACES, agree, clean, hears, move, says, tab
 from tests.browser.test_lab import NOTEBOOKS
 from tests.explore.small_study import write_study
 
 pytestmark = pytest.mark.browser
-PATIENCE = 240  # seconds until a page has to show what is computed
-TRACES = """name => {
-  const place = document.querySelector(`.atlab-figure-${name} .js-plotly-plot`);
-  const flat = v => v == null ? [] : Array.from(v).flatMap(row => row?.length === undefined || typeof row === "string" ? [row] : Array.from(row));
-  return place?._fullData ? place._fullData.map(t => flat(t.type === "heatmap" ? t.z : t.y)) : null;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -57,93 +51,6 @@ def opened(lab, page, with_parameters):
     return run
 
 
-def numbers(figure) -> list[np.ndarray]:
-    """The values of every trace of a figure, flat."""
-    return [np.asarray(t.z if t.type == "heatmap" else t.y, dtype=object).ravel() for t in figure.data]
-
-
-def same(shown, figure) -> bool:
-    """Whether the page's traces hold the figure's values."""
-    wanted = numbers(figure)
-    if shown is None or [len(s) for s in shown] != [len(w) for w in wanted]:
-        return False
-    for mine, theirs in zip(shown, wanted, strict=True):
-        if len(mine) and isinstance(theirs[0], str):
-            if list(mine) != list(theirs):
-                return False
-        elif not np.allclose(
-            np.array(mine, float), np.array(theirs, float), rtol=1e-4, atol=1e-5, equal_nan=True
-        ):
-            return False
-    return True
-
-
-def agree(page, twin, *names: str) -> None:
-    """Wait until the page shows the twin's figures and code."""
-    for name in names:
-        limit = time.monotonic() + PATIENCE
-        while not same(page.evaluate(TRACES, name), twin.views[name].figure):
-            assert time.monotonic() < limit, (
-                f"figure {name} is not as computed; the page says {page.locator('.atlab-message').inner_text()!r}"
-            )
-            time.sleep(0.05)
-    code = page.locator(".atlab-copy pre")
-    limit = time.monotonic() + PATIENCE
-    while code.text_content() != twin.code:
-        assert time.monotonic() < limit, f"{code.text_content()}\n{twin.code}"
-        time.sleep(0.05)
-
-
-def move(page, twin, field: str, value, *names: str) -> None:
-    """Move a control on the page as a person would, the twin's too, and compare the figures, which must have changed."""
-    before = {name: twin.views[name].figure.to_json() for name in names}
-    control, place = twin.controls[field], page.locator(f".atlab-{field.replace('_', '-')}").first
-    if isinstance(control, widgets.SelectMultiple):
-        place.locator("select").select_option(label=list(value))
-    elif isinstance(control, widgets.Dropdown):
-        values = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        place.locator("select").select_option(index=values.index(value))
-    elif isinstance(control, widgets.Checkbox):
-        place.locator("input").click()
-    elif isinstance(control, widgets.IntSlider | widgets.FloatSlider):
-        steps = round((value - control.value) / control.step)
-        place.locator(".noUi-handle").focus()
-        assert place.locator(".noUi-handle").get_attribute("aria-label") == control.description
-        for _ in range(abs(steps)):
-            page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
-    else:
-        place.locator("input").fill(value)
-        page.keyboard.press("Enter")
-    twin.change(**{field: value})
-    agree(page, twin, *names)
-    for name in names:
-        assert twin.views[name].figure.to_json() != before[name], f"{field} does not change {name}"
-
-
-def clean(page, copy) -> None:
-    """Nothing went wrong on the page or asked for another host, and the saved notebook is small."""
-    assert page.outside == []
-    assert (
-        page.locator(
-            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error"
-        ).count()
-        == 0
-    )
-    page.keyboard.press("Control+s")
-    limit = time.monotonic() + 20
-    while (
-        b"atlab.explore" not in copy.read_bytes()
-        and b"widget-view" not in copy.read_bytes()
-        and time.monotonic() < limit
-    ):
-        time.sleep(0.2)
-    assert copy.stat().st_size < 100_000 and b"widget-state" not in copy.read_bytes()
-
-
-def tab(page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
 def test_the_data_explorer(opened, page, toy, tmp_path, study):
     copy = opened("data", ".atlab-figure-crossing .main-svg", data=str(toy.path))
     twin = explore.data(str(toy.path), threaded=False)
@@ -159,10 +66,7 @@ def test_the_data_explorer(opened, page, toy, tmp_path, study):
     page.locator(".atlab-next button, button.atlab-next").first.click()
     twin.change(clip="word2-speaker3-2")
     agree(page, twin, "clip")
-    heard = page.evaluate(
-        "async () => Array.from(new Uint8Array(await (await fetch(document.querySelector('audio.atlab-sound-noisy, .atlab-sound-noisy audio').src)).arrayBuffer()))"
-    )
-    assert bytes(heard) == twin.sounds["noisy"].value
+    hears(page, twin, "noisy")
     tab(page, "Split and leaks")
     agree(page, twin, "split")
     move(page, twin, "pairing", 0.85)
@@ -173,8 +77,8 @@ def test_the_data_explorer(opened, page, toy, tmp_path, study):
     page.wait_for_function("m => document.querySelector('.atlab-message').innerText == m", arg=twin.message)
     move(page, twin, "target", "speaker")
     move(page, twin, "data", "nowhere")
-    page.wait_for_function("document.querySelector('.atlab-message').innerText.includes('No data set at')")
-    clean(page, copy)
+    says(page, "No data set at")
+    clean(page, twin, copy)
 
 
 def test_the_grad_cam_explorer(opened, page, study):
@@ -187,9 +91,7 @@ def test_the_grad_cam_explorer(opened, page, study):
     move(page, twin, "target", "predicted")
     move(page, twin, "pair_by", "speaker", "maps")
     move(page, twin, "pair_value", "speaker3", "maps")
-    page.locator(".atlab-score input").click()
-    twin.change(score=True)
-    agree(page, twin, "agreement")
+    move(page, twin, "score", True, "agreement")
     move(page, twin, "align", False)  # tones of the toy set begin together
     move(page, twin, "difference", True, "maps")
     move(page, twin, "reference", "WI seed 0", "maps")
@@ -197,7 +99,23 @@ def test_the_grad_cam_explorer(opened, page, study):
     page.wait_for_function(
         "Math.abs(document.querySelector('.atlab-figure-maps .js-plotly-plot')._fullData[2].opacity - 0.65) < 1e-6"
     )
-    clean(page, copy)
+    move(page, twin, "pair_by", "noise", "maps")
+    move(page, twin, "snr_db", 9.0, "maps")
+    move(page, twin, "models", ("baseline seed 0", "WI seed 1"), "maps")
+    move(page, twin, "hear", "baseline seed 0")
+    hears(page, twin, "selected")
+    whole = twin.sounds["selected"].value
+    move(page, twin, "threshold", 0.05)
+    hears(page, twin, "selected")
+    assert twin.sounds["selected"].value != whole
+    move(page, twin, "extra", "gone.safetensors")
+    says(page, "gone")
+    move(page, twin, "extra", "")
+    move(page, twin, "data", "nowhere")
+    says(page, "No data set at")
+    move(page, twin, "study", "runs/absent")
+    says(page, "no study folder")
+    clean(page, twin, copy)
 
 
 def test_the_layer_explorer(opened, page, study):
@@ -218,7 +136,17 @@ def test_the_layer_explorer(opened, page, study):
     agree(page, twin, "grams", "channels")
     move(page, twin, "layer", "conv3", "grams", "channels")
     move(page, twin, "clip", 1, "grams", "channels")
-    clean(page, copy)
+    move(page, twin, "channels", 3, "channels")
+    tab(page, "Effect in the study")
+    move(page, twin, "effect", "train", "effect")
+    tab(page, "Two networks")
+    move(page, twin, "part", "test")
+    says(page, "is not a stored split")
+    move(page, twin, "data", "nowhere")
+    says(page, "No data set at")
+    move(page, twin, "study", "runs/absent")
+    says(page, "no study folder")
+    clean(page, twin, copy)
 
 
 def test_the_ablation_explorer(opened, page, study):
@@ -250,8 +178,8 @@ def test_the_ablation_explorer(opened, page, study):
     page.locator(".atlab-copy button").click()
     assert page.locator(".atlab-copy pre").is_visible()
     move(page, twin, "study", "runs/absent")
-    page.wait_for_function("document.querySelector('.atlab-message').innerText.includes('no study folder')")
-    clean(page, copy)
+    says(page, "no study folder")
+    clean(page, twin, copy)
 
 
 def test_the_training_cockpit(opened, page, toy, lab):
@@ -281,8 +209,8 @@ def test_the_training_cockpit(opened, page, toy, lab):
     move(page, twin, "compare", ("baseline seed 1",), "curves") if twin.views["curves"].figure else None
     move(page, twin, "root", str(root / "elsewhere"))
     move(page, twin, "data", "nowhere")
-    page.wait_for_function("document.querySelector('.atlab-message').innerText.includes('No data set at')")
-    clean(page, copy)
+    says(page, "No data set at")
+    clean(page, twin, copy)
 
 
 def test_the_explorers_without_jupyterlab(page, study):

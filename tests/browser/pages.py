@@ -1,0 +1,129 @@
+"""What the browser tests do on an explorer's page, and how they hold it against a twin of the explorer in their own process."""
+
+from __future__ import annotations
+
+import time
+
+import ipywidgets as widgets
+import numpy as np
+
+PATIENCE = 240  # seconds until a page has to show what is computed
+TRACES = """name => {
+  const place = document.querySelector(`.atlab-figure-${name} .js-plotly-plot`);
+  const flat = v => v == null ? [] : Array.from(v).flatMap(row => row?.length === undefined || typeof row === "string" ? [row] : Array.from(row));
+  return place?._fullData ? place._fullData.map(t => flat(t.type === "heatmap" ? t.z : t.y)) : null;
+}"""
+
+
+def numbers(figure) -> list[np.ndarray]:
+    """The values of every trace of a figure, flat."""
+    return [np.asarray(t.z if t.type == "heatmap" else t.y, dtype=object).ravel() for t in figure.data]
+
+
+def same(shown, figure) -> bool:
+    """Whether the page's traces hold the figure's values."""
+    wanted = numbers(figure)
+    if shown is None or [len(s) for s in shown] != [len(w) for w in wanted]:
+        return False
+    for mine, theirs in zip(shown, wanted, strict=True):
+        if len(mine) and isinstance(theirs[0], str):
+            if list(mine) != list(theirs):
+                return False
+        elif not np.allclose(
+            np.array(mine, float), np.array(theirs, float), rtol=1e-4, atol=1e-5, equal_nan=True
+        ):
+            return False
+    return True
+
+
+def agree(page, twin, *names: str) -> None:
+    """Wait until the page shows the twin's figures and code."""
+    for name in names:
+        limit = time.monotonic() + PATIENCE
+        while not same(page.evaluate(TRACES, name), twin.views[name].figure):
+            assert time.monotonic() < limit, (
+                f"figure {name} is not as computed; the page says {page.locator('.atlab-message').inner_text()!r}"
+            )
+            time.sleep(0.05)
+    code = page.locator(".atlab-copy pre")
+    limit = time.monotonic() + PATIENCE
+    while code.text_content() != twin.code:
+        assert time.monotonic() < limit, f"{code.text_content()}\n{twin.code}"
+        time.sleep(0.05)
+
+
+def written(twin, name: str) -> str:
+    """All of a figure; "" where there is none."""
+    figure = twin.views[name].figure
+    return figure.to_json() if figure else ""
+
+
+def move(page, twin, field: str, value, *names: str) -> None:
+    """Move a control on the page as a person would, the twin's too, and compare the figures, which must have changed."""
+    before = {name: written(twin, name) for name in names}
+    control, place = twin.controls[field], page.locator(f".atlab-{field.replace('_', '-')}").first
+    if isinstance(control, widgets.SelectMultiple):
+        place.locator("select").select_option(label=list(value))
+    elif isinstance(control, widgets.Dropdown):
+        values = [option[1] if isinstance(option, tuple) else option for option in control.options]
+        place.locator("select").select_option(index=values.index(value))
+    elif isinstance(control, widgets.Checkbox):
+        place.locator("input").click()
+    elif isinstance(control, widgets.IntSlider | widgets.FloatSlider):
+        steps = round((value - control.value) / control.step)
+        place.locator(".noUi-handle").focus()
+        assert place.locator(".noUi-handle").get_attribute("aria-label") == control.description
+        for _ in range(abs(steps)):
+            page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
+    else:
+        place.locator("input").fill(value)
+        page.keyboard.press("Enter")
+    twin.change(**{field: value})
+    page.moved.add(field)
+    agree(page, twin, *names)
+    for name in names:
+        assert written(twin, name) != before[name], f"{field} does not change {name}"
+
+
+def hears(page, twin, name: str) -> None:
+    """Wait until the page plays the twin's sound."""
+    played = f"""async () => {{
+      const player = document.querySelector('audio.atlab-sound-{name}, .atlab-sound-{name} audio');
+      return Array.from(new Uint8Array(await (await fetch(player.src)).arrayBuffer()));
+    }}"""
+    limit = time.monotonic() + PATIENCE
+    while bytes(page.evaluate(played)) != twin.sounds[name].value:
+        assert time.monotonic() < limit, f"the page plays another {name} sound"
+        time.sleep(0.1)
+
+
+def says(page, words: str) -> None:
+    """Wait until the sentences below the figures hold these words."""
+    page.wait_for_function(
+        "words => document.querySelector('.atlab-message').innerText.includes(words)", arg=words
+    )
+
+
+def clean(page, twin, copy) -> None:
+    """Every control was moved, nothing went wrong or asked for another host, and the saved notebook is small."""
+    assert page.moved == set(twin.controls)
+    assert page.outside == []
+    assert (
+        page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error"
+        ).count()
+        == 0
+    )
+    page.keyboard.press("Control+s")
+    limit = time.monotonic() + 20
+    while (
+        b"atlab.explore" not in copy.read_bytes()
+        and b"widget-view" not in copy.read_bytes()
+        and time.monotonic() < limit
+    ):
+        time.sleep(0.2)
+    assert copy.stat().st_size < 100_000 and b"widget-state" not in copy.read_bytes()
+
+
+def tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
