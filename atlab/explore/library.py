@@ -20,12 +20,13 @@ MOST_COLUMNS = 5  # networks shown side by side unless others are chosen
 # What a label says of a run beside its strategy, if runs of the study differ in it.
 _TOLD = {"layers": "", "orthogonal": "", "aggregation": "", "similarity": "", "beta": "beta ", "start": "start ",
          "warm_up": "warm-up ", "residual": "residual ", "noise": "noise ", "clips": "clips ", "pairing": "pairing ",
-         "held_out": "without ", "split_seed": "split ", "width": "width ", "data": "", "target": ""}  # fmt: skip
+         "held_out": "without ", "split_seed": "split ", "width": "width ", "data": "", "target": "",
+         "base": "from ", "halves": "", "half": "half "}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network of a study: its label, model file, strategy, and the seed it was trained with."""
+    """A trained network of a study: its label, model file, strategy (or treatment), and the seed it was trained with."""
 
     label: str
     path: Path
@@ -166,7 +167,7 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
     from atlab.settings import from_parameters
 
     found = [runs.Run(path) for path in table["path"]]
-    if beside.is_dir() and not table["path"].str.startswith(str(beside)).any():
+    if "strategy" in table and beside.is_dir() and not table["path"].str.startswith(str(beside)).any():
         students = [from_parameters(run.parameters) for run in found]
         wanted = [asdict(need) for s in students for need in required(s) if need.role == "teacher"]
         found += [
@@ -184,7 +185,7 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
         Network(
             label,
             run.model_path,
-            str(p.get("strategy", "")),
+            str(p.get("strategy", p.get("treatment", ""))),
             str(p.get("role", "student")),
             int(p.get("seed", 0)),
             run.id,
@@ -206,7 +207,12 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
 def _label(parameters: dict, varying: set[str], count: int) -> str:
     if parameters.get("role") == "teacher":
         return f"{parameters.get('orthogonal')} network"
-    strategy = str(parameters.get("strategy", "network"))
+    strategy, treatment = parameters.get("strategy", ""), parameters.get("treatment", "")
+    kind = (
+        f"{treatment} n = {parameters.get('n', 0)}"
+        if treatment
+        else NAMES.get(strategy, strategy) or "network"
+    )
     # A baseline has no layer, no orthogonal factor and no loss, though its parameters name them.
     idle = (
         set()
@@ -219,7 +225,7 @@ def _label(parameters: dict, varying: set[str], count: int) -> str:
         for name, prefix in _TOLD.items()
         if name in varying - idle and parameters.get(name) not in ("", None)
     ]
-    return " ".join([NAMES.get(strategy, strategy), *told, f"seed {parameters.get('seed', 0)}"])
+    return " ".join([kind, *told, f"seed {parameters.get('seed', 0)}"])
 
 
 def _unique(labels: Sequence[str], ids: Sequence[str]) -> list[str]:

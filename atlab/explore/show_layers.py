@@ -1,4 +1,4 @@
-"""The layer explorer: two networks layer by layer on a batch of clips, and what anti-transfer at each layer did in a study."""
+"""The layer explorer: two networks layer by layer on clips, and what anti-transfer and transfer at each layer did in studies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from atlab import functional, plots
 from atlab.errors import AtlabError
 from atlab.explore import compute_ablation as ablation
 from atlab.explore import compute_layers as compute
+from atlab.explore import compute_transfer as transfer
 from atlab.explore import explorer as parts
 from atlab.explore import library
 from atlab.explore.background import Step
@@ -19,7 +20,12 @@ from atlab.explore.cache import FIGURES
 from atlab.explore.compute_maps import network_key
 from atlab.explore.explorer import Explorer, Shown, sentence
 
-RESETS = {"study": ("data", "teacher", "student", "clip"), "data": ("clip",), "clips": ("clip",)}
+RESETS = {
+    "study": ("data", "teacher", "student", "clip"),
+    "data": ("clip",),
+    "clips": ("clip",),
+    "transfer": ("halves",),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class LayersState:
         aggregation, similarity: of the anti-transfer similarity.
         layer: whose Gram matrices and channels are shown, for clip number `clip` of the batch; channels: how many.
         effect: study effect of anti-transfer on "train and test", "train" or "test" accuracy.
+        transfer: folder of a study of transfer, `study` itself if it is one; halves: the division of its classes, if it has halves.
     """
 
     study: str = "runs/demo_study"
@@ -48,11 +55,15 @@ class LayersState:
     clip: int = 0
     channels: int = 5
     effect: str = "train and test"
+    transfer: str = ""
+    halves: str = ""
 
 
 def steps(s: LayersState) -> Iterator[Step | Shown]:
     """What a state shows, part by part."""
     yield Step(0, 1, f"opening {s.study}")
+    yield _effect(s)
+    yield _transfer(s)
     known = library.networks(s.study)
     first = library.first_choice(known)
     trained = [n for n in first if known[n].role != "teacher"]
@@ -62,7 +73,6 @@ def steps(s: LayersState) -> Iterator[Step | Shown]:
         choices={"teacher": list(known), "student": list(known)},
         resolved=dict(zip(("teacher", "student"), names, strict=True)),
     )
-    yield _effect(s)
     (one, teacher), (two, student) = (library.model(s.study, name) for name in names)
     fs = library.study_data(s.study, s.data)
     layers = library.layers_of(teacher), library.layers_of(student)
@@ -95,6 +105,29 @@ def _effect(s: LayersState) -> Shown:
     title = f"{library.find(s.study).name}: AT minus baseline, paired by seed (95 % t interval)"
     key = ("effect", title, tuple(effects.round(12).itertuples(index=False, name=None)))
     return Shown(figures={"effect": FIGURES.get(str(key), lambda: plots.effect_by_layer(effects, title))})
+
+
+def _transfer(s: LayersState) -> Shown:
+    """What the study of transfer says, or why it says nothing."""
+    nothing = Shown(figures={"transfer": None, "causes": None}, choices={"halves": []})
+    ours = library.study_table(s.study)
+    name = s.transfer or (s.study if "treatment" in ours else "")
+    if not name:
+        return nothing
+    try:
+        known = transfer.divisions(transfer.study(name))
+        if not known:
+            matrix, against, missing = transfer.by_tasks(name, {library.find(s.study).name: ours})
+            notes = [f"Anti-transfer's gain is not shown beside transfer: {missing}."] if missing else []
+            return Shown(figures={"transfer": matrix, "causes": against}, choices={"halves": []}, notes=notes)
+        halves = s.halves or known[0]
+        figures = dict(zip(("transfer", "causes"), transfer.by_halves(name, halves), strict=True))
+        return Shown(
+            figures=figures, choices={"halves": known}, resolved={"transfer": name, "halves": halves}
+        )
+    except AtlabError as error:
+        nothing.notes.append(sentence(error))
+        return nothing
 
 
 def _foreign(fs, nets: dict) -> list[str]:
@@ -189,6 +222,8 @@ def layers(
         "aggregation": parts.choice("aggregation", functional.AGGREGATIONS), "similarity": parts.choice("similarity", functional.SIMILARITIES),
         "layer": parts.choice("layer"), "clip": parts.whole("clip", 0, 1, "Number in the batch"),
         "channels": parts.whole("channels", 1, 8), "effect": parts.choice("effect on", ("train and test", "train", "test")),
+        "transfer": parts.text("transfer", help="Folder of a study of transfer, such as runs/transferability"),
+        "halves": parts.choice("halves", help="Division of the classes into two tasks"),
     }  # fmt: skip
     return Explorer(
         "Layer explorer",
@@ -216,10 +251,11 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     ]
     one = [e.row("layer", "clip", "channels"), e.view("grams"), e.view("channels")]
     effect = [e.row("effect"), e.view("effect")]
+    moved = [e.row("transfer", "halves"), e.view("transfer"), e.view("causes")]
     e.views["similarity"].on_click(to("x"))
     e.views["cka"].on_click(to("x"))
     tabs = widgets.Tab(
-        [widgets.VBox(c) for c in (compared, one, effect)],
-        titles=["Two networks", "One layer", "Effect in the study"],
+        [widgets.VBox(c) for c in (compared, one, effect, moved)],
+        titles=["Two networks", "One layer", "Effect in the study", "Transfer"],
     )
     return [e.row("study", "data", "teacher", "student"), tabs]

@@ -50,7 +50,9 @@ def of_images(table: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = {"task": ("target", "data"), "model": ("source_target", "source")}
     names = {
-        new: [f"{factor} of {Path(data).name}" for factor, data in zip(table[what], table[where], strict=True)]
+        new: [
+            f"{factor} of {Path(data).name}" for factor, data in zip(table[what], table[where], strict=True)
+        ]
         for new, (what, where) in pairs.items()
     }
     return table.assign(**names)
@@ -98,7 +100,10 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
         )
         own = random[(random["task"] == task) & (random["model"] == model)]
         if len(own):
-            better, undecided = own[own["high"] < 0]["held"].tolist(), own[(own["low"] <= 0) & (own["high"] >= 0)]["held"].tolist()
+            better, undecided = (
+                own[own["high"] < 0]["held"].tolist(),
+                own[(own["low"] <= 0) & (own["high"] >= 0)]["held"].tolist(),
+            )
             lines[-1] += (
                 f" Copied layers are shown to be better than random ones with {_listed(better)} held"
                 f"{f'; nothing is decided with {_listed(undecided)}' if undecided else ''}."

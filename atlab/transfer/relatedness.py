@@ -67,6 +67,8 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
     """
     rows = []
     for table in anti_transfer.values():
+        if not set(FORM) <= set(table):
+            continue  # not a study of anti-transfer
         gains = table
         for name, value in FORM.items():
             gains = gains[gains[name] == value]

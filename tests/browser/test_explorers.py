@@ -18,6 +18,7 @@ from atlab.explore import serving
 from tests.browser.pages import PATIENCE, TRACES, agree, clean, hears, move, says, tab
 from tests.browser.test_lab import NOTEBOOKS
 from tests.explore.small_study import write_study
+from tests.transfer.studies import GRIDS, halves_accuracy, made
 
 pytestmark = pytest.mark.browser
 
@@ -118,7 +119,8 @@ def test_the_grad_cam_explorer(opened, page, study):
     clean(page, twin, copy)
 
 
-def test_the_layer_explorer(opened, page, study):
+def test_the_layer_explorer(opened, page, study, tmp_path):
+    made(GRIDS / "transferability.yaml", tmp_path, halves_accuracy, "tiny")
     copy = opened("layers", ".atlab-figure-cka .main-svg", study=study)
     twin = explore.layers(study, threaded=False)
     agree(page, twin, "similarity", "cka", "effect")
@@ -139,6 +141,9 @@ def test_the_layer_explorer(opened, page, study):
     move(page, twin, "channels", 3, "channels")
     tab(page, "Effect in the study")
     move(page, twin, "effect", "train", "effect")
+    tab(page, "Transfer")
+    move(page, twin, "transfer", str(tmp_path / "transferability"), "transfer", "causes")
+    move(page, twin, "halves", "man_made", "transfer", "causes")
     tab(page, "Two networks")
     move(page, twin, "part", "test")
     says(page, "is not a stored split")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from atlab import grid, notebooks, runs
 
+GRIDS = Path(__file__).parents[2] / "notebooks/experiments/grids"
+LOST = {"base": 0.0, "BnB": 0.02, "BnB+": -0.01, "AnB": 0.05, "AnB+": -0.03, "random": 0.2}
+
 
 def made(path: Path, root: Path, accuracy: Callable[[dict], float], scale: str = "laptop") -> None:
     """Every run of a grid, with the test accuracy that a function of its parameters gives."""
@@ -21,3 +24,9 @@ def made(path: Path, root: Path, accuracy: Callable[[dict], float], scale: str =
             run.finish(
                 {"test_accuracy": accuracy(parameters), "train_accuracy": 1.0, "validation_accuracy": 0.5}
             )
+
+
+def halves_accuracy(parameters: dict) -> float:
+    """More layers lose more, man-made halves twice as much; every direction and seed has its own level."""
+    lost = LOST[parameters["treatment"]] * parameters.get("n", 0) * (2 - (parameters["halves"] == "random"))
+    return 0.8 - lost / 7 + 0.01 * parameters["seed"] + (0.05 if parameters["half"] == "B" else 0)
