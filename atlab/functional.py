@@ -34,7 +34,7 @@ def gram(features: Tensor) -> Tensor:
             [20., 20., 20.],
             [20., 20., 20.]])
     """
-    return self_product(flat(features))
+    return self_product(flat(features, keep_bfloat16=True))
 
 
 def position_gram(features: Tensor) -> Tensor:

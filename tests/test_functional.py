@@ -243,6 +243,35 @@ def test_mixed_precision_is_computed_in_float32():
     assert float(F.anti_transfer_loss(s.bfloat16(), t.bfloat16())) == pytest.approx(float(exact), rel=1e-2)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "shape", [(3, 1, 5, 7), (2, 3, 31, 7), (3, 5, 40, 41), (2, 8, 33, 31), (1, 8, 3, 3), (2, 16, 9, 9)]
+)
+@pytest.mark.parametrize(
+    ("dtype", "exact", "rounded"),
+    [(torch.float64, 1e-12, 1e-12), (torch.float32, 1e-5, 1e-5), (torch.bfloat16, 1e-5, 1e-2)],
+)
+def test_gram_matrices_of_any_number_of_channels_in_any_layout(shape, layout, dtype, exact, rounded):
+    """Few channels are multiplied side by side, bfloat16 ones in float32; the gradient of bfloat16 maps is bfloat16."""
+    torch.manual_seed(0)
+    x = torch.randn(shape).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    found = F.gram(x)
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward()
+    maps = x.detach().double()
+    wanted, gradient = torch.zeros(found.shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+    for b in range(shape[0]):
+        for i in range(shape[1]):
+            for j in range(shape[1]):
+                wanted[b, i, j] = (maps[b, i] * maps[b, j]).sum()
+                gradient[b, i] += (weights[b, i, j] + weights[b, j, i]).double() * maps[b, j]
+    assert (
+        found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32) and x.grad.dtype == dtype
+    )
+    assert (found.double() - wanted).norm() <= exact * wanted.norm()
+    assert (x.grad.double() - gradient).norm() <= rounded * gradient.norm()
+
+
 def test_channels_last_gives_the_same_loss_without_a_copy():
     s, t = maps(18, (3, 8, 10, 9), torch.float32), maps(19, (3, 8, 10, 9), torch.float32)
     last = s.to(memory_format=torch.channels_last)

@@ -59,14 +59,15 @@ class Copies(TorchDispatchMode):
         return out
 
 
+@pytest.mark.parametrize("channels", [4, 16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("dtype", "casts"), [(torch.float32, 0), (torch.bfloat16, 4 + 4 + 2)])
-def test_feature_maps_are_cast_but_never_copied(layout, dtype, casts):
-    """In float32 nothing is copied; from bfloat16 both networks' maps are cast to float32 and one gradient back."""
-    x, other = maps(layout, dtype), maps(layout, dtype).detach()
+@pytest.mark.parametrize(("dtype", "casts", "kernel"), [(torch.float32, 0, 0), (torch.bfloat16, 4 + 4, 2)])
+def test_feature_maps_are_cast_but_never_copied(layout, dtype, casts, kernel, channels):
+    """In float32 nothing is copied; from bfloat16 both networks' maps are cast to float32, and the gradient of a Gram matrix back."""
+    x, other = maps(layout, dtype, channels), maps(layout, dtype, channels).detach()
     with Copies() as copies:
         anti_transfer_loss(x, other).backward()
-    assert copies.bytes == casts * x.numel()
+    assert copies.bytes == casts * x.numel() + kernel * len(x) * channels**2
 
 
 # ---------------------------------------------------------------- what a training runs
@@ -106,13 +107,14 @@ def train(
     make_teacher=lambda model, data: atlab.Teacher(model, "conv5"),
     epochs: int = 3,
     precision: str = "auto",
+    aggregation="gram",
 ):
     """(history, calls of the student, calls of the first convolution of the teacher) of a small training."""
     student, data = vgg(0), parts(fs)
     teacher = make_teacher(vgg(1), data)
     of_student = Calls(student)
     of_teacher = Calls(teacher.model.features[0]) if hasattr(teacher, "model") else None
-    with atlab.AntiTransferLoss(student, teacher) as at:
+    with atlab.AntiTransferLoss(student, teacher, aggregation) as at:
         options = {"device": "cpu", "precision": precision, "progress": False, "patience": epochs}
         history = fit(student, *data, loss_terms=[at], epochs=epochs, **options)
     return history.drop(columns="seconds"), of_student, of_teacher
@@ -175,6 +177,14 @@ def test_cached_targets_give_the_live_teachers_loss_curve(fs, tmp_path, precisio
     live, fast = train(fs, precision=precision)[0], train(fs, cached, precision=precision)[0]
     assert live["train_at"].iloc[0] > 0.1
     pd.testing.assert_frame_equal(fast, live, rtol=tolerance)
+
+
+def test_a_gradient_in_bfloat16_gives_the_loss_curve_of_one_in_float32(fs):
+    """bfloat16 has 8 bits; the features' gradient is rounded to it in either case."""
+    wanted = train(fs, precision="bf16", aggregation=lambda maps: self_product(flat(maps)))[0]
+    found = train(fs, precision="bf16")[0]
+    assert found["train_at"].iloc[0] == pytest.approx(wanted["train_at"].iloc[0], rel=1e-3)
+    pd.testing.assert_frame_equal(found, wanted, rtol=2e-2)
 
 
 def test_channels_last_gives_the_loss_curve_of_the_default_layout(fs, monkeypatch):
