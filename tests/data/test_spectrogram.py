@@ -72,6 +72,17 @@ def test_floats_and_integers_agree_and_no_precision_is_lost_under_autocast(waves
         assert torch.equal(front(integers), wanted)
 
 
+def test_gradients_reach_the_waveform_and_are_finite_in_silence(waves):
+    x = torch.from_numpy(waves[:, :1024] / 32768).requires_grad_()
+    loud = Spectrogram()(x)
+    assert torch.allclose(loud, Spectrogram()(x.detach()), atol=1e-7)
+    loud.square().sum().backward()
+    assert (x.grad.abs().amax(1) > 0).all()
+    silence = torch.zeros(1, 1024, requires_grad=True)
+    Spectrogram()(silence).sum().backward()
+    assert torch.isfinite(silence.grad).all()
+
+
 @pytest.mark.parametrize("shape", [(16000,), (2, 1, 16000)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(AtlabError, match=r"waveforms must be \[B, T\], found"):
