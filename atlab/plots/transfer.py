@@ -22,6 +22,7 @@ MEANINGS = {"base": "base", "BnB": "selffer BnB", "BnB+": "selffer BnB+, fine-tu
             "random": "random layers"}  # fmt: skip
 HALVES = {"random": "random halves"}
 LAYERS = "number n of transferred layers"
+SYMBOLS = ["circle", "square", "diamond", "x", "triangle-up", "star", "cross"]
 
 
 def transfer_by_layer(
@@ -123,38 +124,41 @@ def drops_by_layer(drops: pd.DataFrame, title: str = "") -> go.Figure:
 def transfer_matrix(pairs: pd.DataFrame, title: str = "") -> go.Figure:
     """What frozen layers of a base task give a target, less training from scratch, in points: a panel a number of layers.
 
-    `pairs`: rows of target, base, n, difference, low, high (`transfer.relatedness.matrix`). Rows are targets; the matrix is
-    not symmetric, and its diagonal is the target's own base network.
+    `pairs`: rows of target, base, n, difference, low, high (`transfer.relatedness.matrix`). Rows are targets, columns base
+    tasks; the matrix is not symmetric, and where both are the same it is the target's own base network.
     """
-    numbers, tasks = sorted(pairs["n"].unique()), sorted(set(pairs["target"]) | set(pairs["base"]))
-    figure = make_subplots(
-        1,
-        len(numbers),
-        subplot_titles=[f"n = {n}" for n in numbers],
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
+    numbers, targets, bases = (
+        sorted(pairs["n"].unique()),
+        sorted(set(pairs["target"])),
+        sorted(set(pairs["base"])),
     )
+    lines = -(-len(numbers) // 2)
+    figure = make_subplots(
+        lines, 2, subplot_titles=[f"n = {n}" for n in numbers], shared_yaxes=True, shared_xaxes=True,
+        horizontal_spacing=0.03, vertical_spacing=0.16 / lines,
+    )  # fmt: skip
     largest = 100 * float(pairs["difference"].abs().max())
-    for column, n in enumerate(numbers, start=1):
-        part = pairs[pairs["n"] == n].assign(
-            text=lambda d: [
-                f"{100 * r['difference']:+.1f}<br>[{100 * r['low']:+.1f}, {100 * r['high']:+.1f}]"
-                for _, r in d.iterrows()
-            ]
-        )
+    for place, n in enumerate(numbers):
+        part = pairs[pairs["n"] == n]
+        told = [
+            f"{100 * r['difference']:+.0f}<br>[{100 * r['low']:+.0f}, {100 * r['high']:+.0f}]"
+            for _, r in part.iterrows()
+        ]
         cells, text = (
-            part.pivot(index="target", columns="base", values=v).reindex(index=tasks, columns=tasks)
+            part.assign(text=told)
+            .pivot(index="target", columns="base", values=v)
+            .reindex(index=targets, columns=bases)
             for v in ("difference", "text")
         )
-        heat = go.Heatmap(z=100 * cells.to_numpy(float), x=tasks, y=tasks, text=np.asarray(text.fillna("")), texttemplate="%{text}", colorscale="RdBu", zmid=0,
-                          zmin=-largest, zmax=largest, showscale=column == len(numbers), colorbar={"title": "points"})  # fmt: skip
-        figure.add_trace(heat, row=1, col=column)
-    figure.update_xaxes(title_text="base task")
-    figure.update_yaxes(title_text="target task", row=1, col=1)
+        heat = go.Heatmap(z=100 * cells.to_numpy(float), x=bases, y=targets, text=np.asarray(text.fillna("")), texttemplate="%{text}", colorscale="RdBu", zmid=0,
+                          textfont={"size": 11}, zmin=-largest, zmax=largest, showscale=place == 0, colorbar={"title": "points"})  # fmt: skip
+        figure.add_trace(heat, row=1 + place // 2, col=1 + place % 2)
+    figure.update_xaxes(title_text="base task", row=lines)
+    figure.update_yaxes(title_text="target task", col=1)
     return figure.update_layout(
         title=title,
-        height=360,
-        width=220 * len(numbers) + 220,
+        height=130 + lines * (60 + 50 * len(targets)),
+        width=260 + 200 * len(bases),
         **LAYOUT | {"margin": {"l": 80, "r": 20, "t": 80, "b": 60}},
     )
 
@@ -164,14 +168,17 @@ def gain_against_transfer(joined: pd.DataFrame, caption: str = "", title: str = 
 
     `joined`: rows of pair, layer, transfer and gain with their intervals (`transfer.relatedness.joined`); fractions.
     """
-    figure = go.Figure()
+    figure, layers = go.Figure(), list(dict.fromkeys(joined["layer"]))
+    symbols = dict(zip(layers, SYMBOLS * len(layers), strict=False))
     for colour, (name, part) in zip(COLOURS, joined.groupby("pair", sort=False), strict=False):
         errors = {
             f"error_{axis}": _error(part[value], part, colour, f"{value}_low", f"{value}_high")
             for axis, value in (("x", "transfer"), ("y", "gain"))
         }
-        figure.add_trace(go.Scatter(x=100 * part["transfer"], y=100 * part["gain"], mode="markers+text", text=part["layer"], textposition="top center",
-                                    name=name, marker={"size": 10, "color": colour}, **errors))  # fmt: skip
+        figure.add_trace(go.Scatter(x=100 * part["transfer"], y=100 * part["gain"], mode="markers", text=part["layer"], name=name,
+                                    marker={"size": 11, "color": colour, "symbol": [symbols[layer] for layer in part["layer"]]}, **errors))  # fmt: skip
+    for layer, symbol in symbols.items():
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=layer, marker={"size": 11, "color": "grey", "symbol": symbol}))  # fmt: skip
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"}).add_vline(
         x=0, line={"color": "grey", "dash": "dot"}
     )

@@ -188,7 +188,17 @@ def result(table: pd.DataFrame) -> dict:
 def percent(frame: pd.DataFrame) -> pd.DataFrame:
     """A table of drops or accuracies for people: in percent or points, one decimal."""
     shown = frame.copy()
-    for name in ("test", "difference", "drop", "low", "high", "d_low", "d_high"):
+    for name in (
+        "test",
+        "difference",
+        "drop",
+        "low",
+        "high",
+        "d_low",
+        "d_high",
+        "second_to_first",
+        "first_to_second",
+    ):
         if name in shown:
             shown[name] = (100 * shown[name]).round(1)
     for name in ("p", "p_holm"):

@@ -68,7 +68,8 @@ def test_the_gain_of_the_study_stands_beside_the_transfer(study, tasks, monkeypa
         library, "study_table", lambda name: as_emotion if name == str(study) else runs.table(name)
     )
     explorer = opened(study, transfer=tasks)
-    (points,) = explorer.views["causes"].figure.data
+    points, layer = explorer.views["causes"].figure.data
+    assert layer.name == "conv5" and points.marker.symbol == (layer.marker.symbol,)
     at = table[(table["strategy"] == "at") & (table["layers"] == "conv5") & (table["beta"] == 1.0)]
     gain = (
         at.set_index("seed")["test_accuracy"]
