@@ -100,14 +100,7 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
         )
         own = random[(random["task"] == task) & (random["model"] == model)]
         if len(own):
-            better, undecided = (
-                own[own["high"] < 0]["held"].tolist(),
-                own[(own["low"] <= 0) & (own["high"] >= 0)]["held"].tolist(),
-            )
-            lines[-1] += (
-                f" Copied layers are shown to be better than random ones with {_listed(better)} held"
-                f"{f'; nothing is decided with {_listed(undecided)}' if undecided else ''}."
-            )
+            lines[-1] += f" Against random layers in their place, copied ones are {_verdicts(own)}."
     deep = trained.sort_values("held").groupby(["task", "model"]).tail(1)
     relative = (deep["drop"] / deep["primary"].clip(lower=1e-9)).groupby(deep["task"]).mean()
     if set(relative.index) == set(TASKS):
@@ -118,6 +111,15 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _verdicts(own: pd.DataFrame) -> str:
+    """ "better with 3, 4 held, undecided with 0, 1, 2": what the intervals of `against_random` decide."""
+    better, worse = own["high"] < 0, own["low"] > 0
+    parts = {"better": own[better], "worse": own[worse], "undecided": own[~(better | worse)]}
+    return ", ".join(
+        f"{word} with {', '.join(map(str, part['held']))} held" for word, part in parts.items() if len(part)
+    )
+
+
 def _task(task: str) -> str:
     return TASKS.get(task, task)
 
@@ -125,7 +127,3 @@ def _task(task: str) -> str:
 def _number(column: str) -> int:
     """Held stages of a result's name: 0, "layer 5", "blocks 2-3" (three)."""
     return int(re.findall(r"\d+", column)[-1])
-
-
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers)) or "no layers"

@@ -61,8 +61,13 @@ def test_the_reading_says_what_the_intervals_decide(executed):
     text = summary.reading(summary.by_level(table), summary.against_random(table))
     assert text.count("A rise of the error is shown from 5 held layers on") == 2
     assert "with all 5 held it differs by +48.9 points" in text
-    assert "better than random ones with 0, 2, 5 held" in text
+    assert "Against random layers in their place, copied ones are better with 0, 2, 5 held." in text
     assert "the error of emotions rises by 4.41 of what it is alone" in text and "no interval is given" in text
+    random = table["base"] == "random"
+    table.loc[random, "errors.layer 2"] = 0.05 + 0.001 * table["seed"]
+    table.loc[random, "errors.layer 5"] = 0.60 + 0.4 * table["seed"]
+    against = summary.reading(summary.by_level(table), summary.against_random(table))
+    assert "copied ones are better with 0 held, worse with 2 held, undecided with 5 held." in against
     table[["errors.layer 5"]] = table[["errors.layer 2"]].to_numpy()
     assert "No number of held layers shows a rise" in summary.reading(
         summary.by_level(table), summary.against_random(table)
