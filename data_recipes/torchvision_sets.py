@@ -262,7 +262,7 @@ def build_folder(
 ) -> FactorSet:
     """Build a FactorSet from an image folder <split>/<class>/*; class folders outside `allowed` are refused.
 
-    `further` gives the columns that follow from a class; by default its random half.
+    `further` gives columns that follow from a class, beside its random half.
     """
     found = image_folder(root)
     names = sorted({name for _, _, name in found})
@@ -270,7 +270,7 @@ def build_folder(
         if name not in allowed:
             raise unknown(f"class folder in {root}", name, allowed)
     sides = assign_halves(names)
-    columns = {name: further(name) if further else {"half": sides[name]} for name in names}
+    columns = {name: {"half": sides[name], **(further(name) if further else {})} for name in names}
     counts = count(card["name"], ((split, 1) for _, split, _ in found), published)
     return build(
         out,

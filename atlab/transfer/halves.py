@@ -1,8 +1,8 @@
 """Two tasks of one data set: its classes divided into halves A and B, at random or as unlike as a factor makes them.
 
 Yosinski et al. 2014 divide ImageNet's classes at random (section 4.1, similar tasks) and into man-made and natural ones
-(section 4.2, 551 against 449; the list is in their supplement, and is not among the facts that atlab ships). CIFAR-10's
-recipe brings the same division in miniature as its factor `man_made`, 4 against 6 classes.
+(section 4.2, 551 against 449): the recipe of ImageNet has their division as its factor `man_made`, CIFAR-10's the same in
+miniature, 4 against 6 classes.
 """
 
 from __future__ import annotations

@@ -357,7 +357,7 @@ def test_idx_files_that_are_missing_truncated_or_foreign(tmp_path):
 
 def imagenet_folder(root: Path) -> list[str]:
     """train and val of four classes, sizes and modes mixed."""
-    names = [f"n0{n}000000" for n in range(4)]
+    names = ["n01440764", "n02666196", "n07714571", "n15075141"]  # tench, abacus, head cabbage, toilet tissue
     for seed, name in enumerate(names):
         corpora.picture(root / "train" / name / f"{name}_1.JPEG", 90, 60, seed=seed)
         corpora.picture(
@@ -371,15 +371,47 @@ def imagenet_folder(root: Path) -> list[str]:
 def test_imagenet_in_full(tmp_path):
     names = imagenet_folder(tmp_path / "raw")
     fs = imagenet.prepare(tmp_path / "raw", tmp_path / "out", size=32, workers=0)
-    assert fs.read(np.arange(12)).shape == (12, 3, 32, 32) and fs.factor_names == ["class", "half"]
+    assert fs.read(np.arange(12)).shape == (12, 3, 32, 32)
+    assert fs.factor_names == ["class", "half", "man_made"] and set(fs.factors["man_made"]) == {
+        "man-made",
+        "natural",
+    }
     assert fs.factors["official"].tolist() == ["train"] * 8 + ["validation"] * 4
     assert fs.factors["class"].tolist() == [name for name in names for _ in range(2)] + names
-    assert fs.factors["id"].iloc[8] == "val/n00000000/ILSVRC2012_val_1.JPEG"
+    assert fs.factors["id"].iloc[8] == "val/n01440764/ILSVRC2012_val_1.JPEG"
     assert fs.factors.groupby("half")["class"].nunique().to_dict() == {"A": 2, "B": 2}
     split = imagenet.hold_out(fs, 3)
     assert [len(part) for part in (split.train, split.validation, split.test)] == [5, 3, 4]
     assert set(fs.factors["official"].iloc[split.test]) == {"validation"}
     assert fs.card["parameters"] == {"size": 32} and not Path("opened").exists()
+
+
+def test_imagenets_man_made_classes_are_those_of_the_published_lists():
+    # Neighbours in the order of the ids, on both sides of every change: indices 397, 398, 935, 936, 958, 959, 969 to 972, 998, 999.
+    sides = {
+        "natural": [
+            "n01440764",
+            "n02655020",
+            "n07714571",
+            "n07802026",
+            "n09193705",
+            "n09246464",
+            "n13133613",
+        ],
+        "man-made": [
+            "n02666196",
+            "n03929660",
+            "n07711569",
+            "n07831146",
+            "n07932039",
+            "n09229709",
+            "n15075141",
+        ],
+        "unknown": ["c0", "n0766619", "cats"],
+    }
+    assert {side: [imagenet.man_made(w) for w in wnids] for side, wnids in sides.items()} == {
+        side: [side] * len(wnids) for side, wnids in sides.items()
+    }
 
 
 def test_pictures_are_scaled_to_the_shorter_side_and_cropped_about_the_centre(tmp_path):
@@ -452,7 +484,9 @@ def test_archives_spoiled_in_the_middle_are_named(tmp_path, kind):
     content = np.random.default_rng(0).integers(0, 60, 40_000, dtype=np.uint8).tobytes()
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "pixels").write_bytes(content)
-    path = Path(shutil.make_archive(str(tmp_path / "a"), {"zip": "zip", "tar.gz": "gztar"}[kind], tmp_path / "raw"))
+    path = Path(
+        shutil.make_archive(str(tmp_path / "a"), {"zip": "zip", "tar.gz": "gztar"}[kind], tmp_path / "raw")
+    )
     whole, rng = path.read_bytes(), np.random.default_rng(1)
     for number in range(20):
         spoiled, place = bytearray(whole), rng.integers(2000, len(whole) - 2000)
