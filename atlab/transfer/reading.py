@@ -239,7 +239,10 @@ def _drop(drops_: pd.DataFrame, n: int, cause: str) -> Interval:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Where co-adaptation and where specificity dominates, in words computed from `drops` (Markdown)."""
+    """Where co-adaptation and where specificity dominates, in words computed from `drops` (Markdown).
+
+    A gain by "co-adaptation" is BnB above its base network: the layers above the cut were trained a second time.
+    """
     units = by_unit(table)
     lines = [
         f"Base networks: {100 * _base(units, halves).mean():.1f} % of the test clips ({halves} halves, {units.shape[1]} seeds; the paper's, "
@@ -251,13 +254,14 @@ def summary(table: pd.DataFrame) -> str:
     for halves, part in drops(table).groupby("halves", sort=False):
         for cause in ("co-adaptation", "specificity"):
             own = part[part["cause"] == cause]
-            sure, holm = own[(own["low"] > 0)], own[(own["drop"] > 0) & (own["p_holm"] < 0.05)]
+            sure, holm = own[own["low"] > 0], own[(own["drop"] > 0) & (own["p_holm"] < 0.05)]
             named = (
                 ", ".join(f"n = {int(r['n'])} ({100 * r['drop']:.1f} points)" for _, r in sure.iterrows())
                 or "no layer"
             )
+            won = ", ".join(str(int(n)) for n in own[own["high"] < 0]["n"])
             lines.append(f"{halves.capitalize()} halves, {cause}: a loss whose interval excludes zero at {named}; after Holm's correction over "
-                         f"{len(own)} layers at {len(holm)} of them.")  # fmt: skip
+                         f"{len(own)} layers at {len(holm)} of them{f'; a gain at n = {won}' if won else ''}.")  # fmt: skip
         wide = part.pivot(index="n", columns="cause", values="drop")
         larger = [int(n) for n in wide.index[np.asarray(wide["specificity"] > wide["co-adaptation"])]]
         lines.append(

@@ -137,6 +137,16 @@ def test_the_summary_names_layers(table):
     )
 
 
+def test_the_summary_says_where_the_selffer_gains(table):
+    better = table.copy()
+    chosen = (better["treatment"] == "BnB") & (better["n"] == 4) & (better["halves"] == "random")
+    better.loc[chosen, "test_accuracy"] += 0.2
+    assert "Random halves, co-adaptation" in reading.summary(
+        better
+    ) and "; a gain at n = 4." in reading.summary(better)
+    assert "a gain" not in reading.summary(table)
+
+
 def test_the_result_is_json_without_holes(table):
     import json
 
