@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from atlab.descriptors import (
-    Descriptor, Factor, Maps, centre, flat, inner_products, is_kernel, per_clip, positive, self_product, size, u_centre, unit_scale,
+    Descriptor, Factor, Maps, SquaredCosine, centre, flat, inner_products, is_kernel, per_clip, positive, self_product, size, u_centre, unit_scale,
 )  # fmt: skip
 from atlab.errors import AtlabError, unknown
 
@@ -130,6 +130,8 @@ def squared_cosine(student: Descriptor, teacher: Descriptor) -> Tensor:
     >>> squared_cosine(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.5000])
     """
+    if isinstance(student, Tensor) and isinstance(teacher, Tensor):
+        return SquaredCosine.apply(student.flatten(1), teacher.flatten(1))
     st, ss, tt = inner_products(unit_scale(student), unit_scale(teacher))
     return per_clip(st.square() / positive(ss * tt))
 

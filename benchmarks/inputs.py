@@ -15,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as nnf
 
-import atlab
 from atlab import device as devices
 from atlab import engines
 from atlab.data import Batches, FactorSet, loaders
 from atlab.data.factorset import FORMAT
+from benchmarks.loop import network, stepper
 from benchmarks.rows import Row, in_turn, ratio_row
 
 SAMPLES, CLASSES, BATCH = 16_000, 10, 13
@@ -80,19 +78,8 @@ def epoch_row(fs: FactorSet, width: float, steps: int, repeats: int, clock: Call
     tells what is left where it has one.
     """
     devices.reuse_memory()  # as training does
-    mode = devices.precision("auto", "cpu")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = mode.place(atlab.models.vgg16(CLASSES, width).train())
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
+    step = stepper(network(width), devices.precision("auto", "cpu"))
     batches = Batches(fs, range(len(fs)), fs.codes("word"), batch_size=BATCH, shuffle=True)
-
-    def step(x: torch.Tensor, y: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        with mode.autocast():
-            logits = model(x)
-        nnf.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
 
     def some(number: int) -> Iterator:
         epoch = batches.epoch(number)

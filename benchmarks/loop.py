@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -41,16 +42,26 @@ def network(width: float, seed: int = 0) -> torch.nn.Module:
         return atlab.models.vgg16(CLASSES, width)
 
 
-def bare_epoch(model: torch.nn.Module, data: InMemory, validation: InMemory, mode: devices.Precision) -> None:
-    """What any loop has to do: forward, cross-entropy, backward, fused Adam; then the validation's forward."""
+def stepper(model: torch.nn.Module, mode: devices.Precision) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """What any loop has to do with a batch: forward, cross-entropy, backward, fused Adam."""
     mode.place(model.train())
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
-    for x, y, _ in data.epoch(0):
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad()
         with mode.autocast():
             logits = model(x)
         nnf.cross_entropy(logits.float(), y).backward()
         optimizer.step()
+
+    return step
+
+
+def bare_epoch(model: torch.nn.Module, data: InMemory, validation: InMemory, mode: devices.Precision) -> None:
+    """An epoch of bare steps, then the validation's forward."""
+    step = stepper(model, mode)
+    for x, y, _ in data.epoch(0):
+        step(x, y)
     model.eval()
     with torch.no_grad(), mode.autocast():
         for x, _, _ in validation.epoch(0):

@@ -68,12 +68,21 @@ def main(arguments: list[str] | None = None) -> dict:
     sizes, results = (a.clips // 4, a.clips), []
     for clips in sizes:
         words = [sys.executable, "-m", "benchmarks.probes", "--one", "--data", a.data, "--clips", str(clips)]
-        done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        done = subprocess.run(
+            words, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        )
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(results[-1])
     small, large = results
-    grown = (large["peak_mb"]["probed"] - small["peak_mb"]["probed"]) * 1024 / (large["clips"] - small["clips"])
-    found = {"machine": describe(), "results": results, "memory_kb_per_clip": round(grown, 2), "goal": {"ratio": 2.0}}
+    grown = (
+        (large["peak_mb"]["probed"] - small["peak_mb"]["probed"]) * 1024 / (large["clips"] - small["clips"])
+    )
+    found = {
+        "machine": describe(),
+        "results": results,
+        "memory_kb_per_clip": round(grown, 2),
+        "goal": {"ratio": 2.0},
+    }
     a.out.write_text(json.dumps(found, indent=1) + "\n")
     return found
 

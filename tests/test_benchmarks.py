@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlab import forked
+from atlab import engines, forked
 from benchmarks import __main__ as suite
 from benchmarks import machine, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
@@ -77,3 +77,8 @@ def test_the_throughput_of_a_grid_is_measured_on_notebooks_that_train(monkeypatc
     monkeypatch.setattr(forked, "PRELOADED", PRELOADED)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     assert throughput.seconds_a_notebook(workers=1, count=1, steps=1, width=1 / 32) > 0
+
+
+@pytest.mark.skipif(engines.cores() < 2, reason="two processes need two cores")
+def test_what_the_machine_allows_is_steps_of_processes_on_cores_of_their_own():
+    assert throughput.bare_steps(2, 1 / 32, seconds=1.0) > 0

@@ -13,7 +13,7 @@ import atlab
 from atlab import device as devices
 from atlab.data import Batches, Spectrogram, loaders, toy
 from atlab.descriptors import flat, self_product
-from atlab.functional import anti_transfer_loss
+from atlab.functional import anti_transfer_loss, gram, target_loss
 from atlab.training import fit
 
 
@@ -68,6 +68,39 @@ def test_feature_maps_are_cast_but_never_copied(layout, dtype, casts, kernel, ch
     with Copies() as copies:
         anti_transfer_loss(x, other).backward()
     assert copies.bytes == casts * x.numel() + kernel * len(x) * channels**2
+
+
+VIEWS = {
+    "view",
+    "permute",
+    "transpose",
+    "expand",
+    "_unsafe_view",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "t",
+    "slice",
+}
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that compute something; on small descriptors each costs its call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += function.overloadpacket.__name__ not in VIEWS
+        return function(*arguments, **(options or {}))
+
+
+def test_the_loss_and_its_gradient_take_few_operations():
+    x, target = maps(torch.channels_last), gram(torch.rand(3, 16, 12, 10))
+    with Kernels() as kernels:
+        target_loss(x, target, "gram", "squared_cosine").backward()
+    assert kernels.count <= 28
 
 
 # ---------------------------------------------------------------- what a training runs
