@@ -87,8 +87,9 @@ def _product(x: Tensor) -> Tensor:
 
 
 def self_product(x: Tensor) -> Tensor:
-    """x xᵀ: [B, n, m] -> [B, n, n], in float32 for bfloat16."""
-    return _SelfProduct.apply(x)
+    """x xᵀ: [B, n, m] -> [B, n, n], in float32 for bfloat16 and under any autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return _SelfProduct.apply(x)
 
 
 def inner_products(s: Descriptor, t: Descriptor) -> tuple[Tensor, Tensor, Tensor]:

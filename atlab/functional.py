@@ -131,7 +131,8 @@ def squared_cosine(student: Descriptor, teacher: Descriptor) -> Tensor:
     tensor([0.5000])
     """
     if isinstance(student, Tensor) and isinstance(teacher, Tensor):
-        return SquaredCosine.apply(student.flatten(1), teacher.flatten(1))
+        dtype = torch.promote_types(student.dtype, teacher.dtype)
+        return SquaredCosine.apply(student.flatten(1).to(dtype), teacher.flatten(1).to(dtype))
     st, ss, tt = inner_products(unit_scale(student), unit_scale(teacher))
     return per_clip(st.square() / positive(ss * tt))
 

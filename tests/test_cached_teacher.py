@@ -59,6 +59,21 @@ def test_cached_equals_live_in_value_and_gradient(tmp_path, aggregation, similar
     assert torch.allclose(gradients[0], gradients[1], atol=0.02 * float(gradients[0].abs().max()) + 1e-9)
 
 
+def test_targets_are_float32_under_autocast(tmp_path):
+    """Also those that are made anew of stored features (conv10), or are the features (conv13)."""
+    layers, data = ["conv5", "conv10", "conv13"], clips()
+    cached = atlab.CachedTeacher(atlab.Teacher(vgg(1), layers), data, tmp_path / "cache")
+    index = torch.tensor([3, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = cached.targets(None, index)
+    wanted = cached.targets(None, index)
+    for layer in layers:
+        pairs = zip(
+            *(t if isinstance(t, tuple) else (t,) for t in (found[layer], wanted[layer])), strict=True
+        )
+        assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in pairs)
+
+
 def test_stochastic_pairwise_draws_from_the_cached_features(tmp_path):
     student, live, data = vgg(0), atlab.Teacher(vgg(1), "conv5"), clips()
     cached = atlab.CachedTeacher(live, data, tmp_path / "cache", "stochastic_pairwise")

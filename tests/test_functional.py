@@ -229,6 +229,7 @@ def test_published_equals_the_authors_formulas(similarity):
 
 
 def test_published_differs_from_the_paper():
+    torch.manual_seed(0)
     s, t = torch.randn(2, 4, 16, 8, 8, dtype=torch.float64).relu()
     assert abs(float(F.anti_transfer_loss(s, t, published=True) - F.anti_transfer_loss(s, t))) > 0.01
 
@@ -270,6 +271,22 @@ def test_gram_matrices_of_any_number_of_channels_in_any_layout(shape, layout, dt
     )
     assert (found.double() - wanted).norm() <= exact * wanted.norm()
     assert (x.grad.double() - gradient).norm() <= rounded * gradient.norm()
+
+
+@pytest.mark.parametrize("aggregation", [F.gram, F.position_gram, F.clip_kernel])
+def test_kernels_are_float32_under_autocast(aggregation):
+    x = torch.randn(5, 6, 9, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = aggregation(x)
+    assert found.dtype == torch.float32 and torch.equal(found, aggregation(x))
+
+
+def test_squared_cosine_of_two_precisions_is_that_of_the_finer():
+    s, t = torch.rand(3, 4, 4), torch.rand(3, 4, 4, dtype=torch.float64)
+    found = F.squared_cosine(s.requires_grad_(), t)
+    assert found.dtype == torch.float64 and torch.allclose(found, F.squared_cosine(s.double(), t))
+    found.sum().backward()
+    assert s.grad.dtype == torch.float32
 
 
 def test_channels_last_gives_the_same_loss_without_a_copy():
