@@ -10,7 +10,7 @@ import pytest
 
 from atlab import engines, forked
 from benchmarks import __main__ as suite
-from benchmarks import machine, throughput
+from benchmarks import machine, stacked, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
 from tests.sweeps import PRELOADED
 
@@ -82,3 +82,8 @@ def test_the_throughput_of_a_grid_is_measured_on_notebooks_that_train(monkeypatc
 @pytest.mark.skipif(engines.cores() < 2, reason="two processes need two cores")
 def test_what_the_machine_allows_is_steps_of_processes_on_cores_of_their_own():
     assert throughput.bare_steps(2, 1 / 32, seconds=1.0) > 0
+
+
+def test_networks_at_once_are_held_against_the_same_ones_in_turn():
+    row = stacked.stacked_row(count=2, width=1 / 32, repeats=1, device="cpu", batch=2)
+    assert row.value > 0 and row.case.startswith("2 networks") and row.limit == 1.0
