@@ -112,7 +112,7 @@ def reading(levels: pd.DataFrame, random: pd.DataFrame) -> str:
 
 
 def _verdicts(own: pd.DataFrame) -> str:
-    """ "better with 3, 4 held, undecided with 0, 1, 2": what the intervals of `against_random` decide."""
+    """What the intervals of `against_random` decide, as "better with 3, 4 held, undecided with 0, 1, 2 held"."""
     better, worse = own["high"] < 0, own["low"] > 0
     parts = {"better": own[better], "worse": own[worse], "undecided": own[~(better | worse)]}
     return ", ".join(

@@ -25,6 +25,7 @@ STATED = {
     "drop of the last layer, dissimilar halves": 25.0,
 }
 SIMILAR = "random"
+FRACTIONS = ("test", "difference", "drop", "low", "high", "d_low", "d_high", "second_to_first", "first_to_second")
 CAUSES = {"co-adaptation": ("base", "BnB"), "specificity": ("BnB", "AnB"), "both": ("base", "AnB")}
 
 
@@ -188,17 +189,7 @@ def result(table: pd.DataFrame) -> dict:
 def percent(frame: pd.DataFrame) -> pd.DataFrame:
     """A table of drops or accuracies for people: in percent or points, one decimal."""
     shown = frame.copy()
-    for name in (
-        "test",
-        "difference",
-        "drop",
-        "low",
-        "high",
-        "d_low",
-        "d_high",
-        "second_to_first",
-        "first_to_second",
-    ):
+    for name in FRACTIONS:
         if name in shown:
             shown[name] = (100 * shown[name]).round(1)
     for name in ("p", "p_holm"):
