@@ -102,7 +102,7 @@ def test_the_network_was_trained_and_tested_on_other_speakers(executed):
     result = run.result()
     assert result["test_clips"] == 23 == len(tested) and result["epochs_run"] == 6
     assert result["test_accuracy"] == pytest.approx((tested["code"] == tested["prediction"]).mean())
-    assert result["test_accuracy"] > 0.55  # by chance, 0.26, that many of 23 clips are right once in 2,000 times
+    assert result["test_accuracy"] > 0.55  # by chance, 0.26, 13 of 23 clips are right once in 500 times
 
 
 def test_the_same_steps_elsewhere_give_the_same_bits(executed, tmp_path):
