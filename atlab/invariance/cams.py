@@ -189,4 +189,5 @@ def _constant(maps: np.ndarray) -> np.ndarray:
 
 
 def progress_bar(batches, title: str, progress: bool) -> tqdm:
+    """An epoch of batches under a bar that shows after 2 s."""
     return tqdm(batches.epoch(0), total=len(batches), desc=title, delay=2, leave=False, disable=not progress)
