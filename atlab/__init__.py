@@ -10,20 +10,35 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names are resolved on first use, so that `import atlab` and the command line do not wait for torch.
 _HOMES = {
-    "AntiTransferLoss": "atlab.loss",
-    "CachedTeacher": "atlab.cached_teacher",
+    "AntiTransferLoss": "atlab.losses",
+    "CachedTeacher": "atlab.teachers",
     "Taps": "atlab.taps",
-    "Teacher": "atlab.teacher",
+    "Teacher": "atlab.teachers",
     "AtlabError": "atlab.errors",
 }
 _ROOMS = (
-    "artefacts", "audit", "claims", "cost", "data", "experiment", "forms", "functional", "gradcam", "grid", "invariance", "models", "notebooks", "plots",
-    "published", "quickstart", "report", "runs", "settings", "stats", "strategies", "study", "sweep", "training", "transfer",
-)  # fmt: skip
+    "analysis",
+    "cost",
+    "data",
+    "experiment",
+    "explore",
+    "functional",
+    "invariance",
+    "losses",
+    "models",
+    "paper",
+    "plots",
+    "runs",
+    "stats",
+    "strategies",
+    "teachers",
+    "training",
+    "transfer",
+)
 
 __all__ = [*_HOMES, *_ROOMS, "__version__"]
 

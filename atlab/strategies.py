@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from atlab.adversary import GradientReversal
-from atlab.cached_teacher import CachedTeacher
 from atlab.errors import AtlabError, unknown
-from atlab.loss import AntiTransferLoss
+from atlab.losses.anti_transfer import AntiTransferLoss
+from atlab.losses.gradient_reversal import GradientReversal
 from atlab.models import copy_weights
-from atlab.teacher import Teacher
+from atlab.teachers.cached import CachedTeacher
+from atlab.teachers.live import Teacher
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,14 @@ def gradient_reversal(student: nn.Module, networks: Sequence[nn.Module], setting
 
 
 STRATEGIES: dict[str, Callable[[nn.Module, Sequence[nn.Module], AtSettings], Plan]] = {
-    "baseline": baseline, "wi": wi, "frozen_wi": frozen_wi, "at": at, "inverse_at": inverse_at, "dual_at": dual_at,
+    "baseline": baseline,
+    "wi": wi,
+    "frozen_wi": frozen_wi,
+    "at": at,
+    "inverse_at": inverse_at,
+    "dual_at": dual_at,
     "gradient_reversal": gradient_reversal,
-}  # fmt: skip
+}
 
 
 def apply(

@@ -131,9 +131,7 @@ def find_layer(model: nn.Module, layer: str, of: str = "") -> nn.Module:
 def _record(outputs: dict, versions: dict, layer: str, module: nn.Module, _: object, output: object) -> None:
     tensor = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(tensor, Tensor):
-        raise AtlabError(
-            f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor"
-        )
+        raise AtlabError(f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor")
     if getattr(module, "inplace", False):
         # The in-place activation is what is asked for, and nothing that writes in place follows one in practice;
         # its version is kept to notice if something does.
@@ -147,3 +145,12 @@ def _record(outputs: dict, versions: dict, layer: str, module: nn.Module, _: obj
 def _remove(handles: list) -> None:
     for handle in handles:
         handle.remove()
+
+
+def without_taps(model: nn.Module) -> nn.Module:
+    """A copy of a tapped network must not go on recording into the copied taps."""
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, functools.partial) and hook.func is _record:
+                del module._forward_hooks[key]
+    return model

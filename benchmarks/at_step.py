@@ -17,8 +17,9 @@ from pathlib import Path
 
 import torch
 
-from atlab import cost, steps
-from atlab import device as devices
+from atlab import cost
+from atlab.cost import measured as steps
+from atlab.system import devices
 from benchmarks.machine import describe
 from benchmarks.rows import HEADER, Row, line, ratio_row
 
@@ -55,14 +56,7 @@ def rows(
         for variant in ("cached", "live", "published"):
             limit = limits.get(variant, limits["live"])
             found.append(
-                ratio_row(
-                    f"{variant} step",
-                    case,
-                    "plain step",
-                    times[variant] / times["plain"],
-                    limit,
-                    "operations",
-                )
+                ratio_row(f"{variant} step", case, "plain step", times[variant] / times["plain"], limit, "operations")
             )
     if memory:
         measured = steps.measure(layers, width=width, batch=batch, repeats=1, device=device)
@@ -78,16 +72,21 @@ def memory_rows(of, width: float, batch: int) -> list[Row]:
     """Most bytes alive during a float32 step, over those of the plain step; the limit adds eq. 4's terms and 5 %."""
     plain, case = of["plain_bytes"], f"width {width:g}, batch {batch}, fp32, {of['layer']}"
     return [
-        ratio_row("memory", f"{case}, {kind}", "plain step", [of[f"{kind}_bytes"] / plain], 1.05 * (1 + of[f"predicted_{kind}_bytes"] / plain), "bytes")
+        ratio_row(
+            "memory",
+            f"{case}, {kind}",
+            "plain step",
+            [of[f"{kind}_bytes"] / plain],
+            1.05 * (1 + of[f"predicted_{kind}_bytes"] / plain),
+            "bytes",
+        )
         for kind in ("cached", "live")
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--layers", nargs="+", default=LAYERS)
     parser.add_argument("--batch", type=int, default=13)
@@ -100,9 +99,7 @@ def main() -> None:
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     print(HEADER)
-    found = rows(
-        a.layers, a.width, a.repeats, batch=a.batch, precision=a.precision, device=a.device, memory=a.memory
-    )
+    found = rows(a.layers, a.width, a.repeats, batch=a.batch, precision=a.precision, device=a.device, memory=a.memory)
     for row in found:
         print(line(row), flush=True)
     if a.out:

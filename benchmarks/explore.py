@@ -30,9 +30,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
     from benchmarks.machine import describe
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/explore.json")
     given = parser.parse_args(arguments)
@@ -61,7 +59,7 @@ def make(folder: Path):
 
     import atlab
     from atlab import models, runs
-    from atlab.settings import Settings
+    from atlab.experiment.settings import Settings
 
     fs = atlab.data.toy(folder / "toy", words=4, speakers=4, repetitions=4, samples=16000)
     base = Settings(data=str(fs.path), width=1 / 8)
@@ -86,37 +84,28 @@ def make(folder: Path):
                 pd.DataFrame(
                     {
                         "epoch": range(1, 21),
-                        **{
-                            f"{p}_{n}": rng.random(20)
-                            for p in ("train", "validation")
-                            for n in ("loss", "at")
-                        },
+                        **{f"{p}_{n}": rng.random(20) for p in ("train", "validation") for n in ("loss", "at")},
                     }
                 )
             )
-            run.finish(
-                {f"{part}_accuracy": rng.uniform(0.4, 0.9) for part in ("train", "validation", "test")}
-            )
+            run.finish({f"{part}_accuracy": rng.uniform(0.4, 0.9) for part in ("train", "validation", "test")})
     return fs, str(folder / "runs/study")
 
 
 def measure(fs, study: str, repeats: int) -> list[dict]:
     """Every kind of change: quartiles over the repeats, in milliseconds."""
     from atlab import explore, models
-    from atlab.explore import library
+    from atlab.explore import studies
     from atlab.explore.cache import FIGURES
 
-    chosen = tuple(n.label for n in library.networks(study).values() if n.seed == 0)
+    chosen = tuple(n.label for n in studies.networks(study).values() if n.seed == 0)
     assert len(chosen) == 5
     maps = explore.maps(study, models=chosen, threaded=False)
     ablation, layers = explore.ablation(study, threaded=False), explore.layers(study, threaded=False)
     clips = itertools.cycle(fs.factors["id"].tolist()[1:])
-    nets = [models.load(library.networks(study)[label].path) for label in chosen]
+    nets = [models.load(studies.networks(study)[label].path) for label in chosen]
     numbers = np.random.default_rng(1).permutation(np.arange(5, 95)) / 100
-    opacities, layer_names = (
-        itertools.cycle(numbers.tolist()),
-        itertools.cycle(f"conv{n}" for n in range(1, 14)),
-    )
+    opacities, layer_names = (itertools.cycle(numbers.tolist()), itertools.cycle(f"conv{n}" for n in range(1, 14)))
     cells = itertools.cycle(
         itertools.product(("heat map", "curves"), ("train_accuracy", "test_accuracy"), ("strategy", "layers"))
     )

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from atlab import device as devices
-from atlab import engines
 from atlab.data import Batches, FactorSet, loaders
 from atlab.data.factorset import FORMAT
+from atlab.runs import engines
+from atlab.system import devices
 from benchmarks.loop import network, stepper
 from benchmarks.rows import Row, in_turn, ratio_row
 
@@ -44,17 +44,15 @@ def sparse_set(folder: Path, clips: int) -> FactorSet:
     folder.mkdir()
     np.lib.format.open_memmap(folder / "inputs.npy", "w+", np.int16, (clips, SAMPLES))
     numbers = np.arange(clips)
-    pd.DataFrame({
-        "id": [f"clip{n:07d}" for n in numbers], "source": [f"file{n:07d}" for n in numbers], "duration": 1.0,
-        "word": [f"word{n % CLASSES}" for n in numbers],
-    }).to_parquet(folder / "factors.parquet")  # fmt: skip
-    card = {
-        "format": FORMAT,
-        "kind": "audio",
-        "sample_rate": 16_000,
-        "clips": clips,
-        "factors": {"word": CLASSES},
-    }
+    pd.DataFrame(
+        {
+            "id": [f"clip{n:07d}" for n in numbers],
+            "source": [f"file{n:07d}" for n in numbers],
+            "duration": 1.0,
+            "word": [f"word{n % CLASSES}" for n in numbers],
+        }
+    ).to_parquet(folder / "factors.parquet")
+    card = {"format": FORMAT, "kind": "audio", "sample_rate": 16_000, "clips": clips, "factors": {"word": CLASSES}}
     (folder / "card.json").write_text(json.dumps(card | {"content_hash": f"silence {clips}"}))
     return FactorSet.open(folder)
 
@@ -68,7 +66,7 @@ def rows(clips: int, width: float, steps: int, repeats: int) -> list[Row]:
             epoch_row(fs, width, steps, repeats, time.perf_counter),
             first_batch_row(fs.path, min(repeats, 3), clips),
         ]
-    return [*found, *(import_row(module, min(repeats, 3)) for module in ("atlab", "atlab.cli"))]
+    return [*found, *(import_row(module, min(repeats, 3)) for module in ("atlab", "atlab.cli.main"))]
 
 
 def epoch_row(fs: FactorSet, width: float, steps: int, repeats: int, clock: Callable[[], float]) -> Row:
@@ -87,10 +85,14 @@ def epoch_row(fs: FactorSet, width: float, steps: int, repeats: int, clock: Call
         epoch.close()
 
     held = next(iter(some(0)))
-    times = in_turn({
-        "epoch": lambda: [step(x, y) for x, y, _ in some(1)],
-        "bare": lambda: [step(held.x, held.y) for _ in range(min(steps, len(batches)))],
-    }, repeats, clock)  # fmt: skip
+    times = in_turn(
+        {
+            "epoch": lambda: [step(x, y) for x, y, _ in some(1)],
+            "bare": lambda: [step(held.x, held.y) for _ in range(min(steps, len(batches)))],
+        },
+        repeats,
+        clock,
+    )
     where = "memory map" if batches._resident is None else "memory"
     kind = "one core" if clock is time.process_time else f"by the clock, {engines.cores()} cores"
     case = f"{len(fs):,} clips from {where}, width {width:g}, {kind}"
@@ -111,9 +113,7 @@ def import_row(module: str, repeats: int) -> Row:
 
 def fresh(code: str, *arguments: str) -> str:
     """What a fresh process prints."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def front_end_row(clips: int, epochs: int) -> Row:
@@ -132,4 +132,11 @@ def front_end_row(clips: int, epochs: int) -> Row:
                 seconds[name] = time.process_time() - start
             finally:
                 loaders.KEPT_BYTES = before
-    return ratio_row("spectrograms", f"{clips} clips, {epochs} epochs", "computed each epoch", [seconds["kept"] / seconds["computed"]], 1.5 / epochs, "operations")  # fmt: skip
+    return ratio_row(
+        "spectrograms",
+        f"{clips} clips, {epochs} epochs",
+        "computed each epoch",
+        [seconds["kept"] / seconds["computed"]],
+        1.5 / epochs,
+        "operations",
+    )

@@ -124,9 +124,7 @@ def in_fresh_process(*arguments: object) -> dict:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--build", type=int, help="clips of the set that is built")
     what.add_argument("--open", type=Path, help="the set that is opened")

@@ -12,17 +12,15 @@ import torch
 import torch.nn.functional as nnf
 
 import atlab
-from atlab import device as devices
 from atlab import training
 from atlab.data import InMemory
+from atlab.system import devices
 from benchmarks.rows import Row, in_turn, ratio_row
 
 CLASSES = 10
 
 
-def rows(
-    width: float, clips: int, batches: list[int], repeats: int, shape: tuple[int, int] = (126, 129)
-) -> list[Row]:
+def rows(width: float, clips: int, batches: list[int], repeats: int, shape: tuple[int, int] = (126, 129)) -> list[Row]:
     """The loop at each batch size, the precision that is chosen, and the making of a cache."""
     return [
         *(fit_row(width, clips, batch, repeats, shape) for batch in batches),
@@ -73,10 +71,13 @@ def fit_row(width: float, clips: int, batch: int, repeats: int, shape: tuple[int
     data, mode = sound(clips, batch, shape), devices.precision("auto", "cpu")
     validation = InMemory(data.x[:batch], data.y[:batch], batch_size=batch)
     model, bare = network(width), network(width)
-    times = in_turn({
-        "fit": lambda: training.fit(model, data, validation, epochs=1, device="cpu", progress=False),
-        "bare": lambda: bare_epoch(bare, data, validation, mode),
-    }, repeats)  # fmt: skip
+    times = in_turn(
+        {
+            "fit": lambda: training.fit(model, data, validation, epochs=1, device="cpu", progress=False),
+            "bare": lambda: bare_epoch(bare, data, validation, mode),
+        },
+        repeats,
+    )
     case = f"width {width:g}, batch {batch}, {mode.name}"
     return ratio_row("fit", case, "bare epoch", times["fit"] / times["bare"], 1.03, "bare loop")
 
@@ -86,10 +87,13 @@ def precision_row(width: float, clips: int, batch: int, repeats: int, shape: tup
     data, mode = sound(clips, batch, shape), devices.precision("auto", "cpu")
     default = devices.Precision("fp32", torch.device("cpu"), channels_last=False)
     models = network(width), network(width)
-    times = in_turn({
-        "default": lambda: bare_epoch(models[0], data, data, default),
-        "chosen": lambda: bare_epoch(models[1], data, data, mode),
-    }, repeats)  # fmt: skip
+    times = in_turn(
+        {
+            "default": lambda: bare_epoch(models[0], data, data, default),
+            "chosen": lambda: bare_epoch(models[1], data, data, mode),
+        },
+        repeats,
+    )
     case = f"width {width:g}, batch {batch}, default layout in fp32"
     rival = f"{mode.name}, channels last"
     return ratio_row(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from atlab import device as devices
+from atlab.system import devices
 
 
 def describe() -> dict:
@@ -28,9 +28,7 @@ def describe() -> dict:
 def processor() -> str:
     """What the processor calls itself, or its architecture."""
     try:
-        names = [
-            text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")
-        ]
+        names = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
         return names[0].partition(":")[2].strip()
     except (OSError, IndexError):
         return platform.machine()
@@ -42,9 +40,5 @@ def label(found: dict) -> str:
     >>> label({"processor": "AMD EPYC 9R14", "cores": 2, "accelerator": ""})
     'amd-epyc-9r14-2-cores'
     """
-    words = (
-        "".join(c if c.isalnum() else " " for c in f"{found['accelerator'] or found['processor']}")
-        .lower()
-        .split()
-    )
+    words = "".join(c if c.isalnum() else " " for c in f"{found['accelerator'] or found['processor']}").lower().split()
     return "-".join([*words, str(found["cores"]), "cores"])

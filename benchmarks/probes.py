@@ -25,7 +25,8 @@ def one(data: str, clips: int, width: float = 1 / 8) -> dict:
     import torch
 
     from atlab import experiment, models
-    from atlab.invariance import features, probes
+    from atlab.invariance import features
+    from atlab.invariance.probes import presence
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -38,14 +39,18 @@ def one(data: str, clips: int, width: float = 1 / 8) -> dict:
     found = features.extract(model, features.batches_of(fs, rows), progress=False)
     extracted, middle = peak(), time.process_time()
     labels = {name: fs.labels(name, rows) for name in FACTORS if name in fs.factor_names}
-    table = probes.presence(found, labels, fs.factors["source"].to_numpy()[rows], progress=False)
+    table = presence.presence(found, labels, fs.factors["source"].to_numpy()[rows], progress=False)
     return {
-        "clips": len(rows), "layers": len(found), "factors": len(labels), "probes": len(table),
-        "extract_s": round(middle - start, 2), "probe_s": round(time.process_time() - middle, 2),
+        "clips": len(rows),
+        "layers": len(found),
+        "factors": len(labels),
+        "probes": len(table),
+        "extract_s": round(middle - start, 2),
+        "probe_s": round(time.process_time() - middle, 2),
         "ratio": round((time.process_time() - middle) / (middle - start), 2),
         "peak_mb": {"before": before, "extracted": extracted, "probed": peak()},
         "features_mb": round(sum(x.nbytes for x in found.values()) / 2**20, 1),
-    }  # fmt: skip
+    }
 
 
 def peak() -> float:
@@ -54,7 +59,9 @@ def peak() -> float:
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.probes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.probes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="synthetic_speech")
     parser.add_argument("--clips", type=int, default=5760)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/probes.json")
@@ -68,21 +75,12 @@ def main(arguments: list[str] | None = None) -> dict:
     sizes, results = (a.clips // 4, a.clips), []
     for clips in sizes:
         words = [sys.executable, "-m", "benchmarks.probes", "--one", "--data", a.data, "--clips", str(clips)]
-        done = subprocess.run(
-            words, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]
-        )
+        done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(results[-1])
     small, large = results
-    grown = (
-        (large["peak_mb"]["probed"] - small["peak_mb"]["probed"]) * 1024 / (large["clips"] - small["clips"])
-    )
-    found = {
-        "machine": describe(),
-        "results": results,
-        "memory_kb_per_clip": round(grown, 2),
-        "goal": {"ratio": 2.0},
-    }
+    grown = (large["peak_mb"]["probed"] - small["peak_mb"]["probed"]) * 1024 / (large["clips"] - small["clips"])
+    found = {"machine": describe(), "results": results, "memory_kb_per_clip": round(grown, 2), "goal": {"ratio": 2.0}}
     a.out.write_text(json.dumps(found, indent=1) + "\n")
     return found
 

@@ -34,7 +34,7 @@ import numpy as np
 
 import data_recipes
 from atlab.data import FactorSet
-from atlab.workers import pool
+from atlab.system.processes import pool
 from benchmarks.large_sets import in_fresh_process, write_large
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -86,9 +86,7 @@ def write_fsdd(root: Path) -> None:
     for digit in range(10):
         for s, speaker in enumerate(fsdd.SPEAKERS):
             for take in range(20):
-                wave = corpora.sound(
-                    0.2 + 0.05 * ((digit + take) % 11), 100 * digit + 10 * s + take, rate=8000
-                )
+                wave = corpora.sound(0.2 + 0.05 * ((digit + take) % 11), 100 * digit + 10 * s + take, rate=8000)
                 corpora.write(root / "recordings" / f"{digit}_{speaker}_{take}.wav", wave, 8000)
 
 
@@ -128,7 +126,7 @@ CORPORA = {
     "nsynth": Corpus("nsynth", write_nsynth, "*.wav", decode_sound, {"per_family": "all"}),
     "cifar10": Corpus("cifar10", write_cifar10, "*.bin", decode_records, {}),
     "imagenet": Corpus("imagenet", write_pictures, "*.jpg", decode_picture, {"size": 64}),
-}  # fmt: skip
+}
 
 
 def processor_seconds() -> float:
@@ -179,17 +177,26 @@ def measure(name: str, workers: int, repeats: int, folder: Path) -> dict:
     fs = FactorSet.open(out)
     size, at_work = sum(path.stat().st_size for path in paths) / 1e6, (several[1] - start[1]) / workers
     return {
-        "corpus": name, "files": len(paths), "clips": len(fs),
-        "raw_mb": size, "prepared_mb": fs.inputs.nbytes / 1e6,
-        "decode_s": decode[0], "decode_processor_s": decode[1],
-        "one_process_s": here[0], "one_process_processor_s": here[1],
+        "corpus": name,
+        "files": len(paths),
+        "clips": len(fs),
+        "raw_mb": size,
+        "prepared_mb": fs.inputs.nbytes / 1e6,
+        "decode_s": decode[0],
+        "decode_processor_s": decode[1],
+        "one_process_s": here[0],
+        "one_process_processor_s": here[1],
         "one_process_ratio": here[1] / decode[1],
-        "one_process_clips_per_s": len(fs) / here[0], "one_process_mb_per_s": size / here[0],
-        "workers_s": several[0], "workers_start_s": start[0],
-        "workers_processor_s": several[1], "workers_start_processor_s": start[1],
+        "one_process_clips_per_s": len(fs) / here[0],
+        "one_process_mb_per_s": size / here[0],
+        "workers_s": several[0],
+        "workers_start_s": start[0],
+        "workers_processor_s": several[1],
+        "workers_start_processor_s": start[1],
         "workers_ratio": at_work / decode[1],
-        "workers_clips_per_s": len(fs) / at_work, "workers_mb_per_s": size / at_work,
-    }  # fmt: skip
+        "workers_clips_per_s": len(fs) / at_work,
+        "workers_mb_per_s": size / at_work,
+    }
 
 
 def start_workers(workers: int, recipe: str, path: Path, decode: Callable[[Path], object]) -> None:
@@ -216,16 +223,10 @@ def rounded(found: object) -> object:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="*", choices=CORPORA, default=list(CORPORA))
     parser.add_argument(
-        "--clips",
-        type=int,
-        nargs="*",
-        default=[1000, 10_000, 50_000, 200_000],
-        help="sets whose memory is measured",
+        "--clips", type=int, nargs="*", default=[1000, 10_000, 50_000, 200_000], help="sets whose memory is measured"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3)

@@ -42,9 +42,7 @@ class Row:
         return asdict(self) | {"beyond": self.beyond}
 
 
-def ratio_row(
-    bench: str, case: str, rival: str, ratios: np.ndarray, limit: float, held_against: str, **more
-) -> Row:
+def ratio_row(bench: str, case: str, rival: str, ratios: np.ndarray, limit: float, held_against: str, **more) -> Row:
     """A row of the median and the quartiles of repeated measurements."""
     low, value, high = (float(q) for q in np.quantile(np.asarray(ratios, dtype=float), [0.25, 0.5, 0.75]))
     return Row(bench, case, rival, value, low, high, float(limit), held_against, len(ratios), **more)

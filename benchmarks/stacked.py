@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as nnf
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from atlab import device as devices
+from atlab.system import devices
 from benchmarks.loop import network, sound
 from benchmarks.rows import HEADER, Row, in_turn, line, ratio_row
 
@@ -24,9 +24,7 @@ from benchmarks.rows import HEADER, Row, in_turn, line, ratio_row
 def stacked_row(count: int, width: float, repeats: int, device: str, batch: int = 13) -> Row:
     """Time of the step of `count` networks at once over that of the same networks one after the other."""
     mode = devices.precision("auto", device)
-    models = [
-        mode.place(network(width, seed).eval()) for seed in range(count)
-    ]  # no dropout: both compute the same
+    models = [mode.place(network(width, seed).eval()) for seed in range(count)]  # no dropout: both compute the same
     data = next(sound(batch, batch, (126, 129)).epoch(0))
     x, y = data.x.to(mode.device), data.y.to(mode.device)
     parameters, buffers = stack_module_state(models)
@@ -55,10 +53,7 @@ def stacked_row(count: int, width: float, repeats: int, device: str, batch: int 
         return run
 
     clock = time.perf_counter if mode.device.type == "cuda" else time.process_time
-    tasks = {
-        "at once": synchronised(lambda: together(parameters, buffers)),
-        "one by one": synchronised(one_by_one),
-    }
+    tasks = {"at once": synchronised(lambda: together(parameters, buffers)), "one by one": synchronised(one_by_one)}
     times = in_turn(tasks, repeats, clock)
     case = f"{count} networks, width {width:g}, batch {batch}, {mode.name}"
     return ratio_row("stacked", case, "one by one", times["at once"] / times["one by one"], 1.0, "wanted")
@@ -66,9 +61,7 @@ def stacked_row(count: int, width: float, repeats: int, device: str, batch: int 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=13)
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--repeats", type=int, default=5)

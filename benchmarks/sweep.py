@@ -22,7 +22,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from atlab import grid, notebooks, sweep
+from atlab.runs import grid, notebooks, sweep
 
 WORKERS = 2
 WORK = """
@@ -47,8 +47,11 @@ def main() -> None:
             rows[name] = swept(Path(folder), name, scheduler, given.seconds, given.notebooks)
     report = {
         "command": f"python -m benchmarks.sweep --seconds {given.seconds:g} --notebooks {given.notebooks}",
-        "workers": WORKERS, "cores": os.cpu_count(), "load_before": load, "rows": rows,
-    }  # fmt: skip
+        "workers": WORKERS,
+        "cores": os.cpu_count(),
+        "load_before": load,
+        "rows": rows,
+    }
     for name, row in rows.items():
         print(f"{name:12}", *(f"{key} {value:.2f}" for key, value in row.items()), sep="  ")
     if given.out:
@@ -67,12 +70,9 @@ def one_by_one(folder: Path, seconds: float, count: int) -> dict[str, float]:
     opened = study(folder, "plain", seconds, count)
     start = time.monotonic()
     done = [
-        notebooks.run(opened.notebook, job, root=folder / "runs", study="plain", progress=False)
-        for job in opened.jobs
+        notebooks.run(opened.notebook, job, root=folder / "runs", study="plain", progress=False) for job in opened.jobs
     ]
-    return ratios(
-        time.monotonic() - start, 0.0, [kernel_start(run.path) for run in done], seconds * count, workers=1
-    )
+    return ratios(time.monotonic() - start, 0.0, [kernel_start(run.path) for run in done], seconds * count, workers=1)
 
 
 def swept(folder: Path, name: str, scheduler: str, seconds: float, count: int) -> dict[str, float]:
@@ -93,17 +93,18 @@ def ratios(wall: float, engine: float, kernels: list[float], work: float, worker
     ideal = work / workers
     beyond = wall - engine - sum(kernels) / workers
     return {
-        "wall_s": wall, "engine_start_s": engine, "kernel_start_s": sum(kernels) / len(kernels),
-        "over_ideal": wall / ideal, "beyond_kernels": beyond / ideal,
-    }  # fmt: skip
+        "wall_s": wall,
+        "engine_start_s": engine,
+        "kernel_start_s": sum(kernels) / len(kernels),
+        "over_ideal": wall / ideal,
+        "beyond_kernels": beyond / ideal,
+    }
 
 
 def kernel_start(run: Path) -> float:
     """Seconds from papermill's start to the first cell's, from the executed notebook."""
     executed = nbformat.read(run / "out.ipynb", 4)
-    cells = [
-        cell["metadata"]["papermill"]["start_time"] for cell in executed.cells if cell.cell_type == "code"
-    ]
+    cells = [cell["metadata"]["papermill"]["start_time"] for cell in executed.cells if cell.cell_type == "code"]
     begun = executed["metadata"]["papermill"]["start_time"]
     return (datetime.fromisoformat(min(cells)) - datetime.fromisoformat(begun)).total_seconds()
 

@@ -23,8 +23,8 @@ import nbformat
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from atlab import device as devices
-from atlab import grid, sweep
+from atlab.runs import grid, sweep
+from atlab.system import devices
 from benchmarks.loop import network, sound, stepper
 from benchmarks.rows import HEADER, line, ratio_row
 
@@ -60,24 +60,14 @@ def seconds_a_notebook(workers: int, count: int, steps: int, width: float) -> fl
 def in_own_process(workers: int, count: int, steps: int, width: float) -> float:
     """The same in a fresh process, bound to as many cores as workers where the system can do that."""
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < workers:
-        raise SystemExit(
-            f"{workers} workers need as many cores, this process may use {len(os.sched_getaffinity(0))}"
-        )
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.throughput",
-        "--measure",
-        *map(str, (workers, count, steps, width)),
-    ]
+        raise SystemExit(f"{workers} workers need as many cores, this process may use {len(os.sched_getaffinity(0))}")
+    command = [sys.executable, "-m", "benchmarks.throughput", "--measure", *map(str, (workers, count, steps, width))]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
     return float(
-        subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, env=environment
-        ).stdout.split()[-1]
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout.split()[-1]
     )
 
 
@@ -88,7 +78,7 @@ def bare_steps(processes: int, width: float, seconds: float = 12.0) -> float:
     running = [
         subprocess.Popen([*command, str(core), str(start), str(seconds), str(width)], stdout=subprocess.PIPE, text=True)
         for core in range(processes)
-    ]  # fmt: skip
+    ]
     return sum(float(process.communicate()[0].split()[-1]) for process in running) / seconds
 
 
@@ -98,10 +88,7 @@ def count_steps(core: int, start: float, seconds: float, width: float) -> int:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
     torch.set_num_threads(1)
     devices.reuse_memory()
-    step, batch = (
-        stepper(network(width), devices.precision("auto", "cpu")),
-        next(sound(13, 13, (126, 129)).epoch(0)),
-    )
+    step, batch = (stepper(network(width), devices.precision("auto", "cpu")), next(sound(13, 13, (126, 129)).epoch(0)))
     for _ in range(3):
         step(batch.x, batch.y)
     time.sleep(max(0.0, start - time.time()))
@@ -114,9 +101,7 @@ def count_steps(core: int, start: float, seconds: float, width: float) -> int:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--notebooks", type=int, default=8)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--width", type=float, default=0.125)
@@ -145,15 +130,7 @@ def main() -> None:
     case = f"{a.notebooks} notebooks of {a.steps} steps, 2 workers"
     rows = [
         ratio_row("grid", case, "throughput of 1 worker", ratios, 1.8, "wanted", more_is_better=True),
-        ratio_row(
-            "machine",
-            "bare steps, 2 processes",
-            "steps of 1 process",
-            bare,
-            2.0,
-            "cores",
-            more_is_better=True,
-        ),
+        ratio_row("machine", "bare steps, 2 processes", "steps of 1 process", bare, 2.0, "cores", more_is_better=True),
     ]
     print(HEADER, *map(line, rows), sep="\n")
     if a.out:

@@ -63,8 +63,11 @@ def study(folder: Path, base: TransferSettings, layers: list[int]) -> dict[str, 
     """Processor seconds of all treatments in both directions: shared, and each training by itself."""
     jobs = [
         replace(base, treatment=treatment, n=n, half=half)
-        for half in "AB" for treatment in TREATMENTS if treatment != "base" for n in layers
-    ]  # fmt: skip
+        for half in "AB"
+        for treatment in TREATMENTS
+        if treatment != "base"
+        for n in layers
+    ]
     shared = sum(seconds(job, folder / "shared") for job in jobs)
     alone = sum(seconds(replace(job, cached=False), folder / f"alone{k}") for k, job in enumerate(jobs))
     return {"trainings": len(jobs), "shared": shared, "one_by_one": alone, "ratio": shared / alone}
@@ -78,9 +81,7 @@ def prefix(folder: Path, base: TransferSettings, n: int) -> dict[str, float]:
         for cached, found in times.items():
             found.append(
                 seconds(
-                    replace(base, treatment="AnB", n=n, cached=cached),
-                    folder / "prefix",
-                    again=f"{number}{cached}",
+                    replace(base, treatment="AnB", n=n, cached=cached), folder / "prefix", again=f"{number}{cached}"
                 )
             )
     cached, recomputed = (float(np.median(times[which])) for which in (True, False))
@@ -97,11 +98,18 @@ def seconds(job: TransferSettings, root: Path, again: str = "") -> float:
 def noise(folder: Path, per_class: int) -> Path:
     """uint8 [N, 3, 32, 32] in four classes, of different brightness so that there is something to learn."""
     items = [(k, c) for c in range(CLASSES) for k in range(round(per_class * 1.6))]
-    card = {"name": "noise", "kind": "image", "sample_rate": None, "licence": "none", "citation": "", "recipe": "benchmark",
-            "recipe_version": 1, "parameters": {"per_class": per_class}, "seed": 0}  # fmt: skip
-    build(
-        folder, items, partial(_picture, test_from=per_class * 1.3), card=card, factors=["class"], workers=1
-    )
+    card = {
+        "name": "noise",
+        "kind": "image",
+        "sample_rate": None,
+        "licence": "none",
+        "citation": "",
+        "recipe": "benchmark",
+        "recipe_version": 1,
+        "parameters": {"per_class": per_class},
+        "seed": 0,
+    }
+    build(folder, items, partial(_picture, test_from=per_class * 1.3), card=card, factors=["class"], workers=1)
     return folder
 
 

@@ -21,12 +21,8 @@ REQUIRED = ("NAME", "LICENCE", "CITATION", "ACCESS", "SIZE", "FACTORS", "prepare
 
 def recipes() -> dict[str, ModuleType]:
     """All recipes by name, sorted; the folder's other modules are what recipes share."""
-    modules = (
-        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
-    )
-    return {
-        module.NAME: module for module in sorted((m for m in modules if _is_recipe(m)), key=lambda m: m.NAME)
-    }
+    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    return {module.NAME: module for module in sorted((m for m in modules if _is_recipe(m)), key=lambda m: m.NAME)}
 
 
 def get(name: str) -> ModuleType:

@@ -40,8 +40,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
         raise BrokenInput(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     if missing > 0 or len(wave) < announced:
         raise BrokenInput(
-            f"{path}: truncated, {missing or announced - len(wave)} {'bytes' if missing else 'samples'} are "
-            "missing"
+            f"{path}: truncated, {missing or announced - len(wave)} {'bytes' if missing else 'samples'} are missing"
         )
     if not RATES[0] <= rate <= RATES[1]:
         raise BrokenInput(f"{path}: names a rate of {rate} Hz")
@@ -122,9 +121,7 @@ def _missing_of_sphere(path: Path) -> int:
         lines = file.read(1024).decode("latin-1").splitlines()
     fields = {words[0]: words[2] for words in (line.split() for line in lines) if len(words) == 3}
     try:
-        samples, channels, width = (
-            int(fields[key]) for key in ("sample_count", "channel_count", "sample_n_bytes")
-        )
+        samples, channels, width = (int(fields[key]) for key in ("sample_count", "channel_count", "sample_n_bytes"))
         header = int(lines[1])
     except (KeyError, ValueError, IndexError):
         return 0

@@ -15,7 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_recipes.torchvision_sets import assign_halves, halves, hold_out, image_card, prepare_cifar
+from atlab.data.splits import hold_out
+from data_recipes.torchvision_sets import assign_halves, halves, image_card, prepare_cifar
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -35,7 +36,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 MAN_MADE = frozenset({"airplane", "automobile", "ship", "truck"})
 PUBLISHED = {"train": 50_000, "test": 10_000}
 
-__all__ = ["prepare", "fay_split", "halves"]
+__all__ = ["fay_split", "halves", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_recipes.torchvision_sets import assign_halves, halves, hold_out, image_card, prepare_cifar
+from atlab.data.splits import hold_out
+from data_recipes.torchvision_sets import assign_halves, halves, image_card, prepare_cifar
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -56,7 +57,7 @@ GROUP = {name: group for group, names in SUPERCLASSES.items() for name in names.
 CLASSES = tuple(sorted(GROUP))  # the order of the labels in the files is alphabetical
 PUBLISHED = {"train": 50_000, "test": 10_000}
 
-__all__ = ["prepare", "fay_split", "halves"]
+__all__ = ["fay_split", "halves", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:

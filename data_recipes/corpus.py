@@ -44,7 +44,7 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
         number = int(value)
     except (TypeError, ValueError):
         number = least - 1
-    if number < least or isinstance(value, float) and value != number:
+    if number < least or (isinstance(value, float) and value != number):
         raise AtlabError(f"{name} is {value!r}; allowed: a whole number of at least {least}")
     return number
 
@@ -74,9 +74,7 @@ def compare(name: str, found: Mapping[str, int], published: Mapping[str, int]) -
     ]
     shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
     print(
-        f"{name}: differs from the published corpus: {shown}"
-        if wrong
-        else f"{name}: all published counts found",
+        f"{name}: differs from the published corpus: {shown}" if wrong else f"{name}: all published counts found",
         flush=True,
     )
     return {"found": {key: int(found.get(key, 0)) for key in published}, "published": dict(published)}

@@ -13,7 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_recipes.torchvision_sets import halves, hold_out, image_card, prepare_idx
+from atlab.data.splits import hold_out
+from data_recipes.torchvision_sets import halves, image_card, prepare_idx
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -24,21 +25,10 @@ CITATION = "H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, arXiv:1708.07747, 201
 ACCESS = "free download: train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the t10k- files"
 SIZE = "70,000 images of 28 x 28, 30 MB"
 FACTORS = {"class": "ten kinds of clothing", "half": "random division of the classes into A and B"}
-CLASSES = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle_boot",
-)
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
 PUBLISHED = {"train": 60_000, "test": 10_000}
 
-__all__ = ["prepare", "halves", "hold_out"]
+__all__ = ["halves", "hold_out", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:

@@ -129,9 +129,7 @@ def compile_pattern(pattern: str) -> re.Pattern:
         else:
             expression += {"*": "[^/]*", "?": "[^/]"}.get(piece) or re.escape(piece)
     if not seen - {"source"}:
-        raise AtlabError(
-            f"pattern {pattern!r} names no factor; write one in braces, e.g. {{speaker}}/{{word}}_*.wav"
-        )
+        raise AtlabError(f"pattern {pattern!r} names no factor; write one in braces, e.g. {{speaker}}/{{word}}_*.wav")
     return re.compile(expression)
 
 
@@ -144,9 +142,7 @@ def _files(root: Path) -> dict[str, str]:
         if not hidden and path.suffix.lower() in SOUNDS | SUFFIXES and path.is_file():
             found[unicodedata.normalize("NFC", relative.as_posix())] = relative.as_posix()
     if not found:
-        raise AtlabError(
-            f"no sound file or picture in {root}; allowed: {', '.join(sorted(SOUNDS | SUFFIXES))}"
-        )
+        raise AtlabError(f"no sound file or picture in {root}; allowed: {', '.join(sorted(SOUNDS | SUFFIXES))}")
     return found
 
 
@@ -158,13 +154,9 @@ def _by_pattern(
     found = []
     for shown, path in present.items():
         if match := expression.fullmatch(shown):
-            found.append(
-                Labelled(path, match.groupdict().get("source", path), tuple(match[name] for name in names))
-            )
+            found.append(Labelled(path, match.groupdict().get("source", path), tuple(match[name] for name in names)))
     if not found:
-        raise AtlabError(
-            f"pattern {pattern!r} matches none of {len(present)} files, e.g. {next(iter(present))!r}"
-        )
+        raise AtlabError(f"pattern {pattern!r} matches none of {len(present)} files, e.g. {next(iter(present))!r}")
     return names, found, Counter({"pattern does not match": len(present) - len(found)})
 
 
@@ -234,9 +226,7 @@ def _one_kind(found: list[Labelled]) -> bool:
     pictures = [item.path for item in found if is_image(Path(item.path))]
     if 0 < len(pictures) < len(found):
         sound = next(item.path for item in found if item.path not in pictures)
-        raise AtlabError(
-            f"sounds and pictures at once, e.g. {sound!r} and {pictures[0]!r}: allowed is one kind"
-        )
+        raise AtlabError(f"sounds and pictures at once, e.g. {sound!r} and {pictures[0]!r}: allowed is one kind")
     return not pictures
 
 
@@ -266,10 +256,7 @@ def _shape(root: Path, found: list[Labelled], size: int | None) -> tuple[int, in
         return channels, size, size
     sizes = {wide: path for path, (wide, _) in headers.items()}
     if len(sizes) != 1:
-        examples = (
-            ", ".join(f"{path!r} has {w} x {h}" for (w, h), path in list(sizes.items())[:2])
-            or "none readable"
-        )
+        examples = ", ".join(f"{path!r} has {w} x {h}" for (w, h), path in list(sizes.items())[:2]) or "none readable"
         raise AtlabError(f"the pictures differ in size ({examples}): give size, e.g. size=64")
     ((width, height),) = sizes
     return channels, height, width
@@ -281,7 +268,7 @@ def _sound(item: Labelled, root: str, names: list[str], samples: int, sample_rat
         "id": item.path,
         "source": item.source,
         "duration": len(wave) / sample_rate,
-        **dict(zip(names, item.labels)),
+        **dict(zip(names, item.labels, strict=False)),
     }
     return [Clip(to_int16(fit_length(wave, samples)), row)]
 
@@ -289,5 +276,5 @@ def _sound(item: Labelled, root: str, names: list[str], samples: int, sample_rat
 def _picture(item: Labelled, root: str, names: list[str], shape: tuple[int, int, int]) -> list[Clip]:
     channels, height, width = shape
     image = read_image(Path(root) / item.path, height if height == width else None, channels)
-    row = {"id": item.path, "source": item.source, "duration": 0.0, **dict(zip(names, item.labels))}
+    row = {"id": item.path, "source": item.source, "duration": 0.0, **dict(zip(names, item.labels, strict=False))}
     return [Clip(image, row)]

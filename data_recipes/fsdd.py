@@ -34,7 +34,8 @@ from tqdm.auto import tqdm
 
 from atlab.data.build import Clip, build
 from atlab.errors import AtlabError
-from atlab.files import new_folder, sha256_file
+from atlab.system.files import new_folder
+from atlab.system.hashing import sha256_file
 from data_recipes.audio import fit_length, read_audio, to_int16
 from data_recipes.corpus import compare, sounds
 
@@ -56,7 +57,7 @@ FACTORS = {
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TAKES = 50
-PUBLISHED = {"recordings": 3000, **{speaker: 500 for speaker in SPEAKERS}}
+PUBLISHED = {"recordings": 3000, **dict.fromkeys(SPEAKERS, 500)}
 SAMPLE_RATE = SAMPLES = 16_000
 FILE_NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
@@ -113,8 +114,7 @@ def download(folder: Path, url: str | None = None) -> None:
             _fetch(url or URL, archive)
         except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
             raise AtlabError(
-                f"the download of {url or URL} failed ({error}); get the corpus by hand and give its folder "
-                "as raw"
+                f"the download of {url or URL} failed ({error}); get the corpus by hand and give its folder as raw"
             ) from None
         unpack(archive, new / "recordings")
         archive.unlink()
@@ -149,9 +149,7 @@ def _from_folder(raw: Path, out: str | Path, workers: int | None) -> FactorSet:
     names = [path.name for path in sounds(folder, ".wav")]
     recordings = [match for match in map(FILE_NAME.fullmatch, names) if match]
     if not recordings:
-        raise AtlabError(
-            f"no recording <digit>_<speaker>_<take>.wav in {folder} ({len(names)} other wav files)"
-        )
+        raise AtlabError(f"no recording <digit>_<speaker>_<take>.wav in {folder} ({len(names)} other wav files)")
     found = {"recordings": len(recordings)}
     for match in recordings:
         found[match[2]] = found.get(match[2], 0) + 1
@@ -163,13 +161,7 @@ def _from_folder(raw: Path, out: str | Path, workers: int | None) -> FactorSet:
     }
     items = [match[0] for match in recordings]
     return build(
-        out,
-        items,
-        partial(_convert, folder=folder),
-        card=card,
-        factors=list(FACTORS),
-        workers=workers,
-        title="FSDD",
+        out, items, partial(_convert, folder=folder), card=card, factors=list(FACTORS), workers=workers, title="FSDD"
     )
 
 
@@ -177,11 +169,7 @@ def _convert(name: str, folder: Path) -> tuple[list[Clip], dict[str, int]]:
     digit, speaker, take = FILE_NAME.fullmatch(name).groups()
     wave = read_audio(folder / name, SAMPLE_RATE)
     row = {
-        **{
-            "id": name.removesuffix(".wav"),
-            "source": f"recordings/{name}",
-            "duration": len(wave) / SAMPLE_RATE,
-        },
+        **{"id": name.removesuffix(".wav"), "source": f"recordings/{name}", "duration": len(wave) / SAMPLE_RATE},
         **{"word": WORDS[int(digit)], "speaker": speaker, "take": int(take)},
     }
     return [Clip(to_int16(fit_length(wave, SAMPLES)), row)], {"end beyond 1 s (clip kept)": 1} if len(
@@ -204,18 +192,12 @@ def _fetch(url: str, target: Path) -> None:
 
 
 def _check_download(folder: Path) -> None:
-    expected = {
-        f"{digit}_{speaker}_{take}.wav"
-        for digit in range(10)
-        for speaker in SPEAKERS
-        for take in range(TAKES)
-    }
+    expected = {f"{digit}_{speaker}_{take}.wav" for digit in range(10) for speaker in SPEAKERS for take in range(TAKES)}
     found = {path.name for path in folder.iterdir()}
     if found != expected:
         wrong = sorted(expected ^ found)
         raise AtlabError(
-            f"the download is not FSDD v1.0.10: {len(found)} of {len(expected)} recordings, differing in "
-            f"{wrong[:3]}"
+            f"the download is not FSDD v1.0.10: {len(found)} of {len(expected)} recordings, differing in {wrong[:3]}"
         )
     for speaker, digest in MANIFEST.items():
         if digest_of(folder, speaker) != digest:
@@ -228,6 +210,4 @@ def _check_download(folder: Path) -> None:
 def digest_of(folder: Path, speaker: str) -> str:
     """SHA-256 over the names and hashes of a speaker's recordings, as in MANIFEST."""
     paths = sorted(folder.glob(f"?_{speaker}_*.wav"), key=lambda path: path.name)
-    return hashlib.sha256(
-        "".join(f"{sha256_file(path)}  {path.name}\n" for path in paths).encode()
-    ).hexdigest()
+    return hashlib.sha256("".join(f"{sha256_file(path)}  {path.name}\n" for path in paths).encode()).hexdigest()

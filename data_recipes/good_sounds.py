@@ -176,9 +176,7 @@ def instrument_split(fs: FactorSet, seed: int = 0) -> splits.Split:
     """
     names = fs.classes("instrument")
     if len(names) < 12:
-        raise AtlabError(
-            f"the split by instrument needs 12 instruments; found {len(names)}: {', '.join(names)}"
-        )
+        raise AtlabError(f"the split by instrument needs 12 instruments; found {len(names)}: {', '.join(names)}")
     order = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
     parts = {"train": order[:-4], "validation": order[-4:-2], "test": order[-2:]}
     labels = fs.labels("instrument")
@@ -194,16 +192,13 @@ def _tables(path: Path) -> dict[str, list[dict]]:
         for table, needed in COLUMNS.items():
             present = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             if not present:
-                names = [
-                    row[0]
-                    for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-                ]
+                names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
                 raise unknown(f"table of {path}", table, names)
             for column in needed:
                 if column not in present:
                     raise unknown(f"column of the table {table} in {path}", column, present)
             rows = connection.execute(f"SELECT {', '.join(needed)} FROM {table} ORDER BY id")
-            tables[table] = [dict(zip(needed, row)) for row in rows]
+            tables[table] = [dict(zip(needed, row, strict=False)) for row in rows]
     except sqlite3.DatabaseError as error:
         raise AtlabError(f"{path} is no readable sqlite database: {error}") from error
     finally:

@@ -37,9 +37,7 @@ from data_recipes.audio import fit_length, read_audio, to_int16
 
 NAME = "gsc"
 LICENCE = "CC BY 4.0"
-CITATION = (
-    "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209"
-)
+CITATION = "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209"
 ACCESS = "free download: speech_commands_v0.02.tar.gz from the TensorFlow datasets storage"
 SIZE = "105,829 clips of 1 s (2.3 GB); 10,000 with the paper's protocol"
 FACTORS = {
@@ -122,9 +120,7 @@ def prepare(
     if noise not in NOISE_LEVELS:
         raise unknown("noise level", noise, NOISE_LEVELS)
     if noise_raw is not None and noise == "none":
-        raise AtlabError(
-            'noise_raw is given but noise="none": choose low, high, published_low or published_high'
-        )
+        raise AtlabError('noise_raw is given but noise="none": choose low, high, published_low or published_high')
     silence = corpus.number("silence", silence, 0, 1)
     if per_word != "all":
         per_word = corpus.whole_number("per_word", per_word)
@@ -221,12 +217,7 @@ def _noises(raw: Path, noise: str, noise_raw: str | Path | None) -> tuple[dict[s
 
 
 def _convert(
-    item: tuple[str, str, str],
-    raw: Path,
-    noise: str,
-    kinds: dict[str, list[Path]] | None,
-    silence: float,
-    seed: int,
+    item: tuple[str, str, str], raw: Path, noise: str, kinds: dict[str, list[Path]] | None, silence: float, seed: int
 ) -> tuple[list[Clip], dict[str, int]]:
     word, name, official = item
     wave = read_audio(raw / word / name, corpus.SAMPLE_RATE)

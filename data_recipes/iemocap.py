@@ -87,9 +87,7 @@ def prepare(
     seconds, silence = corpus.number("seconds", seconds, 0.1, 60), corpus.number("silence", silence, 0, 1)
     found, dropped, items = Counter(), Counter(), []
     for number in range(1, 6):
-        for path, label in _utterances(
-            corpus.expect_folder(raw / f"Session{number}", "IEMOCAP session"), dropped
-        ):
+        for path, label in _utterances(corpus.expect_folder(raw / f"Session{number}", "IEMOCAP session"), dropped):
             found[label] += 1
             emotion = "hap" if label == "exc" and excitement == "merge" else label
             if emotion in EMOTIONS:
@@ -110,17 +108,12 @@ def prepare(
         "dropped": {reason: count for reason, count in dropped.items() if count},
         "parameters": {"seconds": seconds, "overlap": 0.5, "excitement": excitement, "silence": silence},
     }
-    convert = functools.partial(
-        _convert, raw=raw, length=round(seconds * corpus.SAMPLE_RATE), silence=silence
-    )
+    convert = functools.partial(_convert, raw=raw, length=round(seconds * corpus.SAMPLE_RATE), silence=silence)
     return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="IEMOCAP")
 
 
 def session_split(
-    fs: FactorSet,
-    train: Sequence[int] = (1, 2, 3),
-    validation: Sequence[int] = (4,),
-    test: Sequence[int] = (5,),
+    fs: FactorSet, train: Sequence[int] = (1, 2, 3), validation: Sequence[int] = (4,), test: Sequence[int] = (5,)
 ) -> Split:
     """Split by session number (published: 1-3 / 4 / 5); sessions and speakers are disjoint."""
     parts = {"train": train, "validation": validation, "test": test}
@@ -129,14 +122,10 @@ def session_split(
         raise AtlabError(f"sessions {parts}; allowed: each of 1 to 5 in at most one part")
     session = fs.labels("session")
     rows = [np.flatnonzero(np.isin(session, [f"Ses{n:02d}" for n in numbers])) for numbers in parts.values()]
-    return Split(
-        *rows, {"split": "iemocap.session", **{part: list(numbers) for part, numbers in parts.items()}}
-    )
+    return Split(*rows, {"split": "iemocap.session", **{part: list(numbers) for part, numbers in parts.items()}})
 
 
-def leave_one_speaker_out(
-    fs: FactorSet, speaker: str, validation: Sequence[str] = ("Ses05F", "Ses05M")
-) -> Split:
+def leave_one_speaker_out(fs: FactorSet, speaker: str, validation: Sequence[str] = ("Ses05F", "Ses05M")) -> Split:
     """One speaker tests, two validate, the others train (Fayek et al. 2018, section 3: eight such folds)."""
     speakers = fs.labels("speaker")
     names = sorted(set(speakers))
@@ -159,9 +148,7 @@ def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
     waves = corpus.expect_folder(session / "sentences" / "wav", "folder of utterances")
     labelled = []
     for dialog in sorted(p for p in waves.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        labels = _labels(
-            corpus.expect(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file")
-        )
+        labels = _labels(corpus.expect(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file"))
         paths = {path.stem: path for path in corpus.sounds(dialog, ".wav")}
         dropped["no emotion label"] += len(paths.keys() - labels.keys())
         dropped["label without sound file"] += len(labels.keys() - paths.keys())
@@ -184,9 +171,7 @@ def _labels(path: Path) -> dict[str, str]:
     return labels
 
 
-def _convert(
-    item: tuple[str, str], raw: Path, length: int, silence: float
-) -> tuple[list[Clip], dict[str, int]]:
+def _convert(item: tuple[str, str], raw: Path, length: int, silence: float) -> tuple[list[Clip], dict[str, int]]:
     name, emotion = item
     wave = read_audio(raw / name, corpus.SAMPLE_RATE)
     utterance = Path(name).stem

@@ -17,9 +17,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlab.data.splits import hold_out
 from data_recipes.corpus import whole_number
 from data_recipes.images import raw_folder
-from data_recipes.torchvision_sets import build_folder, halves, hold_out, image_card
+from data_recipes.torchvision_sets import build_folder, halves, image_card
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -45,7 +46,7 @@ MAN_MADE = (
 )
 PUBLISHED = {"train": 1_281_167, "validation": 50_000}
 
-__all__ = ["prepare", "halves", "hold_out", "man_made"]
+__all__ = ["halves", "hold_out", "man_made", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, size: int = 64, workers: int | None = None) -> FactorSet:

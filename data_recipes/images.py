@@ -51,9 +51,7 @@ def read_image(path: str | Path, size: int | None = None, channels: int = 3) -> 
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if size:
-                    image.draft(
-                        mode, (2 * size, 2 * size)
-                    )  # JPEGs decode at a fraction of their size: 3 times faster
+                    image.draft(mode, (2 * size, 2 * size))  # JPEGs decode at a fraction of their size: 3 times faster
                 image = image.convert(mode)
     except (
         OSError,
@@ -92,13 +90,10 @@ def image_folder(root: Path) -> list[tuple[str, str, str]]:
     Raises AtlabError where there are no pictures, or split folders beside others.
     """
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES} or {
-        root: "train"
-    }
+    splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES} or {root: "train"}
     if root not in splits and (strange := [f.name for f in folders if f not in splits]):
         raise AtlabError(
-            f"{root} has the folder {strange[0]!r} beside its splits; "
-            f"allowed: {', '.join(sorted(SPLIT_NAMES))}"
+            f"{root} has the folder {strange[0]!r} beside its splits; allowed: {', '.join(sorted(SPLIT_NAMES))}"
         )
     found = []
     for folder, split in splits.items():
@@ -132,15 +127,11 @@ def read_idx(path: str | Path) -> np.ndarray:
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
     data = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
     if data.size != int(np.prod(shape)):
-        raise AtlabError(
-            f"{path} is truncated or padded: its header says {shape}, it holds {data.size} bytes"
-        )
+        raise AtlabError(f"{path} is truncated or padded: its header says {shape}, it holds {data.size} bytes")
     return data.reshape(shape)
 
 
-def quantile_classes(
-    values: np.ndarray, reference: np.ndarray, classes: int
-) -> tuple[np.ndarray, list[float]]:
+def quantile_classes(values: np.ndarray, reference: np.ndarray, classes: int) -> tuple[np.ndarray, list[float]]:
     """Class names q1 (lowest) .. qK by the quantiles of `reference` (training values), and the K - 1 edges.
 
     Raises AtlabError if the values take too few levels for that many classes.
@@ -150,9 +141,7 @@ def quantile_classes(
     """
     edges = np.quantile(np.asarray(reference, np.float64), np.arange(1, classes) / classes)
     if len(np.unique(edges)) < len(edges):
-        raise AtlabError(
-            f"{classes} quantile classes need {classes - 1} different edges; found {edges.tolist()}"
-        )
+        raise AtlabError(f"{classes} quantile classes need {classes - 1} different edges; found {edges.tolist()}")
     numbers = np.searchsorted(edges, values, side="right")
     return np.array([f"q{n + 1}" for n in numbers], dtype=object), edges.tolist()
 
@@ -199,9 +188,7 @@ def unpack(archive: Path, folder: Path) -> None:
             with zipfile.ZipFile(archive) as file:
                 for name in file.namelist():
                     if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                        raise AtlabError(
-                            f"{archive} holds {name!r}, which points outside its folder: refused"
-                        )
+                        raise AtlabError(f"{archive} holds {name!r}, which points outside its folder: refused")
                 file.extractall(folder)
         else:
             with tarfile.open(archive) as file:
@@ -209,8 +196,6 @@ def unpack(archive: Path, folder: Path) -> None:
                 while file.fileobj.read(1 << 20):  # to the very end, where checksums are compared
                     pass
     except tarfile.FilterError as error:
-        raise AtlabError(
-            f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused"
-        ) from error
+        raise AtlabError(f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused") from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         raise AtlabError(f"{archive} cannot be unpacked: {error}") from error

@@ -102,9 +102,7 @@ def prepare(
         "parameters": {"part": part, "words": words, "speakers": speakers, "silence": silence},
     }
     convert = functools.partial(_convert, folder=folder, silence=silence)
-    return build(
-        out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="LibriSpeech words"
-    )
+    return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="LibriSpeech words")
 
 
 def parse_alignment(line: str) -> tuple[str, list[Word]]:
@@ -161,9 +159,7 @@ def _read_alignments(path: Path) -> dict[str, list[Word]]:
             try:
                 utterance, words = parse_alignment(line)
             except ValueError as error:
-                raise AtlabError(
-                    f'{path}, line {number}: {error}; expected: utterance "word,word" "end,end"'
-                ) from None
+                raise AtlabError(f'{path}, line {number}: {error}; expected: utterance "word,word" "end,end"') from None
             aligned[utterance] = words
     return aligned
 
@@ -172,9 +168,7 @@ def _most_common(counter: Counter, number: int) -> list[str]:
     return sorted(counter, key=lambda name: (-counter[name], name))[:number]
 
 
-def _convert(
-    item: tuple[str, str, str, list], folder: Path, silence: float
-) -> tuple[list[Clip], dict[str, int]]:
+def _convert(item: tuple[str, str, str, list], folder: Path, silence: float) -> tuple[list[Clip], dict[str, int]]:
     speaker, chapter, utterance, words = item
     wave = read_audio(folder / speaker / chapter / f"{utterance}.flac", corpus.SAMPLE_RATE)
     last = max(start for _, _, start, _ in words)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_recipes.torchvision_sets import DIGITS, halves, hold_out, image_card, prepare_idx
+from atlab.data.splits import hold_out
+from data_recipes.torchvision_sets import DIGITS, halves, image_card, prepare_idx
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -26,7 +27,7 @@ SIZE = "70,000 images of 28 x 28, 12 MB"
 FACTORS = {"class": "ten digits", "half": "random division of the classes into A and B"}
 PUBLISHED = {"train": 60_000, "test": 10_000}
 
-__all__ = ["prepare", "halves", "hold_out"]
+__all__ = ["halves", "hold_out", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:

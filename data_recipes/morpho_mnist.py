@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 
 from atlab.data.build import Clip, build
-from atlab.data.splits import Split
+from atlab.data.splits import Split, hold_out
 from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import whole_number
 from data_recipes.images import quantile_classes, raw_folder, scratch_folder
 from data_recipes.matlab import exactly
 from data_recipes.records import Records, idx_records, need
-from data_recipes.torchvision_sets import DIGITS, count, hold_out, image_card
+from data_recipes.torchvision_sets import DIGITS, count, image_card
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -50,10 +50,7 @@ def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int 
     """
     classes = whole_number("classes", classes, least=2)
     with raw_folder(raw, out) as root, scratch_folder(f"{out}.idx") as scratch:
-        parts = [
-            idx_records(root, scratch, ("original",), prefix, split, DIGITS)
-            for split, prefix in PARTS.items()
-        ]
+        parts = [idx_records(root, scratch, ("original",), prefix, split, DIGITS) for split, prefix in PARTS.items()]
         table = pd.concat([_measures(root, part, PARTS[part.split]) for part in parts], ignore_index=True)
         edges = {}
         for name in MEASURES:
@@ -108,14 +105,10 @@ def _convert(item: tuple[str, int, list[dict]]) -> list[Clip]:
     with open(path, "rb") as file:
         for row in rows:
             file.seek(offset + 784 * row["index"])
-            picture = Image.frombytes("L", (28, 28), exactly(file, 784)).resize(
-                (32, 32), Image.Resampling.BILINEAR
-            )
+            picture = Image.frombytes("L", (28, 28), exactly(file, 784)).resize((32, 32), Image.Resampling.BILINEAR)
             identity = f"{row['official']}_{row['index']:06d}"
             labels = {name: value for name, value in row.items() if name != "index"}
             clips.append(
-                Clip(
-                    np.asarray(picture)[None], {"id": identity, "source": identity, "duration": 0.0, **labels}
-                )
+                Clip(np.asarray(picture)[None], {"id": identity, "source": identity, "duration": 0.0, **labels})
             )
     return clips

@@ -33,9 +33,7 @@ from data_recipes.audio import read_audio, to_int16
 
 NAME = "ms_snsd"
 LICENCE = "MIT (code); recordings under the licences listed in the MS-SNSD repository"
-CITATION = (
-    "Reddy et al. 2019, A Scalable Noisy Speech Dataset and Online Subjective Test Framework, Interspeech"
-)
+CITATION = "Reddy et al. 2019, A Scalable Noisy Speech Dataset and Online Subjective Test Framework, Interspeech"
 ACCESS = "free: the GitHub repository microsoft/MS-SNSD"
 SIZE = "20 hours of 1 s fragments by default (about 72,000 clips, 2.3 GB)"
 FACTORS = {
@@ -161,16 +159,12 @@ def _convert(
         return [], {"silent": fragments * len(levels)}
     if len(wave) % SAMPLES:
         dropped["remainder under 1 s"] = len(levels)
-    sound = corpus.noise_excerpt(
-        raw / f"noise_{part}" / noise, len(wave), np.random.default_rng([seed, number])
-    )
+    sound = corpus.noise_excerpt(raw / f"noise_{part}" / noise, len(wave), np.random.default_rng([seed, number]))
     if sound is None:
         return [], {"noise recording without sound": fragments * len(levels)}
     clips = []
     for level in levels:
-        mixture = to_int16(
-            corpus.within_full_scale(mix(corpus.at_level(wave), corpus.at_level(sound), level))
-        )
+        mixture = to_int16(corpus.within_full_scale(mix(corpus.at_level(wave), corpus.at_level(sound), level)))
         for k in range(fragments):
             fragment = mixture[k * SAMPLES : (k + 1) * SAMPLES]
             if np.abs(fragment.astype(np.int32)).max() <= silence * 32768 and silence > 0:

@@ -111,21 +111,13 @@ def _examples(path: Path) -> list[tuple]:
 
     with open(corpus.expect(path, "list of notes"), encoding="utf-8") as file:
         try:
-            notes = json.load(
-                file, object_hook=labels
-            )  # a hook keeps six labels of each note, not its whole dict
+            notes = json.load(file, object_hook=labels)  # a hook keeps six labels of each note, not its whole dict
         except json.JSONDecodeError as error:
             raise AtlabError(f"{path} is broken: {error}") from error
         except KeyError as error:
             raise AtlabError(f"{path} has a note without {error}; needed: {', '.join(KEYS)}") from error
-    if (
-        not isinstance(notes, dict)
-        or not notes
-        or not all(isinstance(note, tuple) for note in notes.values())
-    ):
-        raise AtlabError(
-            f"{path} is no list of NSynth notes: expected {{name: {{note_str: ..., pitch: ...}}}}"
-        )
+    if not isinstance(notes, dict) or not notes or not all(isinstance(note, tuple) for note in notes.values()):
+        raise AtlabError(f"{path} is no list of NSynth notes: expected {{name: {{note_str: ..., pitch: ...}}}}")
     return sorted(notes.values())
 
 

@@ -52,9 +52,7 @@ def idx_records(
     )
     pixels, numbers = read_idx(images), read_idx(labels)
     if pixels.ndim != 3 or numbers.shape != pixels.shape[:1]:
-        raise AtlabError(
-            f"{labels} has labels of shape {numbers.shape} for images of shape {pixels.shape} in {images}"
-        )
+        raise AtlabError(f"{labels} has labels of shape {numbers.shape} for images of shape {pixels.shape} in {images}")
     if numbers.max(initial=0) >= len(classes):
         raise AtlabError(f"{labels} has class number {numbers.max()}; allowed: 0 to {len(classes) - 1}")
     if images.suffix == ".gz":
@@ -84,22 +82,10 @@ def mat_records(path: Path, scratch: Path, split: str) -> Records:
         try:
             shape = stream_mat_array(file, "X", target)
             numbers = loadmat(path, variable_names=["y"])["y"].ravel()
-        except (
-            AtlabError,
-            KeyError,
-            ValueError,
-            TypeError,
-            OSError,
-            EOFError,
-            zlib.error,
-            struct.error,
-        ) as error:
+        except (AtlabError, KeyError, ValueError, TypeError, OSError, EOFError, zlib.error, struct.error) as error:
             raise AtlabError(f"{path} is no complete SVHN file: {error}") from error
     if len(shape) != 4 or shape[2] != 3 or shape[3] != len(numbers):
         raise AtlabError(
-            f"{path} has images X of shape {shape} for {len(numbers)} labels y; "
-            "expected (height, width, 3, labels)"
+            f"{path} has images X of shape {shape} for {len(numbers)} labels y; expected (height, width, 3, labels)"
         )
-    return Records(
-        pixels, split, [str(int(n) % 10) for n in numbers], (3, shape[0], shape[1]), columns_first=True
-    )
+    return Records(pixels, split, [str(int(n) % 10) for n in numbers], (3, shape[0], shape[1]), columns_first=True)

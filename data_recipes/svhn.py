@@ -15,9 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlab.data.splits import hold_out
 from data_recipes.images import raw_folder, scratch_folder
 from data_recipes.records import mat_records, need
-from data_recipes.torchvision_sets import DIGITS, assign_halves, build_records, halves, hold_out, image_card
+from data_recipes.torchvision_sets import DIGITS, assign_halves, build_records, halves, image_card
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -31,7 +32,7 @@ SIZE = "630,420 images of 32 x 32, 1.5 GB"
 FACTORS = {"class": "ten digits", "half": "random division of the classes into A and B"}
 PUBLISHED = {"train": 73_257, "extra": 531_131, "test": 26_032}
 
-__all__ = ["prepare", "fay_split", "halves"]
+__all__ = ["fay_split", "halves", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, extra: bool = True, workers: int | None = None) -> FactorSet:
@@ -44,7 +45,7 @@ def prepare(raw: str | Path, out: str | Path, *, extra: bool = True, workers: in
     with raw_folder(raw, out) as root:
         files = [need(root, [f"{split}_32x32.mat"], ("svhn", "SVHN")) for split in splits]
         with scratch_folder(f"{out}.mat") as scratch:
-            parts = [mat_records(path, scratch, split) for path, split in zip(files, splits)]
+            parts = [mat_records(path, scratch, split) for path, split in zip(files, splits, strict=False)]
             return build_records(
                 out,
                 scratch,

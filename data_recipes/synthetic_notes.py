@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlab.data.notes import synthetic_notes
+from atlab.data.synthetic.notes import synthetic_notes
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlab.data.speech import DIGITS, synthetic_speech
+from atlab.data.synthetic.speech import DIGITS, synthetic_speech
 from atlab.errors import AtlabError
 
 if TYPE_CHECKING:
@@ -46,11 +46,5 @@ def prepare(
     if raw is not None:
         raise AtlabError(f"{NAME} is rendered, it takes no raw folder; found {raw}")
     return synthetic_speech(
-        out,
-        words=words,
-        speakers=speakers,
-        emotions=emotions,
-        repetitions=repetitions,
-        seed=seed,
-        workers=workers,
+        out, words=words, speakers=speakers, emotions=emotions, repetitions=repetitions, seed=seed, workers=workers
     )

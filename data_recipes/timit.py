@@ -31,14 +31,15 @@ import numpy as np
 
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
+from atlab.data.mel import FRAME, STRIDE
 from atlab.data.splits import Split
 from atlab.errors import AtlabError, unknown
+from atlab.transfer.phones.alphabet import FOLDING, PHONES, TO_39
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
 
 if TYPE_CHECKING:
     import pandas
-    import torch
 
 NAME = "timit"
 LICENCE = "LDC user agreement (LDC93S1)"
@@ -60,39 +61,88 @@ PUBLISHED = {
     "validation utterances": 400,
     "test utterances": 192,
 }
-CORE_TEST = tuple(  # the corpus's own documentation, testset.doc
-    """
-    MDAB0 MWBT0 FELC0 MTAS1 MWEW0 FPAS0 MJMP0 MLNT0 FPKT0 MLLL0 MTLS0 FJLM0 MBPM0 MKLT0 FNLP0 MCMJ0 MJDH0
-    FMGD0 MGRT0 MNJM0 FDHC0 MJLN0 MPAM0 FMLD0
-    """.split()
+CORE_TEST = (
+    "MDAB0",
+    "MWBT0",
+    "FELC0",
+    "MTAS1",
+    "MWEW0",
+    "FPAS0",
+    "MJMP0",
+    "MLNT0",
+    "FPKT0",
+    "MLLL0",
+    "MTLS0",
+    "FJLM0",
+    "MBPM0",
+    "MKLT0",
+    "FNLP0",
+    "MCMJ0",
+    "MJDH0",
+    "FMGD0",
+    "MGRT0",
+    "MNJM0",
+    "FDHC0",
+    "MJLN0",
+    "MPAM0",
+    "FMLD0",
 )
-DEVELOPMENT = tuple(  # Halberstadt 1998 (MIT thesis); the list the Kaldi recipe uses
-    """
-    FAKS0 FDAC1 FJEM0 MGWT0 MJAR0 MMDB1 MMDM2 MPDF0 FCMH0 FKMS0 MBDG0 MBWM0 MCSH0 FADG0 FDMS0 FEDW0 MGJF0
-    MGLB0 MRTK0 MTAA0 MTDT0 MTHC0 MWJG0 FNMR0 FREW0 FSEM0 MBNS0 MMJR0 MDLS0 MDLF0 MDVC0 MERS0 FMAH0 FDRW0
-    MRCS0 MRJM4 FCAL1 MMWH0 FJSJ0 MAJC0 MJSW0 MREB0 FGJD0 FJMG0 MROA0 MTEB0 MJFC0 MRJR0 FMML0 MRWS1
-    """.split()
+DEVELOPMENT = (
+    "FAKS0",
+    "FDAC1",
+    "FJEM0",
+    "MGWT0",
+    "MJAR0",
+    "MMDB1",
+    "MMDM2",
+    "MPDF0",
+    "FCMH0",
+    "FKMS0",
+    "MBDG0",
+    "MBWM0",
+    "MCSH0",
+    "FADG0",
+    "FDMS0",
+    "FEDW0",
+    "MGJF0",
+    "MGLB0",
+    "MRTK0",
+    "MTAA0",
+    "MTDT0",
+    "MTHC0",
+    "MWJG0",
+    "FNMR0",
+    "FREW0",
+    "FSEM0",
+    "MBNS0",
+    "MMJR0",
+    "MDLS0",
+    "MDLF0",
+    "MDVC0",
+    "MERS0",
+    "FMAH0",
+    "FDRW0",
+    "MRCS0",
+    "MRJM4",
+    "FCAL1",
+    "MMWH0",
+    "FJSJ0",
+    "MAJC0",
+    "MJSW0",
+    "MREB0",
+    "FGJD0",
+    "FJMG0",
+    "MROA0",
+    "MTEB0",
+    "MJFC0",
+    "MRJR0",
+    "FMML0",
+    "MRWS1",
 )
 
-_61 = """
-    aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh
-    k kcl l m n ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh
-    """.split()
-_TO_48 = dict(
-    fold.split(">")
-    for fold in "ax-h>ax axr>er bcl>vcl dcl>vcl gcl>vcl pcl>cl tcl>cl kcl>cl em>m eng>ng h#>sil pau>sil "
-    "hv>hh nx>n ux>uw".split()
-)
-_TO_39 = dict(fold.split(">") for fold in "ao>aa ax>ah el>l en>n ix>ih zh>sh cl>sil vcl>sil epi>sil".split())
-FOLDING = {  # 61 phones -> 48 -> 39 (Lee and Hon 1989, table I); the glottal stop q is left out
-    61: {phone: phone for phone in _61},
-    48: {phone: _TO_48.get(phone, phone) for phone in _61 if phone != "q"},
-}
-FOLDING[39] = {phone: _TO_39.get(folded, folded) for phone, folded in FOLDING[48].items()}
-PHONES = {size: tuple(sorted(set(folding.values()))) for size, folding in FOLDING.items()}
+FOLDING[39] = {phone: TO_39.get(folded, folded) for phone, folded in FOLDING[48].items()}
 
 SAMPLES = 8 * corpus.SAMPLE_RATE
-FRAME, STRIDE, FFT, MELS = 400, 160, 512, 40  # 25 ms and 10 ms at 16 kHz
 
 
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:
@@ -159,9 +209,7 @@ def parse_phones(text: str) -> list[tuple[int, int, str]]:
     return segments
 
 
-def frame_labels(
-    fs: FactorSet, rows: Sequence[int] | None = None, *, phones: int = 48, states: int = 1
-) -> np.ndarray:
+def frame_labels(fs: FactorSet, rows: Sequence[int] | None = None, *, phones: int = 48, states: int = 1) -> np.ndarray:
     """Class of every frame, int16 [rows, 798]: the phone at the frame's centre sample; -1 for padding and q.
 
     phones: 61, 48 or 39; with states > 1 every phone segment is cut in that many equal parts and the class is
@@ -182,26 +230,6 @@ def frame_labels(
                 part = (centres[inside] - first) * states // max(end - first, 1)
                 row[inside] = code[FOLDING[phones][phone]] * states + part
     return labels
-
-
-def filterbank(wave: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Log mel filter-bank energies (log-MFSC), float32 [..., frames, 40], of waves [..., samples] at 16 kHz.
-
-    Frames of 400 samples every 160, Hamming window, power spectrum of 512 points, 40 triangular filters of
-    the HTK mel scale from 0 to 8 kHz, natural logarithm (floor 1e-10). Integer waves are divided by 32,768.
-
-    >>> tuple(filterbank(np.zeros((2, 16000), np.int16)).shape)
-    (2, 98, 40)
-    """
-    import torch
-
-    wave = torch.as_tensor(wave)
-    wave = wave.float() if wave.is_floating_point() else wave.float() / 32768
-    if wave.shape[-1] < FRAME:
-        raise AtlabError(f"a wave of {wave.shape[-1]} samples; a frame needs at least {FRAME}")
-    frames = wave.unfold(-1, FRAME, STRIDE) * torch.hamming_window(FRAME, periodic=False, device=wave.device)
-    power = torch.fft.rfft(frames, FFT).abs().square()
-    return (power @ _mel_filters().to(wave.device)).clamp_min(1e-10).log()
 
 
 class Frames:
@@ -294,24 +322,13 @@ class Frames:
         margin = self._context // 2 * STRIDE
         waves = np.zeros((len(rows), length), dtype=np.int16)
         utterances, where = np.unique(self._utterance[rows], return_inverse=True)
-        for start in range(
-            0, len(utterances), 64
-        ):  # a shuffled batch touches many utterances: memory stays flat
+        for start in range(0, len(utterances), 64):  # a shuffled batch touches many utterances: memory stays flat
             block = self._fs.read(utterances[start : start + 64])
             for k in np.flatnonzero((where >= start) & (where < start + 64)):
                 first = int(self._frame[rows[k]]) * STRIDE - margin
                 part = block[where[k] - start, max(first, 0) : first + length]
                 waves[k, max(-first, 0) : max(-first, 0) + len(part)] = part
         return waves
-
-
-@functools.lru_cache(maxsize=1)
-def _mel_filters() -> torch.Tensor:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(
-        FFT // 2 + 1, 0.0, corpus.SAMPLE_RATE / 2, MELS, corpus.SAMPLE_RATE, norm=None, mel_scale="htk"
-    )
 
 
 def _root(raw: Path) -> Path:

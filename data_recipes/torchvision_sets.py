@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from atlab.data.build import Clip, build
-from atlab.data.splits import Split
 from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import compare
 from data_recipes.images import image_folder, raw_folder, read_image, scratch_folder
@@ -62,28 +61,6 @@ def assign_halves(classes: Iterable[str], seed: int = 0) -> dict[str, str]:
     order = np.random.default_rng(seed).permutation(len(names))
     in_a = {names[n] for n in order[: len(names) // 2]}
     return {name: "A" if name in in_a else "B" for name in names}
-
-
-def hold_out(fs: FactorSet, validation: int, seed: int = 0) -> Split:
-    """The official test images to test; of the others `validation` drawn at random, the rest to train.
-
-    Where a set has no test images (ImageNet), its official validation images are the test part.
-    Raises AtlabError if that leaves no training image.
-    """
-    official = fs.factors["official"].to_numpy()
-    tested = "test" if (official == "test").any() else "validation"
-    pool = np.flatnonzero(official != tested)
-    if not 0 < validation < len(pool):
-        raise AtlabError(
-            f"{validation:,} validation images cannot be held out of {len(pool):,} training images"
-        )
-    drawn = np.random.default_rng(seed).permutation(len(pool))
-    return Split(
-        train=np.sort(pool[drawn[validation:]]),
-        validation=np.sort(pool[drawn[:validation]]),
-        test=np.flatnonzero(official == tested),
-        how={"split": "hold_out", "validation": validation, "seed": seed},
-    )
 
 
 def image_card(name: str, licence: str, citation: str, **parameters: object) -> dict:
@@ -156,21 +133,14 @@ def prepare_cifar(
     """The recipe of both CIFAR sets: binary version or image folder; the pickled version is refused."""
     with raw_folder(raw, out) as root:
         if find(root, [name for name, _ in files], folders):
-            parts = [
-                cifar_records(need(root, [name], folders), split, classes, label_bytes)
-                for name, split in files
-            ]
+            parts = [cifar_records(need(root, [name], folders), split, classes, label_bytes) for name, split in files]
             return build_records(out, root, parts, **options)
-        if find(
-            root, [pickled], [folder.replace("binary", "python").replace("-bin", "-py") for folder in folders]
-        ):
+        if find(root, [pickled], [folder.replace("binary", "python").replace("-bin", "-py") for folder in folders]):
             raise AtlabError(
                 f"{root} holds the python version of CIFAR, pickles that atlab never loads: "
                 f"get the binary version, {archive}"
             )
-        pictures = next(
-            (f for f in (root, *(root / folder for folder in folders)) if (f / "train").is_dir()), None
-        )
+        pictures = next((f for f in (root, *(root / folder for folder in folders)) if (f / "train").is_dir()), None)
         if pictures is None:
             raise AtlabError(
                 f"no CIFAR in {root}: expected {files[0][0]} ... {files[-1][0]} (of {archive}) "
@@ -229,7 +199,7 @@ def _read_block(block: Block, root: str, columns: dict[str, dict[str, str]]) -> 
         else pixels.reshape(-1, channels, height, width)
     )
     clips = []
-    for number, (image, name) in enumerate(zip(images, block.classes), block.first):
+    for number, (image, name) in enumerate(zip(images, block.classes, strict=False), block.first):
         identity = f"{Path(block.path).stem}_{number:06d}"
         clips.append(
             Clip(

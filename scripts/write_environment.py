@@ -27,7 +27,9 @@ def pins(constraints: str) -> list[str]:
 
 def _on_python_311(line: str) -> bool:
     marker = Requirement(line).marker
-    platforms = ({"sys_platform": s, "os_name": o} for s, o in (("linux", "posix"), ("darwin", "posix"), ("win32", "nt")))
+    platforms = (
+        {"sys_platform": s, "os_name": o} for s, o in (("linux", "posix"), ("darwin", "posix"), ("win32", "nt"))
+    )
     version = {"python_version": "3.11", "python_full_version": "3.11.9"}
     return marker is None or any(marker.evaluate({**version, **platform}) for platform in platforms)
 

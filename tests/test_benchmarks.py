@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlab import engines, forked
+from atlab.runs import engines, forkserver
 from benchmarks import __main__ as suite
 from benchmarks import machine, stacked, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
-from tests.sweeps import PRELOADED
+from tests.runs.sweeps import PRELOADED
 
 TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
 
@@ -28,9 +28,7 @@ def test_every_row_names_its_rival_and_its_limit(report):
         assert row["low"] <= row["value"] <= row["high"] and row["value"] > 0 and row["limit"] > 0, row
         assert row["held_against"] in ("operations", "bytes", "bare loop", "wanted")
         assert row["rival"] or row["bench"] in ("first batch", "import")
-        assert row["beyond"] == (
-            row["value"] < row["limit"] if row["more_is_better"] else row["value"] > row["limit"]
-        )
+        assert row["beyond"] == (row["value"] < row["limit"] if row["more_is_better"] else row["value"] > row["limit"])
     names = [(row["bench"], row["case"], row["rival"]) for row in report["rows"]]
     assert len(set(names)) == len(names)
 
@@ -40,9 +38,18 @@ def test_the_suite_covers_step_memory_inputs_loop_and_cache(report):
     for row in report["rows"]:
         counted[row["bench"]] = counted.get(row["bench"], 0) + 1
     assert counted == {
-        "cached step": 2, "live step": 2, "published step": 2, "memory": 4, "epoch": 2, "first batch": 1, "import": 2,
-        "spectrograms": 1, "fit": 1, "precision": 1, "cache": 1,
-    }  # fmt: skip
+        "cached step": 2,
+        "live step": 2,
+        "published step": 2,
+        "memory": 4,
+        "epoch": 2,
+        "first batch": 1,
+        "import": 2,
+        "spectrograms": 1,
+        "fit": 1,
+        "precision": 1,
+        "cache": 1,
+    }
 
 
 def test_limits_grow_with_the_layer_as_operations_do(report):
@@ -65,16 +72,13 @@ def test_tasks_take_turns_after_a_first_time_each():
 
 def test_the_file_is_named_after_the_machine():
     assert (
-        machine.label({"processor": "AMD EPYC(TM) 9R14", "cores": 2, "accelerator": ""})
-        == "amd-epyc-tm-9r14-2-cores"
+        machine.label({"processor": "AMD EPYC(TM) 9R14", "cores": 2, "accelerator": ""}) == "amd-epyc-tm-9r14-2-cores"
     )
-    assert (
-        machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
-    )
+    assert machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
 
 
 def test_the_throughput_of_a_grid_is_measured_on_notebooks_that_train(monkeypatch):
-    monkeypatch.setattr(forked, "PRELOADED", PRELOADED)
+    monkeypatch.setattr(forkserver, "PRELOADED", PRELOADED)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     assert throughput.seconds_a_notebook(workers=1, count=1, steps=1, width=1 / 32) > 0
 

@@ -56,7 +56,10 @@ def test_conda_environment_has_the_same_versions():
     assert "python=3.11" in environment
     listed = _requirements(next(item for item in environment if isinstance(item, dict))["pip"])
     python = {"python_version": "3.11", "python_full_version": "3.11.9"}
-    systems = [{"sys_platform": s, "os_name": o, **python} for s, o in (("linux", "posix"), ("darwin", "posix"), ("win32", "nt"))]
+    systems = [
+        {"sys_platform": s, "os_name": o, **python}
+        for s, o in (("linux", "posix"), ("darwin", "posix"), ("win32", "nt"))
+    ]
     holds = [r for r in map(Requirement, _pinned()) if not r.marker or any(r.marker.evaluate(s) for s in systems)]
     assert listed == _requirements(map(str, holds))
 
@@ -69,7 +72,7 @@ def test_metadata_and_pins_agree():
         versions = pinned[canonicalize_name(requirement.name)]
         assert all(requirement.specifier.contains(version) for version in versions), requirement
     assert project["requires-python"] == ">=3.11"
-    assert project["scripts"] == {"atlab": "atlab.cli:app"}
+    assert project["scripts"] == {"atlab": "atlab.cli.main:app"}
 
 
 def test_citation_names_the_papers_and_the_version():
@@ -77,7 +80,11 @@ def test_citation_names_the_papers_and_the_version():
     assert citation["version"] == atlab.__version__
     assert citation["preferred-citation"]["doi"] == "10.1016/j.neunet.2021.05.012"
     authors = [[a["family-names"] for a in r["authors"]] for r in citation["references"]]
-    assert authors == [["Guizzo", "Weyde", "Tarroni"], ["Yosinski", "Clune", "Bengio", "Lipson"], ["Fayek", "Cavedon", "Wu"]]
+    assert authors == [
+        ["Guizzo", "Weyde", "Tarroni"],
+        ["Yosinski", "Clune", "Bengio", "Lipson"],
+        ["Fayek", "Cavedon", "Wu"],
+    ]
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2006.06494"
 
 
@@ -96,7 +103,14 @@ def _tracked() -> list[Path]:
 
 def test_tracked_files_name_no_registry_and_no_machine():
     # Put together here, so that this file does not hold what it looks for.
-    hosts = ["py" + "pi.org", "python" + "hosted", "npm" + "js.org", "deb." + "debian.org", "conda." + "anaconda.org", "files" + ".python"]
+    hosts = [
+        "py" + "pi.org",
+        "python" + "hosted",
+        "npm" + "js.org",
+        "deb." + "debian.org",
+        "conda." + "anaconda.org",
+        "files" + ".python",
+    ]
     folders = ["/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/", "/Us" + "ers/", "/tmp/" + "plan", "/opt/" + "py"]
     # A path is not part of a longer word or address: "docs/work/x" and "~/work" are nobody's machine.
     found = re.compile("|".join([*map(re.escape, hosts), *(r"(?<![\w.~/:-])" + re.escape(f) for f in folders)]))
@@ -114,7 +128,9 @@ def test_installing_again_costs_nothing(tmp_path):
     for name in ("constraints.txt", "pyproject.toml", "scripts/install"):
         (clone / name).write_bytes((ROOT / name).read_bytes())
     environment = {"PATH": "/usr/bin:/bin", "PYTHON": "/nonexistent"}
-    key = subprocess.run("(cat constraints.txt pyproject.toml scripts/install; pwd) | cksum", shell=True, cwd=clone, capture_output=True)
+    key = subprocess.run(
+        "(cat constraints.txt pyproject.toml scripts/install; pwd) | cksum", shell=True, cwd=clone, capture_output=True
+    )
     (clone / ".venv").mkdir()
     (clone / ".venv/atlab-installed").write_bytes(key.stdout)
     done = subprocess.run(["sh", "scripts/install"], cwd=clone, env=environment, capture_output=True, text=True)
@@ -133,13 +149,15 @@ def test_installing_without_a_suitable_python_says_so(tmp_path):
         (tools / tool).symlink_to(path)
     (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # an old one: the version test fails
     (tools / "python3").chmod(0o755)
-    done = subprocess.run(["sh", "scripts/install"], cwd=clone, env={"PATH": str(tools)}, capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", "scripts/install"], cwd=clone, env={"PATH": str(tools)}, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "atlab needs Python 3.11 or newer: none found" in done.stderr
     assert not (clone / ".venv/atlab-installed").exists()
 
 
-@pytest.mark.parametrize("module", ["atlab", "atlab.cli"])
+@pytest.mark.parametrize("module", ["atlab", "atlab.cli.main"])
 def test_the_command_line_does_not_wait_for_torch(module):
     heavy = "torch", "librosa", "pandas", "sklearn", "papermill", "nbconvert"
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"

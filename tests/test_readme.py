@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 import atlab
-from atlab import functional, notebooks, strategies
+from atlab import functional, strategies
+from atlab.runs import notebooks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,7 +26,7 @@ def test_the_example_runs(tmp_path, monkeypatch):
     code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "Teacher" in block)
     code = code.replace("vgg16(num_classes=10)", "vgg16(num_classes=10, width=1 / 16)")
     scope = {"x": torch.randn(3, 1, 64, 64), "y": torch.tensor([1, 2, 3])}
-    exec(code, scope)  # noqa: S102 - our own file
+    exec(code, scope)
     scope["loss"].backward()
     assert torch.isfinite(scope["loss"]) and scope["student"].features[0].weight.grad.abs().sum() > 0
 

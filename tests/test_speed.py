@@ -10,11 +10,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import atlab
-from atlab import device as devices
-from atlab.data import Batches, Spectrogram, loaders, toy
-from atlab.descriptors import flat, self_product
-from atlab.functional import anti_transfer_loss, gram, target_loss
-from atlab.training import fit
+from atlab.data import Batches, Spectrogram, loaders
+from atlab.data.synthetic import toy
+from atlab.functional.aggregations import gram
+from atlab.functional.anti_transfer import anti_transfer_loss, target_loss
+from atlab.functional.descriptors import flat, self_product
+from atlab.system import devices
+from atlab.training.loop import fit
 
 
 def maps(layout: torch.memory_format, dtype: torch.dtype = torch.float32, channels: int = 16) -> torch.Tensor:
@@ -71,7 +73,19 @@ def test_feature_maps_are_cast_but_never_copied(layout, dtype, casts, kernel, ch
 
 
 # Operations that only look at types or hand on the same memory in another shape.
-VIEWS = ("view", "permute", "transpose", "expand", "_unsafe_view", "unsqueeze", "squeeze", "detach", "t", "slice", "promote_types")  # fmt: skip
+VIEWS = (
+    "view",
+    "permute",
+    "transpose",
+    "expand",
+    "_unsafe_view",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "t",
+    "slice",
+    "promote_types",
+)
 
 
 class Kernels(TorchDispatchMode):
@@ -120,9 +134,7 @@ def fs(tmp_path_factory):
 
 def parts(fs) -> tuple[Batches, Batches]:
     codes = fs.codes("word")
-    return Batches(fs, range(16), codes, batch_size=6, shuffle=True), Batches(
-        fs, range(16, 24), codes, batch_size=6
-    )
+    return Batches(fs, range(16), codes, batch_size=6, shuffle=True), Batches(fs, range(16, 24), codes, batch_size=6)
 
 
 def train(
@@ -166,9 +178,7 @@ def test_a_cache_takes_one_teacher_pass_and_a_second_run_none(fs, tmp_path):
 def test_spectrograms_are_computed_once_a_training_where_they_fit(fs, monkeypatch):
     made = []
     forward = Spectrogram.forward
-    monkeypatch.setattr(
-        Spectrogram, "forward", lambda self, waves: (made.append(len(waves)), forward(self, waves))[1]
-    )
+    monkeypatch.setattr(Spectrogram, "forward", lambda self, waves: (made.append(len(waves)), forward(self, waves))[1])
     train(fs)
     assert sum(made) == 24
     monkeypatch.setattr(loaders, "KEPT_BYTES", 0)
@@ -193,9 +203,7 @@ def test_cached_targets_give_the_live_teachers_loss_curve(fs, tmp_path, precisio
 
     def cached(model, data):
         with devices.precision(precision, "cpu").autocast():
-            return atlab.CachedTeacher(
-                atlab.Teacher(model, "conv5"), data, tmp_path / "cache", channels_last=True
-            )
+            return atlab.CachedTeacher(atlab.Teacher(model, "conv5"), data, tmp_path / "cache", channels_last=True)
 
     live, fast = train(fs, precision=precision)[0], train(fs, cached, precision=precision)[0]
     assert live["train_at"].iloc[0] > 0.1
@@ -221,9 +229,7 @@ def test_channels_last_gives_the_loss_curve_of_the_default_layout(fs, monkeypatc
 
 def test_a_step_never_looks_at_a_value_on_the_device(fs, tmp_path, monkeypatch):
     """Tensors on the meta device have no values: whoever asks for one fails."""
-    monkeypatch.setattr(
-        torch, "autocast", lambda *_, **__: contextlib.nullcontext()
-    )  # which does not know that device
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which does not know that device
     data = parts(fs)
     for cached in (False, True):
         student, teacher = vgg(0), atlab.Teacher(vgg(1), ["conv2", "conv13"])

@@ -15,8 +15,12 @@ from atlab.taps import Taps
 def small_net(inplace: bool = True) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=inplace), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(inplace=inplace)
-    )  # fmt: skip
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(inplace=inplace),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(inplace=inplace),
+    )
 
 
 def hooks(model: nn.Module) -> int:
@@ -120,11 +124,7 @@ def test_wrapped_models_are_looked_through():
 
 @pytest.mark.parametrize(
     ("layers", "message"),
-    [
-        ("conv1", "unknown layer 'conv1'; allowed: 0, 1, 2, 3, 4"),
-        ("", "unknown layer ''"),
-        ([], "name at least one"),
-    ],
+    [("conv1", "unknown layer 'conv1'; allowed: 0, 1, 2, 3, 4"), ("", "unknown layer ''"), ([], "name at least one")],
 )
 def test_bad_layers_are_named(layers, message):
     with pytest.raises(AtlabError, match=message):
@@ -132,10 +132,7 @@ def test_bad_layers_are_named(layers, message):
 
 
 def test_reading_another_layer_than_the_tapped_ones():
-    with (
-        Taps(small_net(), "1") as taps,
-        pytest.raises(AtlabError, match="unknown tapped layer '3'; allowed: 1"),
-    ):
+    with Taps(small_net(), "1") as taps, pytest.raises(AtlabError, match="unknown tapped layer '3'; allowed: 1"):
         taps["3"]
 
 

@@ -8,7 +8,7 @@ from atlab.data import splits
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
 from atlab.data.splits import Split
-from atlab.data.toy import toy
+from atlab.data.synthetic.toy import toy
 
 # Resolved on first use: the command line and the processes that convert raw files do not wait for torch.
 _HOMES = {
@@ -20,8 +20,8 @@ _HOMES = {
     "frontend": "spectrogram",
     "input_statistics": "spectrogram",
     "show": "display",
-    "synthetic_notes": "notes",
-    "synthetic_speech": "speech",
+    "synthetic_notes": "synthetic.notes",
+    "synthetic_speech": "synthetic.speech",
 }
 
 __all__ = ["BrokenInput", "Clip", "FactorSet", "Split", "build", "splits", "toy", *_HOMES]

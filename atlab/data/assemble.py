@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from atlab.data.factorset import FORMAT
 from atlab.errors import AtlabError
-from atlab.files import new_folder, write_atomic
+from atlab.system.files import new_folder, write_atomic
 
 if TYPE_CHECKING:  # worker processes do without pandas, which takes a second to import
     import pandas as pd
@@ -39,9 +39,7 @@ def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list
         )
     if len(shapes) != 1:
         raise AtlabError(
-            shapes_differ(shapes)
-            if shapes
-            else f"{items} items gave no clip at all; left out: {dict(dropped)}"
+            shapes_differ(shapes) if shapes else f"{items} items gave no clip at all; left out: {dict(dropped)}"
         )
     (shape, dtype) = shapes.pop()
     _check_table(table, factors, dtype)

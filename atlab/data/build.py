@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 from atlab.data.assemble import assemble, shapes_differ, write_chunk
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
-from atlab.files import locked
-from atlab.workers import pool as workers_pool
+from atlab.system.files import locked
+from atlab.system.processes import pool as workers_pool
 
 
 @dataclass
@@ -127,9 +127,7 @@ def _prepare_chunks(work: Path, key: str, items: Sequence, chunk: int) -> list[t
         for left in work.parent.glob(pattern):
             shutil.rmtree(left)
     starts = range(0, len(items), chunk)
-    return [
-        (work / key / f"{chunk}-{start // chunk:07d}.clips", items[start : start + chunk]) for start in starts
-    ]
+    return [(work / key / f"{chunk}-{start // chunk:07d}.clips", items[start : start + chunk]) for start in starts]
 
 
 def _build_key(card: dict, items: Sequence, factors: Sequence[str]) -> str:

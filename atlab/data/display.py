@@ -47,7 +47,7 @@ def show(fs, cross: Sequence[str] | None = None, clips: int = 10) -> None:
         display(plots.image_grid(fs.read(rows), captions, "some of the images"))
         return
     display(HTML(_players(fs, rows, captions)))
-    display(plots.spectrogram_grid(*_spectrograms(fs, rows), captions, "some of the clips"))
+    display(plots.spectrogram_grid(*spectrograms(fs, rows), captions, "some of the clips"))
 
 
 def as_text(fs, cross: Sequence[str] | None = None, clips: int = 10) -> RenderableType:
@@ -124,7 +124,7 @@ def _players(fs, rows: list[int], captions: list[str]) -> str:
     return f"<div style='display:flex;flex-wrap:wrap;gap:1em'>{''.join(players)}</div>"
 
 
-def _spectrograms(fs, rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def spectrograms(fs, rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Magnitudes [clips, time, frequency], at most 256 times (the loudest of each stretch); s; Hz."""
     import torch
 
@@ -184,3 +184,23 @@ def _histogram(seconds: np.ndarray) -> str:
     # A bar for few clips is the lowest, none for no clip: no duration that exists is hidden.
     heights = np.ceil(counts / counts.max() * len(BARS)).astype(int)
     return f"duration   {low:.2f} s |{''.join(BARS[h - 1] if h else ' ' for h in heights)}| {high:.2f} s"
+
+
+def caption(fs, row: int) -> str:
+    """The clip's factors in one line."""
+    clip = fs.factors.iloc[row]
+    return ", ".join(f"{name} **{clip[name]}**" for name in fs.factor_names)
+
+
+def waveform(fs, row: int) -> np.ndarray:
+    """The clip as float32 in [-1, 1], [T]."""
+    return fs.read([row])[0].astype(np.float32) / 32768
+
+
+def spectrogram_panels(
+    fs, rows: Sequence[int], factors: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Arguments of `plots.spectrograms`: {caption: [time, frequency]}, seconds, Hz."""
+    magnitudes, times, frequencies = spectrograms(fs, rows)
+    names = [", ".join(str(fs.factors.iloc[row][f]) for f in factors) for row in rows]
+    return dict(zip(names, magnitudes, strict=True)), times, frequencies

@@ -48,8 +48,7 @@ class FactorSet:
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise AtlabError(
-                f"{path} is not a complete data set: {', '.join(missing)} missing; "
-                "write one with `atlab data prepare`"
+                f"{path} is not a complete data set: {', '.join(missing)} missing; write one with `atlab data prepare`"
             )
         try:
             card = json.loads((path / "card.json").read_text())

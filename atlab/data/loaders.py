@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     index: Tensor
 
 
-class _Source:
+class Source:
     """What every source of batches shares: the order of clips, which depends on (seed, epoch) only."""
 
     augmented = False
@@ -59,7 +59,7 @@ class _Source:
         return list(order.split(self.batch_size))[start:]
 
 
-class Batches(_Source):
+class Batches(Source):
     """Batches of some rows of a FactorSet or of a view; spectrograms are computed by batch on the device.
 
     Up to 1 GiB of inputs stays on the device as int16 or uint8, and up to 0.5 GiB of what the network sees of them, which
@@ -115,19 +115,14 @@ class Batches(_Source):
         if isinstance(self._front, torch.nn.Module):
             self._front.to(self.device)
         one = fs.read(rows[:1])
-        self._resident = (
-            _read_all(fs, rows, one).to(self.device) if one.nbytes * len(rows) <= RESIDENT_BYTES else None
-        )
+        self._resident = _read_all(fs, rows, one).to(self.device) if one.nbytes * len(rows) <= RESIDENT_BYTES else None
         self._kept: Tensor | None = None
         self._made = torch.zeros(len(rows), dtype=torch.bool)
 
     @property
     def identity(self) -> str:
         """Hash of data, rows and front end: equal identities, equal inputs."""
-        name, sizes = (
-            type(self._front).__name__,
-            [getattr(self._front, part, None) for part in ("n_fft", "hop")],
-        )
+        name, sizes = (type(self._front).__name__, [getattr(self._front, part, None) for part in ("n_fft", "hop")])
         text = f"{self.fs.content_hash} {name} {sizes} ".encode()
         return hashlib.sha256(text + self.rows.numpy().tobytes()).hexdigest()[:16]
 
@@ -177,7 +172,7 @@ class Batches(_Source):
                         raw = self._front(raw)
                     if not put(raw.pin_memory() if self.device.type == "cuda" else raw):
                         return
-            except BaseException as error:  # noqa: BLE001 - handed to the reading thread
+            except BaseException as error:
                 put(error)
 
         thread = threading.Thread(target=gather, name="read ahead", daemon=True)
@@ -204,7 +199,7 @@ def _read_all(fs, rows: np.ndarray, one: np.ndarray) -> Tensor:
     return torch.from_numpy(inputs)
 
 
-class InMemory(_Source):
+class InMemory(Source):
     """Batches of network inputs x [N, ...] that are in memory, with class numbers y [N] and row numbers [N].
 
     Raises AtlabError for no clip, and for x, y and rows of different lengths.
@@ -233,9 +228,9 @@ class InMemory(_Source):
     @property
     def identity(self) -> str:
         """Hash of inputs and rows."""
-        return hashlib.sha256(
-            self.x.cpu().contiguous().numpy().tobytes() + self.rows.numpy().tobytes()
-        ).hexdigest()[:16]
+        return hashlib.sha256(self.x.cpu().contiguous().numpy().tobytes() + self.rows.numpy().tobytes()).hexdigest()[
+            :16
+        ]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""

@@ -12,9 +12,7 @@ from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError, unknown
 
 Generator = np.random.Generator
-VERSION = (
-    1  # of the generators below: raised when their output changes, for it is part of a view's content hash
-)
+VERSION = 1  # of the generators below: raised when their output changes, for it is part of a view's content hash
 ACTIVE_DB = -40.0
 
 
@@ -52,9 +50,7 @@ def _sum(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice) -> 
         raise AtlabError(f"sound and noise must be of one length, found {clean.shape} and {noise.shape}")
     signal, added = _power(clean[active]), _power(noise)
     if not min(signal, added) > 0:
-        raise AtlabError(
-            f"{'sound' if not signal > 0 else 'noise'} is silent: there is no signal-to-noise ratio"
-        )
+        raise AtlabError(f"{'sound' if not signal > 0 else 'noise'} is silent: there is no signal-to-noise ratio")
     return clean + noise * np.sqrt(signal / added / 10 ** (snr_db / 10))
 
 
@@ -82,12 +78,8 @@ def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) ->
     if kind not in _FAMILIES:
         raise unknown("noise", kind, _FAMILIES)
     if samples < 1 or sample_rate < 8000:
-        raise AtlabError(
-            f"noise needs at least 1 sample and 8,000 samples a second, found {samples} and {sample_rate}"
-        )
-    wave = _FAMILIES[kind](rng, max(samples, sample_rate // 4), sample_rate)[
-        :samples
-    ]  # slopes need some length
+        raise AtlabError(f"noise needs at least 1 sample and 8,000 samples a second, found {samples} and {sample_rate}")
+    wave = _FAMILIES[kind](rng, max(samples, sample_rate // 4), sample_rate)[:samples]  # slopes need some length
     return (wave / np.sqrt(_power(wave))).astype(np.float32)
 
 
@@ -139,13 +131,7 @@ class Noisy(FactorSet):
         rng, n = np.random.default_rng([seed, 5]), len(fs)
         dealt = np.array(kinds)[rng.permutation(np.arange(n) % len(kinds))]
         factors = fs.factors.assign(noise=dealt, snr_db=rng.uniform(low, high, n).round(2))
-        arguments = {
-            "of": fs.content_hash,
-            "snr_db": [low, high],
-            "kinds": kinds,
-            "seed": seed,
-            "version": VERSION,
-        }
+        arguments = {"of": fs.content_hash, "snr_db": [low, high], "kinds": kinds, "seed": seed, "version": VERSION}
         card = fs.card | {
             "factors": fs.card["factors"] | {"noise": len(set(dealt))},
             "noise": arguments,
@@ -222,11 +208,7 @@ def _pink(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 def _air_conditioner(rng: Generator, n: int, rate: int) -> np.ndarray:
     phase = 2 * np.pi * rng.uniform(45, 130) * np.arange(n) / rate
-    return (
-        _shaped(rng, n, rng.uniform(1.6, 2.2))
-        + 0.6 * _partials(rng, phase, 7, 1.0)
-        + 0.15 * rng.standard_normal(n)
-    )
+    return _shaped(rng, n, rng.uniform(1.6, 2.2)) + 0.6 * _partials(rng, phase, 7, 1.0) + 0.15 * rng.standard_normal(n)
 
 
 def _hum(rng: Generator, n: int, rate: int) -> np.ndarray:
@@ -245,9 +227,7 @@ def _typing(rng: Generator, n: int, rate: int) -> np.ndarray:
             length = min(int(rng.uniform(0.005, 0.015) * rate), n - onset)
             if length > 0:
                 decay = np.exp(-5 * np.arange(length) / length)
-                wave[onset : onset + length] += (
-                    gain * rng.uniform(0.4, 1) * decay * rng.standard_normal(length)
-                )
+                wave[onset : onset + length] += gain * rng.uniform(0.4, 1) * decay * rng.standard_normal(length)
     return _band(wave, rng.uniform(1200, 2500), rng.uniform(3500, 7000), rate)
 
 
@@ -282,7 +262,13 @@ def _babble(rng: Generator, n: int, rate: int, talkers: int = 6) -> np.ndarray:
 
 
 _FAMILIES: dict[str, Callable[[Generator, int, int], np.ndarray]] = {
-    "white": _white, "pink": _pink, "air_conditioner": _air_conditioner, "hum": _hum,
-    "typing": _typing, "engine": _engine, "siren": _siren, "babble": _babble,
-}  # fmt: skip
+    "white": _white,
+    "pink": _pink,
+    "air_conditioner": _air_conditioner,
+    "hum": _hum,
+    "typing": _typing,
+    "engine": _engine,
+    "siren": _siren,
+    "babble": _babble,
+}
 KINDS = tuple(_FAMILIES)

@@ -25,9 +25,7 @@ class Spectrogram(nn.Module):
     def __init__(self, n_fft: int = 256, hop: int = 128, sample_rate: int = 16000) -> None:
         super().__init__()
         self.n_fft, self.hop, self.sample_rate = n_fft, hop, sample_rate
-        self.register_buffer(
-            "window", torch.hamming_window(n_fft, dtype=torch.float64).float(), persistent=False
-        )
+        self.register_buffer("window", torch.hamming_window(n_fft, dtype=torch.float64).float(), persistent=False)
 
     def forward(self, waves: Tensor) -> Tensor:
         if waves.ndim != 2:

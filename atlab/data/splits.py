@@ -6,12 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atlab.data.factorset import row_numbers
 from atlab.errors import AtlabError, unknown
-from atlab.files import write_atomic
+from atlab.system.files import write_atomic
+
+if TYPE_CHECKING:
+    from atlab.data.factorset import FactorSet
 
 FRACTIONS = (0.7, 0.2, 0.1)
 PARTS = ("train", "validation", "test")
@@ -74,8 +78,7 @@ class Split:
         seen = set(fs.labels(target, self.train).tolist())
         if len(seen) < 2:
             raise AtlabError(
-                f"the training part has a single class of {target!r}: {next(iter(seen))!r}; a classifier "
-                "needs two"
+                f"the training part has a single class of {target!r}: {next(iter(seen))!r}; a classifier needs two"
             )
         for part in PARTS[1:]:
             strange = sorted(set(fs.labels(target, getattr(self, part)).tolist()) - seen, key=str)
@@ -86,9 +89,7 @@ class Split:
                 )
 
 
-def random(
-    fs, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.ndarray | None = None
-) -> Split:
+def random(fs, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.ndarray | None = None) -> Split:
     """Random by source file: clips cut from one recording stay on one side.
 
     >>> import atlab, tempfile
@@ -183,13 +184,8 @@ def confounded(
     test = _even_sample([target_values, orthogonal_values], fractions[2], rng)
     sources = _column(fs, "source")
     left = np.flatnonzero(~np.isin(sources, sources[test]))
-    is_paired = np.array(
-        [o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool
-    )
-    cells = [
-        [left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)]
-        for c in classes
-    ]
+    is_paired = np.array([o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool)
+    cells = [[left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)] for c in classes]
     share = fractions[1] / (fractions[0] + fractions[1])
     to_validate = _deal_sources([rows for cell in cells for rows in cell], sources, share, rng)
     wanted = (None, None) if clips is None else _shares(clips // len(classes), share)
@@ -235,15 +231,11 @@ def cut(split: Split, clips: int, seed: int = 0) -> Split:
     share = min(1.0, clips / max(1, len(split.train)))
     sizes = round(share * len(split.train)), max(1, round(share * len(split.validation))), min(clips, len(split.test))
     rng = np.random.default_rng([seed, 7])
-    parts = (
-        np.sort(rng.permutation(getattr(split, part))[:size]) for part, size in zip(PARTS, sizes, strict=True)
-    )
+    parts = (np.sort(rng.permutation(getattr(split, part))[:size]) for part, size in zip(PARTS, sizes, strict=True))
     return Split(*parts, split.how | {"cut to clips": clips})
 
 
-def _by_group(
-    fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict
-) -> Split:
+def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict) -> Split:
     """Deal whole groups to the parts, so that each part's share of the groups is its fraction."""
     _check_fractions(fractions)
     rows = _rows(fs, rows)
@@ -251,9 +243,7 @@ def _by_group(
     groups, inverse = np.unique(values.astype(str), return_inverse=True)
     wanted = [part for part, share in zip(PARTS, fractions, strict=True) if share > 0]
     if len(groups) < len(wanted):
-        raise AtlabError(
-            f"{len(groups)} values of {by!r} cannot be dealt to {len(wanted)} parts: {groups.tolist()}"
-        )
+        raise AtlabError(f"{len(groups)} values of {by!r} cannot be dealt to {len(wanted)} parts: {groups.tolist()}")
     order = np.random.default_rng([seed, 1]).permutation(len(groups))
     ends = np.round(np.cumsum(fractions) * len(groups)).astype(int)
     # Every part that was asked for has at least one group, however few there are.
@@ -285,13 +275,9 @@ def _match(wanted: Sequence, values: list, factor: str) -> list:
         if str(value) not in known:
             raise unknown(f"value of {factor}", value, values)
     if not len(wanted):
-        raise AtlabError(
-            f"no value of {factor!r} is held out for the test; name at least one, or leave `test` out"
-        )
+        raise AtlabError(f"no value of {factor!r} is held out for the test; name at least one, or leave `test` out")
     if len(set(map(str, wanted))) >= len(values):
-        raise AtlabError(
-            f"all values of {factor!r} are held out for the test, none is left to train: {values}"
-        )
+        raise AtlabError(f"all values of {factor!r} are held out for the test, none is left to train: {values}")
     return [known[str(value)] for value in wanted]
 
 
@@ -320,9 +306,7 @@ def _shares(count: int, share: float) -> tuple[int, int]:
     return count - round(share * count), round(share * count)
 
 
-def _deal_sources(
-    cells: list[np.ndarray], sources: np.ndarray, share: float, rng: np.random.Generator
-) -> np.ndarray:
+def _deal_sources(cells: list[np.ndarray], sources: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """bool [N]: clips that may validate: `share` of the sources of every cell, each with all its clips."""
     validating: set = set()
     dealt: set = set()
@@ -340,8 +324,7 @@ def _confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> n
     """
     paired, unpaired = (min(len(pool[kind]) for pool in pools) for kind in (0, 1))
     most = max(
-        (n for n in range(paired + unpaired + 1) if round(p * n) <= paired and n - round(p * n) <= unpaired),
-        default=0,
+        (n for n in range(paired + unpaired + 1) if round(p * n) <= paired and n - round(p * n) <= unpaired), default=0
     )
     count = most if a_class is None else a_class
     if not 1 <= count <= most:
@@ -350,11 +333,7 @@ def _confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> n
             f"a class has at least {paired} paired "
             f"and {unpaired} unpaired clips for this part, which allows {most}"
         )
-    chosen = [
-        pool[kind][:n]
-        for pool in pools
-        for kind, n in enumerate((round(p * count), count - round(p * count)))
-    ]
+    chosen = [pool[kind][:n] for pool in pools for kind, n in enumerate((round(p * count), count - round(p * count)))]
     return np.sort(np.concatenate(chosen))
 
 
@@ -366,3 +345,23 @@ def _rows(fs, rows: np.ndarray | None) -> np.ndarray:
 def _column(fs, name: str) -> np.ndarray:
     """Values of a factor or of another column that groups clips."""
     return fs.factors[name].to_numpy() if name in fs.factors.columns else fs.labels(name)
+
+
+def hold_out(fs: FactorSet, validation: int, seed: int = 0) -> Split:
+    """The official test images to test; of the others `validation` drawn at random, the rest to train.
+
+    Where a set has no test images (ImageNet), its official validation images are the test part.
+    Raises AtlabError if that leaves no training image.
+    """
+    official = fs.factors["official"].to_numpy()
+    tested = "test" if (official == "test").any() else "validation"
+    pool = np.flatnonzero(official != tested)
+    if not 0 < validation < len(pool):
+        raise AtlabError(f"{validation:,} validation images cannot be held out of {len(pool):,} training images")
+    drawn = np.random.default_rng(seed).permutation(len(pool))
+    return Split(
+        train=np.sort(pool[drawn[validation:]]),
+        validation=np.sort(pool[drawn[:validation]]),
+        test=np.flatnonzero(official == tested),
+        how={"split": "hold_out", "validation": validation, "seed": seed},
+    )

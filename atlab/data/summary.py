@@ -58,10 +58,7 @@ class Summary:
     @property
     def factors(self) -> pd.DataFrame:
         """Per factor: number of classes, clips of the smallest and of the largest."""
-        rows = {
-            name: (len(c), int(c.iloc[-1]), int(c.iloc[0]), str(c.index[0]))
-            for name, c in self.counts.items()
-        }
+        rows = {name: (len(c), int(c.iloc[-1]), int(c.iloc[0]), str(c.index[0])) for name, c in self.counts.items()}
         columns = ["classes", "clips of the smallest", "clips of the largest", "largest"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("factor")
 
@@ -173,9 +170,7 @@ def _pair(names: list[str], cross: Sequence[str] | None) -> tuple[str, str] | No
         if name not in names:
             raise unknown("factor", name, names)
     if len(cross) != 2 or cross[0] == cross[1]:
-        raise AtlabError(
-            f"two different factors are crossed, found {list(cross)}; allowed: {', '.join(names)}"
-        )
+        raise AtlabError(f"two different factors are crossed, found {list(cross)}; allowed: {', '.join(names)}")
     return cross[0], cross[1]
 
 

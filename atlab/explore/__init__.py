@@ -9,18 +9,29 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "AblationState": "show_ablation", "ablation": "show_ablation", "CockpitState": "show_cockpit", "cockpit": "show_cockpit",
-    "DataState": "show_data", "data": "show_data", "LayersState": "show_layers", "layers": "show_layers",
-    "MapsState": "show_maps", "maps": "show_maps", "clear": "cache", "demo_study": "demo", "open_data": "library",
-    "serve": "serving", "study": "demo",
-}  # fmt: skip
+    "AblationState": "views.ablation",
+    "CockpitState": "views.cockpit",
+    "DataState": "views.data",
+    "LayersState": "views.layers",
+    "MapsState": "views.maps",
+    "ablation": "views.ablation",
+    "clear": "cache",
+    "cockpit": "views.cockpit",
+    "data": "views.data",
+    "demo_study": "demo",
+    "layers": "views.layers",
+    "maps": "views.maps",
+    "open_data": "studies",
+    "serve": "serving",
+    "study": "demo",
+}
 
 __all__ = sorted([*_HOMES, "figures", "show"])
 
 
 def figures(state) -> dict:
     """The figures of a state by name, computed here and now: {name: go.Figure}; errors are raised."""
-    from atlab.explore.explorer import collect
+    from atlab.explore.widgets.explorer import collect
 
     shown = collect(_room(state).steps(state)).figures
     return {name: figure for name, figure in shown.items() if figure is not None}
@@ -29,7 +40,7 @@ def figures(state) -> dict:
 def show(state):
     """The explorer of a state, opened at it."""
     room = _room(state)
-    return getattr(room, room.__name__.rpartition("show_")[2])(state=state)
+    return getattr(room, room.__name__.rpartition(".")[2])(state=state)
 
 
 def _room(state):

@@ -6,27 +6,19 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from atlab.explore import library
+from atlab.data import catalog
+from atlab.system.home import find, home
 
 STUDY = "runs/demo_study"
-DATA = "demo_speech"
-SPEECH = {"words": "zero,one,two,three,four,five", "speakers": 8, "emotions": 2, "repetitions": 5}
 SEEDS = (0, 1)
 LAYERS = ("conv1", "conv5", "conv13")
 
 
 def study(folder: str | Path = STUDY, workers: int | None = None) -> str:
     """A study to open: `folder` itself, or, if that is the demo study and it is not there yet, the demo study trained now."""
-    if Path(folder).name == Path(STUDY).name and not any(library.find(folder).glob("*/done")):
+    if Path(folder).name == Path(STUDY).name and not any(find(folder).glob("*/done")):
         return demo_study(workers=workers)
     return str(folder)
-
-
-def demo_data():
-    """The demo study's clips as a `FactorSet`: 6 words by 8 speakers, 2 emotions, rendered on first use (seconds)."""
-    from atlab.data import synthetic_speech
-
-    return synthetic_speech(library.data_folder() / DATA, **SPEECH)
 
 
 def demo_study(workers: int | None = None) -> str:
@@ -37,7 +29,7 @@ def demo_study(workers: int | None = None) -> str:
     """
     from atlab import experiment
 
-    home, fs = library.home(), demo_data()
+    fs = catalog.load_data(catalog.DEMO)
     base = experiment.Settings(
         data=str(fs.path.resolve()),
         split="disjoint",
@@ -50,6 +42,6 @@ def demo_study(workers: int | None = None) -> str:
     arms = [replace(base, strategy="baseline"), replace(base, strategy="wi")]
     arms += [replace(base, strategy="at", layers=layer) for layer in LAYERS]
     wanted = [replace(arm, seed=seed) for seed in SEEDS for arm in arms]
-    folder = home / STUDY
+    folder = home() / STUDY
     experiment.train_many(wanted, folder.parent, folder.name, workers or min(4, os.cpu_count() or 1))
-    return STUDY if Path(STUDY).is_dir() or home != Path.cwd() else str(folder)
+    return STUDY if Path(STUDY).is_dir() or home() != Path.cwd() else str(folder)

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atlab.errors import AtlabError
-from atlab.explore import library
+from atlab.explore import studies
+from atlab.system.home import data_folder, find, home
 
 PAGES = {  # page: what opens it
     "grad-cam": "explore.maps(study)",
@@ -26,9 +27,7 @@ PAGES = {  # page: what opens it
 }
 
 
-def serve(
-    study: str, port: int = 8866, open_browser: bool = False, announce: Callable[[str], None] = print
-) -> int:
+def serve(study: str, port: int = 8866, open_browser: bool = False, announce: Callable[[str], None] = print) -> int:
     """Serve the explorers of a study on 127.0.0.1 until interrupted: -> Voila's exit code.
 
     The address that is announced holds a token: nobody else on the machine gets at the kernels. AtlabError for a study
@@ -43,11 +42,9 @@ def serve(
 
 
 @contextmanager
-def served(
-    study: str, port: int = 8866, open_browser: bool = False
-) -> Iterator[tuple[subprocess.Popen, str]]:
+def served(study: str, port: int = 8866, open_browser: bool = False) -> Iterator[tuple[subprocess.Popen, str]]:
     """A Voila process that serves the pages, and its address with the token; both are gone afterwards."""
-    library.study_table(study)
+    studies.study_table(study)
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -62,8 +59,10 @@ def served(
         write_pages(study, pages)
         write_templates(shared)
         # In a file that only this user reads: arguments of a process can be read by everybody.
-        config = {"Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "token": token, "open_browser": open_browser},
-                  "VoilaConfiguration": {"classic_tree": True, "show_tracebacks": False}}  # fmt: skip
+        config = {
+            "Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "token": token, "open_browser": open_browser},
+            "VoilaConfiguration": {"classic_tree": True, "show_tracebacks": False},
+        }
         (settings / "voila.json").write_text(json.dumps(config))
         command = [
             sys.executable,
@@ -90,10 +89,10 @@ def write_pages(study: str, folder: Path) -> list[Path]:
     """A notebook for each explorer, opened at the study: -> their paths."""
     import nbformat
 
-    settings = library.settings_of(study)
-    found = library.find(study).resolve()
+    settings = studies.settings_of(study)
+    found = find(study).resolve()
     opening = (
-        f"import os\n\nos.chdir({str(library.home().resolve())!r})\nos.environ['ATLAB_DATA'] = {str(library.data_folder().resolve())!r}\n"
+        f"import os\n\nos.chdir({str(home().resolve())!r})\nos.environ['ATLAB_DATA'] = {str(data_folder().resolve())!r}\n"
         f"study, root, data = {str(found)!r}, {str(found.parent)!r}, {settings.data!r}\n\nfrom atlab import explore\n\n"
     )
     paths = []
@@ -102,8 +101,7 @@ def write_pages(study: str, folder: Path) -> list[Path]:
         for number, cell in enumerate(cells):
             cell["id"] = f"cell-{number:02d}"
         page = nbformat.v4.new_notebook(
-            cells=cells,
-            metadata={"kernelspec": {"name": _kernel(), "display_name": "atlab", "language": "python"}},
+            cells=cells, metadata={"kernelspec": {"name": _kernel(), "display_name": "atlab", "language": "python"}}
         )
         paths.append(folder / f"{name}.ipynb")
         nbformat.write(page, paths[-1])

@@ -1,7 +1,7 @@
 """Measure invariance: is a factor still in the features, does the prediction use it, what would it be without?
 
 `presence` (probes), `similarity` (CKA, AT similarity), `use` and `groups` (counterfactuals, gaps between groups), `removal`
-(LEACE) and `cams` measure one thing each; `report` puts them on one card.
+(LEACE) and `maps` measure one thing each; `report` puts them on one card.
 """
 
 from __future__ import annotations
@@ -9,10 +9,31 @@ from __future__ import annotations
 import importlib
 
 _HOMES = {
-    "Eraser": "removal", "Features": "features", "Report": "card", "erase": "removal", "erased": "removal", "extract": "features",
-    "measure": "single", "presence": "probes", "random_weights": "similarities", "report": "card", "similarity": "similarities",
-}  # fmt: skip
-_ROOMS = ("cams", "card", "features", "groups", "intervals", "planted", "probes", "reading", "removal", "similarities", "single", "use")
+    "Eraser": "removal",
+    "Features": "features",
+    "Report": "card",
+    "erase": "removal",
+    "erased": "removal",
+    "extract": "features",
+    "measure": "single",
+    "presence": "probes.presence",
+    "random_weights": "similarities",
+    "report": "card",
+    "similarity": "similarities",
+}
+_ROOMS = (
+    "card",
+    "features",
+    "groups",
+    "maps",
+    "planted",
+    "probes",
+    "reading",
+    "removal",
+    "similarities",
+    "single",
+    "use",
+)
 
 __all__ = sorted({*_HOMES, *_ROOMS})
 

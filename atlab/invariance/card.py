@@ -13,24 +13,38 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from atlab import device as devices
 from atlab import stats
 from atlab.errors import AtlabError
-from atlab.invariance import features, groups, intervals, probes, removal, use
+from atlab.invariance import features, groups, removal, use
+from atlab.invariance.probes import presence
 from atlab.invariance.similarities import random_weights, similarity
-from atlab.workers import pool as process_pool
+from atlab.stats import accuracy as intervals
+from atlab.system import devices
+from atlab.system.processes import pool as process_pool
 
 RANDOM = "random weights"
 LEACE = "LEACE"
 FITTED = 1500  # clips that an eraser is fitted on, at most
 COMPARED = 256  # clips on which networks are compared with a teacher, at most
 USES = (
-    ("changed", "counterfactual", "changed"), ("changed", "repetition", "repetition"), ("changed", "excess", "excess"),
+    ("changed", "counterfactual", "changed"),
+    ("changed", "repetition", "repetition"),
+    ("changed", "excess", "excess"),
     ("change", "excess", "excess_nats"),
-)  # fmt: skip
+)
 MEANS = (
-    "target_accuracy", "balanced_accuracy", "mlp", "bits", "changed", "excess", "excess_nats", "worst_group", "equalised_odds", "cka", "at",
-)  # fmt: skip
+    "target_accuracy",
+    "balanced_accuracy",
+    "mlp",
+    "bits",
+    "changed",
+    "excess",
+    "excess_nats",
+    "worst_group",
+    "equalised_odds",
+    "cka",
+    "at",
+)
 
 
 @dataclass(frozen=True)
@@ -54,20 +68,12 @@ class Report:
         """
         rows = []
         for (name, layer, factor), part in self.table.groupby(["name", "layer", "factor"], sort=False):
-            row = {
-                "name": name,
-                "layer": layer,
-                "factor": factor,
-                "seeds": len(part),
-                "chance": part["chance"].iloc[0],
-            }
+            row = {"name": name, "layer": layer, "factor": factor, "seeds": len(part), "chance": part["chance"].iloc[0]}
             for measure in MEANS:
                 if measure in part and part[measure].notna().any():
                     values = part[measure].dropna()
                     row[measure] = values.mean()
-                    found = (
-                        stats.mean_interval(values) if len(values) > 1 else (values.mean(), np.nan, np.nan)
-                    )
+                    found = stats.mean_interval(values) if len(values) > 1 else (values.mean(), np.nan, np.nan)
                     row |= {f"{measure}_low": found[1], f"{measure}_high": found[2]}
             rows.append(row)
         return pd.DataFrame(rows)
@@ -212,20 +218,12 @@ class _Meter:
             else self.layers
         )
         for factor in self.factors:
-            fit = (
-                even_rows(self.fs, [self.target, factor], self.rows, FITTED) if fit_rows is None else fit_rows
-            )
+            fit = even_rows(self.fs, [self.target, factor], self.rows, FITTED) if fit_rows is None else fit_rows
             batches = self._batches(fit, self.fs.codes(factor))
-            for layer, eraser in removal.erase(
-                model, batches, layers, pool=self.pool, progress=False
-            ).items():
+            for layer, eraser in removal.erase(model, batches, layers, pool=self.pool, progress=False).items():
                 with removal.erased(model, eraser):
-                    found = features.extract(
-                        model, self._batches(self.rows), [layer], self.pool, progress=False
-                    )
-                out += replace(self, factors=[factor], layers=[layer])._rows_of(
-                    LEACE, network, found, [layer], {}
-                )
+                    found = features.extract(model, self._batches(self.rows), [layer], self.pool, progress=False)
+                out += replace(self, factors=[factor], layers=[layer])._rows_of(LEACE, network, found, [layer], {})
         return out
 
     def _rows_of(
@@ -233,30 +231,18 @@ class _Meter:
     ) -> list[dict]:
         labels = {factor: self.fs.labels(factor, self.rows) for factor in self.factors}
         sources = self.fs.factors["source"].to_numpy()[self.rows]
-        table = probes.presence(found, labels, sources, probes=self.kinds, device=self.device, progress=False)
-        codes, logits = (
-            self._codes(network.model, found.logits.shape[1]),
-            torch.from_numpy(found.logits).double(),
-        )
+        table = presence.presence(found, labels, sources, probes=self.kinds, device=self.device, progress=False)
+        codes, logits = (self._codes(network.model, found.logits.shape[1]), torch.from_numpy(found.logits).double())
         predictions = logits.argmax(1).numpy()
         accuracy = intervals.accuracy(predictions == codes, sources)
-        once = {
-            "target_accuracy": accuracy.mean,
-            "accuracy_low": accuracy.low,
-            "accuracy_high": accuracy.high,
-        }
-        used = {
-            factor: self._use(logits.softmax(1).numpy(), predictions, codes, factor)
-            for factor in self.factors
-        }
+        once = {"target_accuracy": accuracy.mean, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+        used = {factor: self._use(logits.softmax(1).numpy(), predictions, codes, factor) for factor in self.factors}
         linear = table[table["probe"] == self.kinds[0]].drop(columns="probe").to_dict("records")
         rest = table[table["probe"] != self.kinds[0]]
         rows = []
         for row in linear:
             row = {"name": name, "seed": network.seed} | row | once | used[row["factor"]]
-            for _, other in rest[
-                (rest["layer"] == row["layer"]) & (rest["factor"] == row["factor"])
-            ].iterrows():
+            for _, other in rest[(rest["layer"] == row["layer"]) & (rest["factor"] == row["factor"])].iterrows():
                 row |= {
                     other["probe"]: other["balanced_accuracy"],
                     f"{other['probe']}_low": other["low"],
@@ -265,14 +251,16 @@ class _Meter:
             rows.append(row | likeness.get((row["layer"], row["factor"]), {}))
         return rows
 
-    def _use(
-        self, probabilities: np.ndarray, predictions: np.ndarray, codes: np.ndarray, factor: str
-    ) -> dict:
+    def _use(self, probabilities: np.ndarray, predictions: np.ndarray, codes: np.ndarray, factor: str) -> dict:
         labels = self.fs.labels(factor, self.rows)
         odds = groups.equalised_odds(codes, predictions, labels, shuffles=100)
         worst = stats.by_group(predictions == codes, labels).iloc[0]
-        found = {"worst_group": worst["accuracy"], "worst_group_n": int(worst["n"]),
-                 "equalised_odds": odds.value, "equalised_odds_chance": odds.chance}  # fmt: skip
+        found = {
+            "worst_group": worst["accuracy"],
+            "worst_group_n": int(worst["n"]),
+            "equalised_odds": odds.value,
+            "equalised_odds_chance": odds.chance,
+        }
         if factor == self.target:  # there is no other factor to exchange
             return found
         clips = self.fs.factors.iloc[self.rows].reset_index(drop=True)
@@ -299,13 +287,15 @@ class _Meter:
         out = {}
         for factor, teacher in self.teachers.items():
             rows = np.random.default_rng(0).permutation(self.rows)[:COMPARED]
-            table = similarity(
-                model, teacher.to(self.device), self._batches(rows, size=32), layers, progress=False
-            )
+            table = similarity(model, teacher.to(self.device), self._batches(rows, size=32), layers, progress=False)
             same = table[table["layer"] == table["other"]]
             for _, row in same.iterrows():
-                out[row["layer"], factor] = {"cka": row["cka"], "cka_low": row["low"], "cka_high": row["high"],
-                                             **{key: row[key] for key in ("at", "at_low", "at_high")}}  # fmt: skip
+                out[row["layer"], factor] = {
+                    "cka": row["cka"],
+                    "cka_low": row["low"],
+                    "cka_high": row["high"],
+                    **{key: row[key] for key in ("at", "at_low", "at_high")},
+                }
         return out
 
     def _codes(self, model: nn.Module, outputs: int) -> np.ndarray:
@@ -336,9 +326,7 @@ def _measured(
                 bar.update()
             return
         if not hasattr(meter.fs, "path"):
-            raise AtlabError(
-                "processes open the data set by its folder, and this one has none: measure with workers=1"
-            )
+            raise AtlabError("processes open the data set by its folder, and this one has none: measure with workers=1")
         given = str(meter.fs.path), replace(meter, fs=None)
         with process_pool(workers, torch.set_num_threads, (1,)) as processes:
             waiting = [processes.submit(_in_process, *given, *job, fit_rows) for job in jobs]
@@ -373,7 +361,7 @@ def even_rows(fs, factors: Sequence[str], without: np.ndarray, most: int, seed: 
 def open_network(item, position: int = 0) -> _Network:
     """A network with its seed and, of a run, its settings."""
     from atlab import runs
-    from atlab.settings import from_parameters
+    from atlab.experiment.settings import from_parameters
 
     if isinstance(item, tuple):
         return _Network(int(item[0]), _model(item[1]))
@@ -403,8 +391,10 @@ def _test_rows(fs, opened: Mapping[str, list[_Network]]) -> np.ndarray:
     if any(s is None for s in settings):
         raise AtlabError("networks that are not run folders have no split: give the rows to measure on")
     splits = {
-        tuple(getattr(s, name) for name in ("target", "split", "split_seed", "pairing", "held_out"))
-        + (s.split_factor(),)
+        (
+            *tuple(getattr(s, name) for name in ("target", "split", "split_seed", "pairing", "held_out")),
+            s.split_factor(),
+        )
         for s in settings
     }
     if len(splits) > 1:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from atlab import device as devices
 from atlab.errors import AtlabError, unknown
+from atlab.system import devices
 from atlab.taps import Taps, unwrap
 
 IN_MEMORY = 256 << 20  # bytes; more goes to files
@@ -81,9 +81,14 @@ class Features(Mapping[str, np.ndarray]):
     """
 
     def __init__(
-        self, arrays: dict[str, np.ndarray], logits: np.ndarray, rows: np.ndarray, pool: str, folder: Path | None = None,
+        self,
+        arrays: dict[str, np.ndarray],
+        logits: np.ndarray,
+        rows: np.ndarray,
+        pool: str,
+        folder: Path | None = None,
         temporary: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._arrays, self.logits, self.rows, self.pool, self.folder = arrays, logits, rows, pool, folder
         if temporary:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -157,12 +162,7 @@ def extract(
     try:
         with mode.settings(), Taps(model, layers) as taps:
             bar = tqdm(
-                batches.epoch(0),
-                total=len(batches),
-                desc="features",
-                delay=2,
-                leave=False,
-                disable=not progress,
+                batches.epoch(0), total=len(batches), desc="features", delay=2, leave=False, disable=not progress
             )
             for x, _, index in bar:
                 with mode.autocast():
@@ -177,18 +177,11 @@ def extract(
     finally:
         model.train(was_training)
     return Features(
-        store,
-        torch.cat(logits).numpy(),
-        torch.cat(rows).numpy(),
-        pool,
-        place,
-        folder is None and place is not None,
+        store, torch.cat(logits).numpy(), torch.cat(rows).numpy(), pool, place, folder is None and place is not None
     )
 
 
-def _allocate(
-    sizes: dict[str, int], n: int, folder: str | Path | None
-) -> tuple[dict[str, np.ndarray], Path | None]:
+def _allocate(sizes: dict[str, int], n: int, folder: str | Path | None) -> tuple[dict[str, np.ndarray], Path | None]:
     if folder is None and 4 * n * sum(sizes.values()) <= IN_MEMORY:
         return {layer: np.empty((n, d), np.float32) for layer, d in sizes.items()}, None
     place = Path(tempfile.mkdtemp(prefix="atlab-features-") if folder is None else folder)

@@ -69,10 +69,7 @@ def by_group(
         from fairlearn.metrics import MetricFrame
 
         frame = MetricFrame(
-            metrics=dict(metrics),
-            y_true=codes,
-            y_pred=predictions,
-            sensitive_features=pd.Series(names, name="group"),
+            metrics=dict(metrics), y_true=codes, y_pred=predictions, sensitive_features=pd.Series(names, name="group")
         )
         table = table.join(frame.by_group[list(metrics)], on="group")
     return table
@@ -91,9 +88,7 @@ def accuracy_gap(codes: Sequence[int], predictions: Sequence[int], groups: Seque
     return _difference(_accuracy, codes, predictions, groups, within_class=True, **options)
 
 
-def equalised_odds(
-    codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options
-) -> Difference:
+def equalised_odds(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options) -> Difference:
     """Equalised-odds difference (Hardt, Price & Srebro 2016): 0 if the prediction depends on the group only by the class.
 
     The largest difference between two groups in the true-positive or the false-positive rate, over all classes, each
@@ -117,9 +112,7 @@ def equalised_odds(
     return _difference(_odds, codes, predictions, groups, within_class=True, **options)
 
 
-def demographic_parity(
-    codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options
-) -> Difference:
+def demographic_parity(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options) -> Difference:
     """Demographic-parity difference: the largest difference between two groups in how often a class is predicted.
 
     Over all classes, each against the rest (fairlearn.metrics.demographic_parity_difference). Only of meaning where every
@@ -147,8 +140,14 @@ def measure(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, 
         _lowest, codes, predictions, numbers, True, options.get("shuffles", SHUFFLES), options.get("seed", 0)
     )
     low = Difference(
-        interval.mean, interval.low, interval.high, len(codes), interval.n, *_chance(-interval.mean, -shuffled, -1), f"{worst}"
-    )  # fmt: skip
+        interval.mean,
+        interval.low,
+        interval.high,
+        len(codes),
+        interval.n,
+        *_chance(-interval.mean, -shuffled, -1),
+        f"{worst}",
+    )
     found = {
         "worst_group_accuracy": low,
         "accuracy_gap": accuracy_gap(codes, predictions, names, **options),
@@ -159,9 +158,16 @@ def measure(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, 
 
 
 def _difference(
-    rates_of: Callable[[np.ndarray], _Rates], codes, predictions, groups, *, within_class: bool,
-    level: float = 0.95, seed: int = 0, shuffles: int = SHUFFLES,
-) -> Difference:  # fmt: skip
+    rates_of: Callable[[np.ndarray], _Rates],
+    codes,
+    predictions,
+    groups,
+    *,
+    within_class: bool,
+    level: float = 0.95,
+    seed: int = 0,
+    shuffles: int = SHUFFLES,
+) -> Difference:
     codes, predictions, names, numbers = _checked(codes, predictions, groups)
     rates = rates_of(_counts(codes, predictions, numbers))
     share = _shares(rates)
@@ -172,13 +178,9 @@ def _difference(
     known = sorted(set(names.tolist()), key=str)
     where = f"{rates.names[f]}: {known[int(np.nanargmax(share[f]))]} - {known[int(np.nanargmin(share[f]))]}"
     low, high = _interval(rates, share, level, seed)
-    shuffled = _shuffled(
-        lambda c: _largest(rates_of(c)), codes, predictions, numbers, within_class, shuffles, seed
-    )
+    shuffled = _shuffled(lambda c: _largest(rates_of(c)), codes, predictions, numbers, within_class, shuffles, seed)
     smallest = int(rates.clips[rates.clips > 0].min())
-    return Difference(
-        float(spread[f]), low, high, len(codes), smallest, *_chance(float(spread[f]), shuffled), where
-    )
+    return Difference(float(spread[f]), low, high, len(codes), smallest, *_chance(float(spread[f]), shuffled), where)
 
 
 def _interval(rates: _Rates, share: np.ndarray, level: float, seed: int) -> tuple[float, float]:
@@ -193,18 +195,11 @@ def _interval(rates: _Rates, share: np.ndarray, level: float, seed: int) -> tupl
     # A group may be an extreme one if, paired with the opposite extreme, it is not clearly short of the gap.
     slack = np.sqrt(np.log(max(2.0, rates.clips.max())))
     with np.errstate(invalid="ignore"):
-        tops = (
-            share - worst[:, None] + slack * np.sqrt(variance + (variance[each, bottom] + of_gap)[:, None])
-            >= gap
-        )
-        bottoms = (
-            best[:, None] - share + slack * np.sqrt(variance + (variance[each, top] + of_gap)[:, None]) >= gap
-        )
+        tops = share - worst[:, None] + slack * np.sqrt(variance + (variance[each, bottom] + of_gap)[:, None]) >= gap
+        bottoms = best[:, None] - share + slack * np.sqrt(variance + (variance[each, top] + of_gap)[:, None]) >= gap
     kept = np.flatnonzero(tops.any(1) & bottoms.any(1))
     # rates.clips is 0 where a group has no such clip; `tops` and `bottoms` are False there.
-    low = gap - np.quantile(
-        _deviations(q[kept], rates.clips[kept], tops[kept], bottoms[kept], seed), 0.5 + level / 2
-    )
+    low = gap - np.quantile(_deviations(q[kept], rates.clips[kept], tops[kept], bottoms[kept], seed), 0.5 + level / 2)
     z = scipy_stats.norm.ppf(0.5 + level / 2)
     high = max(
         (share[i, t][:, None] - share[i, b] + z * np.sqrt(variance[i, t][:, None] + variance[i, b])).max()
@@ -213,9 +208,7 @@ def _interval(rates: _Rates, share: np.ndarray, level: float, seed: int) -> tupl
     return max(0.0, float(low)), min(1.0, float(high))
 
 
-def _deviations(
-    q: np.ndarray, clips: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, seed: int
-) -> np.ndarray:
+def _deviations(q: np.ndarray, clips: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, seed: int) -> np.ndarray:
     """By how much resampling raises the largest difference among groups that are alike [DRAWS]."""
     rng, found = np.random.default_rng(seed), []
     block = max(1, CELLS // q.size)
@@ -260,9 +253,7 @@ def _accuracy(counts: np.ndarray) -> _Rates:
 def _odds(counts: np.ndarray) -> _Rates:
     right, predicted, true = np.diagonal(counts, axis1=1, axis2=2).T, counts.sum(1).T, counts.sum(2).T
     names = [f"{kind} positives of class {k}" for kind in ("true", "false") for k in range(len(right))]
-    return _Rates(
-        np.concatenate([right, predicted - right]), np.concatenate([true, true.sum(0) - true]), names
-    )
+    return _Rates(np.concatenate([right, predicted - right]), np.concatenate([true, true.sum(0) - true]), names)
 
 
 def _selection(counts: np.ndarray) -> _Rates:
@@ -296,11 +287,7 @@ def _checked(codes, predictions, groups) -> tuple[np.ndarray, np.ndarray, np.nda
         raise AtlabError(
             f"class, prediction and group of every clip, found {codes.shape}, {predictions.shape} and {names.shape}"
         )
-    if (
-        codes.dtype.kind not in "iub"
-        or predictions.dtype.kind not in "iub"
-        or min(codes.min(), predictions.min()) < 0
-    ):
+    if codes.dtype.kind not in "iub" or predictions.dtype.kind not in "iub" or min(codes.min(), predictions.min()) < 0:
         raise AtlabError("classes and predictions must be class numbers, 0 or more")
     if pd.isna(names).any():
         raise AtlabError(f"{int(pd.isna(names).sum())} clips have no group; leave them out first")

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from atlab.invariance import intervals, probes, removal, use
+from atlab.invariance import removal, use
+from atlab.invariance.probes import presence
+from atlab.stats import accuracy as intervals
 
 WORDS, SPEAKERS, SIZE = 8, 6, 24
 SLOPE = 2.0  # of the word's scores
@@ -66,20 +68,33 @@ def card(of: dict[str, Planted], seed: int = 0) -> pd.DataFrame:
     rows = {}
     for name, network in of.items():
         labels = network.factors["speaker"]
-        table = probes.presence({"features": network.features}, {"speaker": labels}, probes=("linear", "mlp"), seed=seed, progress=False)
+        table = presence.presence(
+            {"features": network.features}, {"speaker": labels}, probes=("linear", "mlp"), seed=seed, progress=False
+        )
         linear, mlp = (table[table["probe"] == kind].iloc[0] for kind in ("linear", "mlp"))
         codes, p = network.factors["word"].to_numpy(), network.probabilities()
         accuracy = intervals.accuracy(p.argmax(1) == codes)
         pairs = use.pairs(network.factors, "speaker", ["word"])
         excess = use.consistency(p, codes, pairs).set_index(["measure", "kind"]).loc[("change", "excess")]
-        centre, change = (part.numpy() for part in removal.leace(torch.from_numpy(network.features), torch.from_numpy(labels.to_numpy().copy())))
+        centre, change = (
+            part.numpy()
+            for part in removal.leace(torch.from_numpy(network.features), torch.from_numpy(labels.to_numpy().copy()))
+        )
         without = network.probabilities(network.features - (network.features - centre) @ change)
         rows[name] = {
-            "accuracy": accuracy.mean, "linear": linear["balanced_accuracy"], "low": linear["low"], "high": linear["high"],
-            "chance": linear["chance"], "mlp": mlp["balanced_accuracy"], "control": linear["control"], "bits": linear["bits"],
-            "excess": excess["value"], "excess_low": excess["low"], "excess_high": excess["high"],
+            "accuracy": accuracy.mean,
+            "linear": linear["balanced_accuracy"],
+            "low": linear["low"],
+            "high": linear["high"],
+            "chance": linear["chance"],
+            "mlp": mlp["balanced_accuracy"],
+            "control": linear["control"],
+            "bits": linear["bits"],
+            "excess": excess["value"],
+            "excess_low": excess["low"],
+            "excess_high": excess["high"],
             "erased": float(np.mean(without.argmax(1) == codes)),
-        }  # fmt: skip
+        }
     return pd.DataFrame(rows).T.rename_axis("network")
 
 
@@ -90,9 +105,23 @@ def figure(table: pd.DataFrame):
     from atlab.plots.style import COLOURS, LAYOUT
 
     fig = go.Figure()
-    for column, label, colour, symbol in (("linear", "linear probe", COLOURS[0], "circle"), ("mlp", "perceptron", COLOURS[1], "diamond")):
-        fig.add_trace(go.Scatter(x=table["excess"], y=table[column], text=table.index, mode="markers+text", name=label,
-                                 textposition="bottom center", marker={"size": 11, "color": colour, "symbol": symbol}))  # fmt: skip
+    for column, label, colour, symbol in (
+        ("linear", "linear probe", COLOURS[0], "circle"),
+        ("mlp", "perceptron", COLOURS[1], "diamond"),
+    ):
+        fig.add_trace(
+            go.Scatter(
+                x=table["excess"],
+                y=table[column],
+                text=table.index,
+                mode="markers+text",
+                name=label,
+                textposition="bottom center",
+                marker={"size": 11, "color": colour, "symbol": symbol},
+            )
+        )
     fig.add_hline(y=float(table["chance"].iloc[0]), line={"dash": "dot", "color": "grey"}, annotation_text="chance")
-    fig.update_xaxes(title_text="use: change of log-probability beyond repetitions (nats)").update_yaxes(title_text="presence: balanced accuracy")
+    fig.update_xaxes(title_text="use: change of log-probability beyond repetitions (nats)").update_yaxes(
+        title_text="presence: balanced accuracy"
+    )
     return fig.update_layout(title="What is held and what is used", height=440, width=760, **LAYOUT)

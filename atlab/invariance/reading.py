@@ -11,7 +11,7 @@ import pandas as pd
 from atlab import stats
 from atlab.errors import AtlabError
 from atlab.invariance.card import LEACE, RANDOM, Report
-from atlab.plots.style import NAMES
+from atlab.labels import NAMES
 
 SHOWN = ("target_accuracy", "changed", "excess", "excess_nats", "worst_group", "equalised_odds")
 POINTS = ("target_accuracy", "balanced_accuracy", "mlp", "changed", "excess", "worst_group", "equalised_odds")
@@ -27,7 +27,7 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
         AtlabError: a strategy that was trained twice with one seed (at two layers, say): measure a part of the table.
     """
     from atlab import runs
-    from atlab.settings import NETWORKS, from_parameters
+    from atlab.experiment.settings import NETWORKS, from_parameters
 
     models: dict[str, list] = {}
     teachers: dict[str, object] = {}
@@ -40,7 +40,9 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
     for name, of_name in models.items():
         seeds = [from_parameters(run.parameters).seed for run in of_name]
         if len(set(seeds)) < len(seeds):
-            raise AtlabError(f"strategy {name!r} was trained more than once with one seed: choose runs that differ in the seed only")
+            raise AtlabError(
+                f"strategy {name!r} was trained more than once with one seed: choose runs that differ in the seed only"
+            )
     folder = Path(table["path"].iloc[0]).parent.parent / NETWORKS
     for path in runs.table(folder)["path"] if folder.is_dir() else ():
         run = runs.Run(path)
@@ -81,21 +83,35 @@ def against(report: Report, measure: str, factor: str, other: str = "baseline") 
             both = values[[name, other]].dropna()
             if len(both) > 1:
                 found = stats.paired_difference(both[name], both[other])
-                rows.append({"name": name, "layer": layer, "difference": found.mean, "low": found.low, "high": found.high,
-                             "p": stats.paired_p(both[name], both[other])})  # fmt: skip
+                rows.append(
+                    {
+                        "name": name,
+                        "layer": layer,
+                        "difference": found.mean,
+                        "low": found.low,
+                        "high": found.high,
+                        "p": stats.paired_p(both[name], both[other]),
+                    }
+                )
     table = pd.DataFrame(rows, columns=["name", "layer", "difference", "low", "high", "p"])
     return table.assign(p_holm=stats.holm(table["p"]))
 
 
-def lowered(report: Report, factor: str, layer: str, name: str = "at", other: str = "baseline") -> dict[str, stats.Interval]:
+def lowered(
+    report: Report, factor: str, layer: str, name: str = "at", other: str = "baseline"
+) -> dict[str, stats.Interval]:
     """By what share of the baseline's own value presence (above chance) and use (excess, in nats) are lowered, and use beyond presence.
 
     1 is all of it, 0 none, below 0 it rose; presence alone where use could not be measured. The shares are of the baseline's mean over seeds; intervals are paired by seed.
     """
     rows = report.table[(report.table["factor"] == factor) & (report.table["layer"] == layer)]
-    presence = (rows.assign(v=rows["balanced_accuracy"] - rows["chance"])).pivot(index="seed", columns="name", values="v")
+    presence = (rows.assign(v=rows["balanced_accuracy"] - rows["chance"])).pivot(
+        index="seed", columns="name", values="v"
+    )
     use = rows.pivot(index="seed", columns="name", values="excess_nats")
-    shares = {kind: ((v[other] - v[name]) / v[other].mean()).dropna() for kind, v in (("presence", presence), ("use", use))}
+    shares = {
+        kind: ((v[other] - v[name]) / v[other].mean()).dropna() for kind, v in (("presence", presence), ("use", use))
+    }
     found = {kind: stats.mean_interval(share) for kind, share in shares.items() if len(share) > 1}
     if "use" not in found:
         return found
@@ -109,29 +125,53 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
     """
     name = NAMES.get(ours, ours)
     lines = [f"**Cost.** Accuracy on {report.target}: " + _beside_all(report, "target_accuracy", factor, layer)]
-    lines.append(f"**Presence at {layer}**, a linear probe of {factor}: " + _beside_all(report, "balanced_accuracy", factor, layer))
+    lines.append(
+        f"**Presence at {layer}**, a linear probe of {factor}: "
+        + _beside_all(report, "balanced_accuracy", factor, layer)
+    )
     lines.append(f"**Where.** {_where(report, factor, ours)}")
-    used = "excess_nats" in report.table and not report.table.loc[report.table["factor"] == factor, "excess_nats"].isna().any()
+    used = (
+        "excess_nats" in report.table
+        and not report.table.loc[report.table["factor"] == factor, "excess_nats"].isna().any()
+    )
     if used:
         lines.append(f"**Use** of {factor} (excess, nats): " + _beside_all(report, "excess_nats", factor, layer))
         found = lowered(report, factor, layer, ours)
         parts = [f"{kind} falls by {_percent(found[kind])} of the baseline's" for kind in ("presence", "use")]
         beyond = found["use beyond presence"]
-        decided = "more than presence" if beyond.low > 0 else "less than presence" if beyond.high < 0 else "neither more nor less, as far as these seeds tell"
-        lines.append(f"**Use or presence?** With {name}, {parts[0]}, {parts[1]}; use falls {decided} (difference {_percent(beyond)}).")
+        decided = (
+            "more than presence"
+            if beyond.low > 0
+            else "less than presence"
+            if beyond.high < 0
+            else "neither more nor less, as far as these seeds tell"
+        )
+        lines.append(
+            f"**Use or presence?** With {name}, {parts[0]}, {parts[1]}; use falls {decided} (difference {_percent(beyond)})."
+        )
     if "gradient_reversal" in set(report.table["name"]):
-        rival = [f"{what} {_difference(report, measure, ours, 'gradient_reversal', layer, factor)}" for measure, what in (
-            ("target_accuracy", "accuracy"), ("balanced_accuracy", f"probe of {factor} at {layer}"), ("excess_nats", "use"))
-            if used or measure != "excess_nats"]  # fmt: skip
+        rival = [
+            f"{what} {_difference(report, measure, ours, 'gradient_reversal', layer, factor)}"
+            for measure, what in (
+                ("target_accuracy", "accuracy"),
+                ("balanced_accuracy", f"probe of {factor} at {layer}"),
+                ("excess_nats", "use"),
+            )
+            if used or measure != "excess_nats"
+        ]
         lines.append(f"**{name} minus gradient reversal**: {'; '.join(rival)}.")
     if LEACE in set(report.table["name"]):
         parts = []
         for at in dict.fromkeys(report.table["layer"]):
             parts.append(f"{at} {_difference(report, 'target_accuracy', LEACE, 'baseline', at, factor)}")
-        lines.append(f"**Removal.** Erasing what is linear of {factor} changes the baseline's accuracy by: {'; '.join(parts)}.")
+        lines.append(
+            f"**Removal.** Erasing what is linear of {factor} changes the baseline's accuracy by: {'; '.join(parts)}."
+        )
     if RANDOM in set(report.table["name"]):
-        lines.append(f"**Floor.** With random weights, a probe at {layer} reads {_value(report, 'balanced_accuracy', RANDOM, layer, factor)}, "
-                     f"in the baseline {_value(report, 'balanced_accuracy', 'baseline', layer, factor)}.")  # fmt: skip
+        lines.append(
+            f"**Floor.** With random weights, a probe at {layer} reads {_value(report, 'balanced_accuracy', RANDOM, layer, factor)}, "
+            f"in the baseline {_value(report, 'balanced_accuracy', 'baseline', layer, factor)}."
+        )
     return lines
 
 

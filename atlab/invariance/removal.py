@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from atlab import device as devices
 from atlab.errors import AtlabError, unknown
 from atlab.invariance.features import pooled
 from atlab.stats import clip_bootstrap
+from atlab.system import devices
 from atlab.taps import Taps, find_layer, run_up_to
 
 RULES = ("pooled", "position")
@@ -106,20 +106,13 @@ class _Moments:
         self.xz.index_add_(1, codes, x.sum(1).T)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        with (
-            warnings.catch_warnings()
-        ):  # the package compiles a function on import in a way that torch deprecates
+        with warnings.catch_warnings():  # the package compiles a function on import in a way that torch deprecates
             warnings.simplefilter("ignore", DeprecationWarning)
             from concept_erasure import LeaceFitter
 
         n = self.count
         fitter = LeaceFitter(
-            len(self.x),
-            len(self.z),
-            dtype=torch.float64,
-            shrinkage=False,
-            constrain_cov_trace=False,
-            svd_tol=1e-7,
+            len(self.x), len(self.z), dtype=torch.float64, shrinkage=False, constrain_cov_trace=False, svd_tol=1e-7
         )
         fitter.n, fitter.mean_x, fitter.mean_z = torch.tensor(n), self.x / n, self.z / n
         fitter.sigma_xx_ = self.xx - torch.outer(self.x, self.x) / n
@@ -186,9 +179,7 @@ def erased(model: nn.Module, eraser: Eraser) -> Iterator[nn.Module]:
     ...     net(clips.x).shape
     torch.Size([12, 3])
     """
-    handle = find_layer(model, eraser.layer).register_forward_hook(
-        lambda module, inputs, output: eraser.maps(output)
-    )
+    handle = find_layer(model, eraser.layer).register_forward_hook(lambda module, inputs, output: eraser.maps(output))
     try:
         yield model
     finally:
@@ -196,9 +187,15 @@ def erased(model: nn.Module, eraser: Eraser) -> Iterator[nn.Module]:
 
 
 def removal(
-    model: nn.Module, fit: object, test: object, layers: str | Sequence[str], rule: str = "pooled", pool: str = "mean_std",
-    *, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+    model: nn.Module,
+    fit: object,
+    test: object,
+    layers: str | Sequence[str],
+    rule: str = "pooled",
+    pool: str = "mean_std",
+    *,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Accuracy of the network before and after a factor's linear information is erased at each layer: a row a layer.
 
     Direction: a greater loss means that the network was further from being free of the factor there. Columns accuracy, erased
@@ -207,7 +204,7 @@ def removal(
     Args:
         fit: clips with the factor's class numbers, to fit the eraser on. test: others, with the target's.
     """
-    from atlab.evaluation import evaluate
+    from atlab.training.evaluation import evaluate
 
     before = evaluate(model, test, progress=progress)
     right, rows = before.predictions == before.codes, []
@@ -216,6 +213,16 @@ def removal(
             after = evaluate(model, test, progress=progress)
         kept = after.predictions == after.codes
         change = clip_bootstrap(kept, right)
-        rows.append({"layer": layer, "rule": rule, "accuracy": float(np.mean(right)), "erased": float(np.mean(kept)),
-                     "difference": change.mean, "low": change.low, "high": change.high, "n": change.n})  # fmt: skip
+        rows.append(
+            {
+                "layer": layer,
+                "rule": rule,
+                "accuracy": float(np.mean(right)),
+                "erased": float(np.mean(kept)),
+                "difference": change.mean,
+                "low": change.low,
+                "high": change.high,
+                "n": change.n,
+            }
+        )
     return pd.DataFrame(rows)

@@ -17,12 +17,12 @@ from scipy import stats as scipy_stats
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from atlab import device as devices
 from atlab import functional
-from atlab.descriptors import u_centre
 from atlab.errors import AtlabError
+from atlab.functional.descriptors import u_centre
 from atlab.invariance.features import layers_of
 from atlab.stats import mean_interval
+from atlab.system import devices
 from atlab.taps import Taps, unwrap
 
 FLOORS = 3  # networks with random weights
@@ -119,12 +119,7 @@ def _compare(
     try:
         with mode.settings(), Taps(model, layers) as mine, Taps(other, other_layers) as theirs:
             bar = tqdm(
-                batches.epoch(0),
-                total=len(batches),
-                desc="similarity",
-                delay=2,
-                leave=False,
-                disable=not progress,
+                batches.epoch(0), total=len(batches), desc="similarity", delay=2, leave=False, disable=not progress
             )
             for x, _, _ in bar:
                 if len(x) < 4:
@@ -140,9 +135,7 @@ def _compare(
                 for layer, values in likeness.items():
                     if one[layer].shape == two[layer].shape and one[layer].ndim > 2:
                         values.append(
-                            functional.anti_transfer_loss(one[layer], two[layer], reduction="none")
-                            .double()
-                            .cpu()
+                            functional.anti_transfer_loss(one[layer], two[layer], reduction="none").double().cpu()
                         )
     finally:
         model.train(were[0]), other.train(were[1])
@@ -178,9 +171,7 @@ def _kernel(features: Tensor) -> Tensor:
     return u_centre(((x / scale) @ (x / scale).T).double()) * scale.double().square()
 
 
-def _cka_rows(
-    terms: list[tuple], sizes: np.ndarray, layers: list[str], other_layers: list[str]
-) -> list[dict]:
+def _cka_rows(terms: list[tuple], sizes: np.ndarray, layers: list[str], other_layers: list[str]) -> list[dict]:
     cross, one, two = (np.stack([term[i] for term in terms]) for i in range(3))
     found = _ratio(cross, one, two, sizes)
     batches = len(sizes)

@@ -53,12 +53,17 @@ def lines(found: Report, factor: str) -> str:
     part = found.table[found.table["factor"] == factor]
     network, floor = (part[part["name"] == name].set_index("layer") for name in (NETWORK, RANDOM))
     some = network.iloc[0]
-    table = pd.DataFrame({
-        "probe": [f"{100 * r.balanced_accuracy:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}]" for r in network.itertuples()],
-        "shuffled": (100 * network["control"]).map("{:.1f}".format),
-        "random weights": (100 * floor["balanced_accuracy"]).reindex(network.index).map("{:.1f}".format),
-        "bits": network["bits"].map("{:.2f}".format),
-    }, index=network.index)  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "probe": [
+                f"{100 * r.balanced_accuracy:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}]" for r in network.itertuples()
+            ],
+            "shuffled": (100 * network["control"]).map("{:.1f}".format),
+            "random weights": (100 * floor["balanced_accuracy"]).reindex(network.index).map("{:.1f}".format),
+            "bits": network["bits"].map("{:.2f}".format),
+        },
+        index=network.index,
+    )
     head = f"{factor}: {int(some['classes'])} classes, chance {100 * some['chance']:.1f} %, {some['uniform_bits']:.2f} bits; {int(some['n'])} clips"
     text = [head, table.rename_axis(None).to_string(), _use(some, found.target, factor)]
     return "\n".join(text)
@@ -68,7 +73,13 @@ def _use(row: pd.Series, target: str, factor: str) -> str:
     accuracy = f"{100 * row['target_accuracy']:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}] right on {target}"
     if "changed" not in row or np.isnan(row["changed"]):
         return f"{accuracy}; no pairs of clips that differ in {factor} only"
-    beyond = f", {100 * row['excess']:+.1f} points beyond repetitions" if "excess" in row and not np.isnan(row["excess"]) else ""
-    return (f"{accuracy}; with another {factor} {100 * row['changed']:.1f} % of predictions change{beyond}; "
-            f"worst {factor} {100 * row['worst_group']:.1f} %; equalised odds {row['equalised_odds']:.2f} "
-            f"(by chance {row['equalised_odds_chance']:.2f})")  # fmt: skip
+    beyond = (
+        f", {100 * row['excess']:+.1f} points beyond repetitions"
+        if "excess" in row and not np.isnan(row["excess"])
+        else ""
+    )
+    return (
+        f"{accuracy}; with another {factor} {100 * row['changed']:.1f} % of predictions change{beyond}; "
+        f"worst {factor} {100 * row['worst_group']:.1f} %; equalised odds {row['equalised_odds']:.2f} "
+        f"(by chance {row['equalised_odds_chance']:.2f})"
+    )

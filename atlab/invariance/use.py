@@ -62,9 +62,7 @@ def pairs(
     _check(factors, vary, keep, features, caliper)
     scaled = None if features is None else _scaled(np.asarray(features, float))
     values = pd.factorize(factors[vary])[0]
-    circle = (
-        np.random.default_rng(seed).permutation(values.max() + 1) if partners else np.arange(values.max() + 1)
-    )
+    circle = np.random.default_rng(seed).permutation(values.max() + 1) if partners else np.arange(values.max() + 1)
     sets = factors.groupby(keep, sort=False, observed=True).ngroup().to_numpy()
     found = []
     for number, rows in enumerate(_rows_of(sets)):
@@ -79,9 +77,7 @@ def pairs(
         found["distance"] = np.sqrt(np.square(scaled[found["a"]] - scaled[found["b"]]).mean(1))
         found = found[found["distance"] <= caliper] if caliper is not None else found
     if not (found["kind"] == "counterfactual").any():
-        raise AtlabError(
-            f"no two clips agree in {', '.join(keep)} and differ in {vary}: there is no pair to compare"
-        )
+        raise AtlabError(f"no two clips agree in {', '.join(keep)} and differ in {vary}: there is no pair to compare")
     return found.sort_values(["set", "kind"], kind="stable").reset_index(drop=True)
 
 
@@ -103,17 +99,11 @@ def changes(probabilities: np.ndarray, codes: Sequence[int], pairs: pd.DataFrame
     p, codes = np.asarray(probabilities, float), np.asarray(codes)
     a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
     if p.ndim != 2 or len(p) != len(codes) or not np.allclose(p.sum(1), 1, atol=1e-3) or (p < 0).any():
-        raise AtlabError(
-            f"probabilities [N, K] that sum to 1 and N class numbers, found {p.shape} and {codes.shape}"
-        )
+        raise AtlabError(f"probabilities [N, K] that sum to 1 and N class numbers, found {p.shape} and {codes.shape}")
     if max(a.max(), b.max()) >= len(p):
-        raise AtlabError(
-            f"the pairs are of {max(a.max(), b.max()) + 1} clips or more, the probabilities of {len(p)}"
-        )
+        raise AtlabError(f"the pairs are of {max(a.max(), b.max()) + 1} clips or more, the probabilities of {len(p)}")
     if (codes[a] != codes[b]).any():
-        raise AtlabError(
-            "the clips of a pair must be of one class: the target belongs to the factors that are kept"
-        )
+        raise AtlabError("the clips of a pair must be of one class: the target belongs to the factors that are kept")
     logs, best = np.log(np.maximum(p, SMALLEST)), p.argmax(1)
     return pairs.assign(
         changed=best[a] != best[b],
@@ -183,16 +173,21 @@ def _summary(kinds: dict[str, list[np.ndarray]], level: float, seed: int) -> lis
     if sets > 1:
         low, high = percentiles(np.concatenate([values(w) for w in resamples(sets, seed)]), sets, level)
     return [
-        {"measure": measure, "kind": kind, "value": value[k, m], "low": low[k, m], "high": high[k, m], "sets": sets,
-         "pairs": int(sum(total[:, -1].sum() for total in totals))}
+        {
+            "measure": measure,
+            "kind": kind,
+            "value": value[k, m],
+            "low": low[k, m],
+            "high": high[k, m],
+            "sets": sets,
+            "pairs": int(sum(total[:, -1].sum() for total in totals)),
+        }
         for k, (kind, totals) in enumerate(kinds.items())
         for m, measure in enumerate(MEASURES)
-    ]  # fmt: skip
+    ]
 
 
-def _matches(
-    by_value: list[np.ndarray], partners: int | None
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _matches(by_value: list[np.ndarray], partners: int | None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     count = len(by_value)
     for i, one in enumerate(by_value):
         for step in range(1, min(partners or count, count // 2) + 1):
@@ -204,9 +199,7 @@ def _matches(
             yield "repetition", one, one
 
 
-def _match(
-    one: np.ndarray, other: np.ndarray, scaled: np.ndarray | None, kind: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _match(one: np.ndarray, other: np.ndarray, scaled: np.ndarray | None, kind: str) -> tuple[np.ndarray, np.ndarray]:
     if scaled is None and kind == "repetition":
         return (one, np.roll(one, -1)) if len(one) > 2 else (one[:1], one[1:])
     if scaled is None:
@@ -236,18 +229,12 @@ def _check(factors: pd.DataFrame, vary: str, keep: list[str], features, caliper)
         if name not in factors.columns:
             raise unknown("factor", name, list(factors.columns))
         if factors[name].isna().any():
-            raise AtlabError(
-                f"{int(factors[name].isna().sum())} clips have no value of {name!r}; leave them out first"
-            )
+            raise AtlabError(f"{int(factors[name].isna().sum())} clips have no value of {name!r}; leave them out first")
     if not keep or vary in keep:
-        raise AtlabError(
-            f"at least one factor is kept, and another one varied; found keep={keep}, vary={vary!r}"
-        )
+        raise AtlabError(f"at least one factor is kept, and another one varied; found keep={keep}, vary={vary!r}")
     if features is None and caliper is not None:
         raise AtlabError("a caliper is a distance between features; give features with it")
     if features is not None and (
         np.ndim(features) != 2 or len(features) != len(factors) or not np.isfinite(features).all()
     ):
-        raise AtlabError(
-            f"finite features [{len(factors)}, D] of the same clips, found shape {np.shape(features)}"
-        )
+        raise AtlabError(f"finite features [{len(factors)}, D] of the same clips, found shape {np.shape(features)}")

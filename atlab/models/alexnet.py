@@ -100,11 +100,7 @@ class AlexNet(TorchvisionAlexNet):
 
 
 def alexnet(
-    num_classes: int,
-    width: float = 1.0,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    images: str = "photographs",
+    num_classes: int, width: float = 1.0, in_channels: int = 3, dropout: float = 0.5, images: str = "photographs"
 ) -> AlexNet:
     """AlexNet (Krizhevsky 2014, "One weird trick") with torchvision's parameter names and initialisation.
 

@@ -42,9 +42,7 @@ class DenseNet40(Normalised):
 
     architecture = "densenet40"
 
-    def __init__(
-        self, num_classes: int, width: float, in_channels: int, dropout: float, first_channels: int
-    ) -> None:
+    def __init__(self, num_classes: int, width: float, in_channels: int, dropout: float, first_channels: int) -> None:
         super().__init__((in_channels, 1, 1))
         self.arguments = {
             "num_classes": num_classes,
@@ -62,9 +60,7 @@ class DenseNet40(Normalised):
             channels += LAYERS * growth
             if number < 6:
                 stages[f"block{number + 1}"] = _transition(channels, dropout)
-        stages["block7"] = nn.Sequential(
-            nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        )
+        stages["block7"] = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         stages["output"] = nn.Linear(channels, num_classes)
         self.stages = nn.Sequential(stages)
         _initialise(self)
@@ -82,11 +78,7 @@ class DenseNet40(Normalised):
 
 
 def densenet40(
-    num_classes: int,
-    width: float = 1.0,
-    in_channels: int = 3,
-    dropout: float = 0.2,
-    first_channels: int = 24,
+    num_classes: int, width: float = 1.0, in_channels: int = 3, dropout: float = 0.2, first_channels: int = 24
 ) -> DenseNet40:
     """DenseNet with 40 layers and growth rate k = 12 (Huang et al. 2017), without bottlenecks or compression.
 

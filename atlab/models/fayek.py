@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, nn
 
 from atlab.errors import AtlabError
@@ -76,9 +75,7 @@ class FayekModel(Normalised):
         wanted = (1, self.arguments["coefficients"], self.arguments["context"])
         if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
             found = ", ".join(map(str, x.shape))
-            raise AtlabError(
-                f"{self.architecture} takes [B, {wanted[0]}, {wanted[1]}, {wanted[2]}], found [{found}]"
-            )
+            raise AtlabError(f"{self.architecture} takes [B, {wanted[0]}, {wanted[1]}, {wanted[2]}], found [{found}]")
 
 
 def fayek_a(
@@ -121,9 +118,7 @@ def fayek_b(
     return _build("b", num_classes, width, coefficients, context, dropout)
 
 
-def _build(
-    kind: str, num_classes: int, width: float, coefficients: int, context: int, dropout: float
-) -> FayekModel:
+def _build(kind: str, num_classes: int, width: float, coefficients: int, context: int, dropout: float) -> FayekModel:
     poolings = sum("pool" in layer for layer in LAYERS[kind] if isinstance(layer, tuple))
     return FayekModel(
         kind,

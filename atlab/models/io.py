@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 
 from atlab import __version__
 from atlab.errors import AtlabError, unknown
-from atlab.files import write_atomic
+from atlab.models.architectures import ARCHITECTURES
+from atlab.system.files import write_atomic
+from atlab.system.hashing import weights_hash
 
 FORMAT = "atlab-model-1"
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -68,8 +69,6 @@ def load(path: str | Path) -> nn.Module:
     >>> type(load(path)).__name__, load(path).card["arguments"]["width"]
     ('VGG16', 0.015625)
     """
-    from atlab.models import ARCHITECTURES
-
     path = Path(path)
     if not path.is_file():
         raise AtlabError(f"no model file at {str(path)!r}")
@@ -81,28 +80,11 @@ def load(path: str | Path) -> nn.Module:
         with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced at once
             model = ARCHITECTURES[card["architecture"]](**card["arguments"])
     except (TypeError, KeyError) as error:
-        raise AtlabError(
-            f"{path}: the model card's arguments do not fit {card['architecture']}: {error}"
-        ) from None
+        raise AtlabError(f"{path}: the model card's arguments do not fit {card['architecture']}: {error}") from None
     _require_equal_tensors(f"{path} does not fit {card['architecture']}", tensors, model.state_dict())
     model.load_state_dict(tensors, assign=True)
     model.card = card
     return model.eval()
-
-
-def weights_hash(model: nn.Module) -> str:
-    """Hexadecimal SHA-256 of all parameters and buffers: names, dtypes, shapes, values; not of device or layout.
-
-    >>> import atlab
-    >>> net = atlab.models.vgg16(num_classes=2, width=1 / 64)
-    >>> weights_hash(net) == weights_hash(net.to(memory_format=torch.channels_last))
-    True
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 @torch.no_grad()
@@ -118,9 +100,7 @@ def copy_weights(source: nn.Module, target: nn.Module, prefix: str = "features."
     >>> len(copy_weights(a, b)), bool((a.features[0].weight == b.features[0].weight).all())
     (26, True)
     """
-    found, wanted = (
-        {n: t for n, t in m.state_dict().items() if n.startswith(prefix)} for m in (source, target)
-    )
+    found, wanted = ({n: t for n, t in m.state_dict().items() if n.startswith(prefix)} for m in (source, target))
     if not wanted:
         first = dict.fromkeys(name.split(".")[0] + "." for name in target.state_dict())
         raise unknown("prefix of parameter names", prefix, first)
@@ -139,9 +119,7 @@ def _card_text(model: nn.Module, card: dict) -> str:
         "atlab": __version__,
     }
     if reserved := own.keys() & card.keys():
-        raise AtlabError(
-            f"the model card's {', '.join(sorted(reserved))} cannot be passed: save() writes it itself"
-        )
+        raise AtlabError(f"the model card's {', '.join(sorted(reserved))} cannot be passed: save() writes it itself")
     for name, value in card.items():
         try:
             card[name] = json.loads(json.dumps(value, default=_plain, allow_nan=False))
@@ -162,10 +140,7 @@ def _refuse_pickle(path: Path) -> None:
         start = file.read(9)
     # Pickles of protocol 2 to 5 start with 0x80 and that number, PyTorch's newer files are zip archives of them; a
     # safetensors file starts with its header's length (8 bytes, which may look like either) and a brace.
-    magic = (
-        start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
-        and start[8:] != b"{"
-    )
+    magic = start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and start[8:] != b"{"
     if magic or path.suffix in PICKLES:
         raise AtlabError(
             f"{path} is a pickle (PyTorch's .pt and .pth are), and opening a pickle can run any code it holds, so atlab does not. "

@@ -32,17 +32,10 @@ class VGG16(VGG):
         # torchvision builds a full-width classifier; on the meta device that takes no time and no memory.
         with torch.device("meta"):
             super().__init__(nn.Sequential(), num_classes, init_weights=False)
-        self.arguments = {
-            "num_classes": num_classes,
-            "width": width,
-            "in_channels": in_channels,
-            "dropout": dropout,
-        }
+        self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
         channels = [layer if layer == "pool" else max(1, round(layer * width)) for layer in LAYOUT]
         self.features = _convolutions(in_channels, channels)
-        self.classifier = _classifier(
-            channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout
-        )
+        self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
         _initialise(self)
         self.tap_points = _tap_points(self.features)
         self.register_buffer("input_mean", torch.zeros(()))
@@ -71,9 +64,7 @@ class VGG16(VGG):
         wanted = self.arguments["in_channels"]
         if x.ndim != 4 or x.shape[1] != wanted or min(x.shape[2:]) < SMALLEST:
             found = ", ".join(map(str, x.shape))
-            raise AtlabError(
-                f"vgg16 takes [B, {wanted}, H, W] with H and W of at least {SMALLEST}, found [{found}]"
-            )
+            raise AtlabError(f"vgg16 takes [B, {wanted}, H, W] with H and W of at least {SMALLEST}, found [{found}]")
         return super().forward((x - self.input_mean) / self.input_std)
 
 

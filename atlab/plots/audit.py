@@ -20,8 +20,15 @@ def similarity_by_layer(table: pd.DataFrame, title: str = "") -> go.Figure:
     for column, pair in enumerate(pairs, start=1):
         part = table[table["pair"] == pair]
         for colour, (form, label) in zip(COLOURS, FORMS.items(), strict=False):
-            line = go.Scatter(x=part["layer"], y=part[form], name=label, legendgroup=form, showlegend=column == 1,
-                              mode="lines+markers", line={"color": colour})  # fmt: skip
+            line = go.Scatter(
+                x=part["layer"],
+                y=part[form],
+                name=label,
+                legendgroup=form,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={"color": colour},
+            )
             figure.add_trace(line, row=1, col=column)
     figure.update_xaxes(title_text="layer").update_yaxes(title_text="similarity", range=[-0.15, 1.05], col=1)
     legend = {"orientation": "h", "y": -0.28}
@@ -33,15 +40,9 @@ def true_noise_levels(snr: Mapping[str, float], title: str = "") -> go.Figure:
     """True signal-to-noise ratio over the one asked for, in dB: {asked: true} -> Figure."""
     asked = [float(level) for level in snr]
     figure = go.Figure()
+    figure.add_scatter(x=asked, y=asked, mode="lines", name="as asked", line={"color": "black", "dash": "dot"})
     figure.add_scatter(
-        x=asked, y=asked, mode="lines", name="as asked", line={"color": "black", "dash": "dot"}
-    )
-    figure.add_scatter(
-        x=asked,
-        y=list(snr.values()),
-        mode="lines+markers",
-        name="published mixer",
-        line={"color": COLOURS[1]},
+        x=asked, y=list(snr.values()), mode="lines+markers", name="published mixer", line={"color": COLOURS[1]}
     )
     figure.update_xaxes(title_text="ratio asked for (dB)").update_yaxes(title_text="true ratio (dB)")
     return figure.update_layout(title=title, height=380, width=560, **LAYOUT)
@@ -57,8 +58,13 @@ def gain_of_choosing(table: pd.DataFrame, title: str = "") -> go.Figure:
         name="expected",
         line={"color": "black", "dash": "dot"},
     )
-    figure.add_scatter(x=table["tries"], y=100 * table["simulated"], mode="markers", name="simulated",
-                       marker={"color": COLOURS[0], "size": 8})  # fmt: skip
+    figure.add_scatter(
+        x=table["tries"],
+        y=100 * table["simulated"],
+        mode="markers",
+        name="simulated",
+        marker={"color": COLOURS[0], "size": 8},
+    )
     figure.update_xaxes(title_text="layers tried", dtick=2, tick0=1).update_yaxes(
         title_text="gain (points of test accuracy)"
     )

@@ -20,14 +20,36 @@ def step_time(table: pd.DataFrame, title: str = "") -> go.Figure:
     figure, plain = go.Figure(), table["plain_ms"]
     for variant, label in LABELS.items():
         middle = table[f"{variant}_ratio"]
-        whisker = {"type": "data", "symmetric": False, "thickness": 1,
-                   "array": (table[f"{variant}_high"] - middle) * plain, "arrayminus": (middle - table[f"{variant}_low"]) * plain}  # fmt: skip
-        figure.add_bar(x=table["layer"], y=middle * plain, name=f"{label}, measured", marker_color=COLOUR_OF[variant],
-                       error_y=whisker, offsetgroup=variant, legendgroup=variant)  # fmt: skip
+        whisker = {
+            "type": "data",
+            "symmetric": False,
+            "thickness": 1,
+            "array": (table[f"{variant}_high"] - middle) * plain,
+            "arrayminus": (middle - table[f"{variant}_low"]) * plain,
+        }
+        figure.add_bar(
+            x=table["layer"],
+            y=middle * plain,
+            name=f"{label}, measured",
+            marker_color=COLOUR_OF[variant],
+            error_y=whisker,
+            offsetgroup=variant,
+            legendgroup=variant,
+        )
     for place, variant in ((-0.27, "live"), (0.0, "cached")):
-        figure.add_scatter(x=[n + place for n in range(len(table))], y=table[f"predicted_{variant}_ms"], mode="markers", xaxis="x2",
-                           name=f"{LABELS[variant]}, predicted",
-                           marker={"symbol": "diamond", "size": 8, "color": COLOUR_OF[variant], "line": {"color": "black", "width": 1}})  # fmt: skip
+        figure.add_scatter(
+            x=[n + place for n in range(len(table))],
+            y=table[f"predicted_{variant}_ms"],
+            mode="markers",
+            xaxis="x2",
+            name=f"{LABELS[variant]}, predicted",
+            marker={
+                "symbol": "diamond",
+                "size": 8,
+                "color": COLOUR_OF[variant],
+                "line": {"color": "black", "width": 1},
+            },
+        )
     figure.add_scatter(
         x=table["layer"], y=plain, mode="lines", name="plain step", line={"color": "black", "dash": "dot"}
     )
@@ -41,26 +63,38 @@ def added_memory(table: pd.DataFrame, title: str = "") -> go.Figure:
     """
     figure = go.Figure()
     for variant in ("live", "cached"):
-        bar = {
-            "marker": {"color": COLOUR_OF[variant], "pattern": {"shape": "/"}},
-            "offsetgroup": f"{variant} eq. 4",
-        }
+        bar = {"marker": {"color": COLOUR_OF[variant], "pattern": {"shape": "/"}}, "offsetgroup": f"{variant} eq. 4"}
+        figure.add_bar(
+            x=table["layer"], y=table[f"predicted_{variant}_bytes"] / MIB, name=f"{LABELS[variant]}, eq. 4", **bar
+        )
         figure.add_bar(
             x=table["layer"],
-            y=table[f"predicted_{variant}_bytes"] / MIB,
-            name=f"{LABELS[variant]}, eq. 4",
-            **bar,
+            y=table[f"added_{variant}_bytes"] / MIB,
+            name=f"{LABELS[variant]}, measured",
+            marker_color=COLOUR_OF[variant],
+            offsetgroup=f"{variant} measured",
         )
-        figure.add_bar(x=table["layer"], y=table[f"added_{variant}_bytes"] / MIB, name=f"{LABELS[variant]}, measured",
-                       marker_color=COLOUR_OF[variant], offsetgroup=f"{variant} measured")  # fmt: skip
-    figure.add_bar(x=table["layer"], y=table["added_published_bytes"] / MIB, name=f"{LABELS['published']}, measured",
-                   marker_color=COLOUR_OF["published"], offsetgroup="published")  # fmt: skip
+    figure.add_bar(
+        x=table["layer"],
+        y=table["added_published_bytes"] / MIB,
+        name=f"{LABELS['published']}, measured",
+        marker_color=COLOUR_OF["published"],
+        offsetgroup="published",
+    )
     return _by_layer(figure, table, title, "memory beyond a plain step (MiB)")
 
 
 def _by_layer(figure: go.Figure, table: pd.DataFrame, title: str, up: str) -> go.Figure:
     hidden = {"overlaying": "x", "visible": False, "range": [-0.5, len(table) - 0.5]}
-    figure.update_layout(barmode="group", title=title, height=460, width=980, xaxis2=hidden,
-                         xaxis={"title": "layer", "range": [-0.5, len(table) - 0.5]}, yaxis_title=up,
-                         legend={"orientation": "h", "y": -0.2}, **LAYOUT)  # fmt: skip
+    figure.update_layout(
+        barmode="group",
+        title=title,
+        height=460,
+        width=980,
+        xaxis2=hidden,
+        xaxis={"title": "layer", "range": [-0.5, len(table) - 0.5]},
+        yaxis_title=up,
+        legend={"orientation": "h", "y": -0.2},
+        **LAYOUT,
+    )
     return figure

@@ -18,8 +18,10 @@ def errors_by_held(levels: pd.DataFrame) -> go.Figure:
     `levels` as `atlab.transfer.gradual_summary.by_level` gives it. Depth is a share of all hidden layers, so that models of
     different depths can be compared; bars are 95 % t intervals over repetitions.
     """
-    tasks = sorted(set(levels["task"]), key=lambda task: (list(TITLES) + [task]).index(task))
-    figure = make_subplots(1, len(tasks), subplot_titles=[TITLES.get(task, task) for task in tasks], horizontal_spacing=0.12)
+    tasks = sorted(set(levels["task"]), key=lambda task: ([*list(TITLES), task]).index(task))
+    figure = make_subplots(
+        1, len(tasks), subplot_titles=[TITLES.get(task, task) for task in tasks], horizontal_spacing=0.12
+    )
     shown: set[str] = set()
     arms = list(dict.fromkeys(zip(levels["model"], levels["base"], strict=True)))
     for column, task in enumerate(tasks, start=1):
@@ -32,17 +34,34 @@ def errors_by_held(levels: pd.DataFrame) -> go.Figure:
             name += "" if base == "trained" else f", {base} weights"
             figure.add_trace(
                 go.Scatter(
-                    x=100 * share, y=100 * part["error"], mode="lines+markers", name=name, legendgroup=name,
+                    x=100 * share,
+                    y=100 * part["error"],
+                    mode="lines+markers",
+                    name=name,
+                    legendgroup=name,
                     showlegend=name not in shown,
-                    line={"color": colour, "dash": "solid" if base == "trained" else "dash"}, customdata=part["held"],
+                    line={"color": colour, "dash": "solid" if base == "trained" else "dash"},
+                    customdata=part["held"],
                     hovertemplate="%{customdata} layers held: %{y:.1f} %<extra></extra>",
-                    error_y={"type": "data", "symmetric": False, "array": 100 * (part["high"] - part["error"]),
-                             "arrayminus": 100 * (part["error"] - part["low"]), "thickness": 1.2},
-                ), row=1, col=column,
-            )  # fmt: skip
+                    error_y={
+                        "type": "data",
+                        "symmetric": False,
+                        "array": 100 * (part["high"] - part["error"]),
+                        "arrayminus": 100 * (part["error"] - part["low"]),
+                        "thickness": 1.2,
+                    },
+                ),
+                row=1,
+                col=column,
+            )
             shown.add(name)
             if base == "trained":
-                figure.add_hline(y=100 * part["primary"].iloc[0], line={"color": colour, "dash": "dot", "width": 1}, row=1, col=column)
+                figure.add_hline(
+                    y=100 * part["primary"].iloc[0],
+                    line={"color": colour, "dash": "dot", "width": 1},
+                    row=1,
+                    col=column,
+                )
         figure.update_yaxes(title_text=ERRORS.get(task, "error (%)"), row=1, col=column)
     figure.update_xaxes(title_text="held layers or blocks (% of hidden ones)")
     n = int(levels["repetitions"].min())

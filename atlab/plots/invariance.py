@@ -8,13 +8,20 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from atlab.plots.style import LAYOUT, NAMES, cycle
+from atlab.labels import NAMES
+from atlab.plots.style import LAYOUT, cycle
 
 MEASURES = {
-    "balanced_accuracy": "balanced accuracy of a linear probe", "mlp": "balanced accuracy of a multilayer probe",
-    "bits": "code length (bits a clip)", "cka": "CKA to the factor's network", "at": "AT similarity to the factor's network",
-    "changed": "changed predictions", "excess": "changed predictions beyond repetitions", "excess_nats": "change of log-probability beyond repetitions (nats)", "target_accuracy": "target accuracy",
-}  # fmt: skip
+    "balanced_accuracy": "balanced accuracy of a linear probe",
+    "mlp": "balanced accuracy of a multilayer probe",
+    "bits": "code length (bits a clip)",
+    "cka": "CKA to the factor's network",
+    "at": "AT similarity to the factor's network",
+    "changed": "changed predictions",
+    "excess": "changed predictions beyond repetitions",
+    "excess_nats": "change of log-probability beyond repetitions (nats)",
+    "target_accuracy": "target accuracy",
+}
 
 
 def invariance_card(
@@ -30,23 +37,47 @@ def invariance_card(
     figure, axes = go.Figure(), (measure, "target_accuracy")
     for colour, (_, row) in zip(cycle(), rows.iterrows(), strict=False):
         errors = [
-            {"type": "data", "symmetric": False, "array": [row[f"{m}_high"] - row[m]], "arrayminus": [row[m] - row[f"{m}_low"]],
-             "color": colour, "thickness": 1.5} for m in axes
-        ]  # fmt: skip
-        figure.add_trace(go.Scatter(
-            x=[row[axes[0]]], y=[row[axes[1]]], error_x=errors[0], error_y=errors[1], mode="markers", name=NAMES.get(row["name"], row["name"]),
-            marker={"color": colour, "size": 12, "symbol": "x" if row["name"] in ("LEACE", "random weights") else "circle"},
-        ))  # fmt: skip
+            {
+                "type": "data",
+                "symmetric": False,
+                "array": [row[f"{m}_high"] - row[m]],
+                "arrayminus": [row[m] - row[f"{m}_low"]],
+                "color": colour,
+                "thickness": 1.5,
+            }
+            for m in axes
+        ]
+        figure.add_trace(
+            go.Scatter(
+                x=[row[axes[0]]],
+                y=[row[axes[1]]],
+                error_x=errors[0],
+                error_y=errors[1],
+                mode="markers",
+                name=NAMES.get(row["name"], row["name"]),
+                marker={
+                    "color": colour,
+                    "size": 12,
+                    "symbol": "x" if row["name"] in ("LEACE", "random weights") else "circle",
+                },
+            )
+        )
     probe = measure == "balanced_accuracy"
     if len(rows):
         line = {"dash": "dot", "color": "grey"}
-        figure.add_vline(x=rows["chance"].iloc[0] if probe else 0, line=line, annotation_text="chance" if probe else "no use")
+        figure.add_vline(
+            x=rows["chance"].iloc[0] if probe else 0, line=line, annotation_text="chance" if probe else "no use"
+        )
     seeds = " to ".join(map(str, sorted({int(rows["seeds"].min()), int(rows["seeds"].max())}))) if len(rows) else "no"
-    figure.update_xaxes(title_text=f"{factor} at {layer}: {MEASURES[measure]}" if probe else f"{factor}: {MEASURES[measure]}")
+    figure.update_xaxes(
+        title_text=f"{factor} at {layer}: {MEASURES[measure]}" if probe else f"{factor}: {MEASURES[measure]}"
+    )
     figure.update_yaxes(title_text=f"{target} accuracy")
     what = f"What is left of {factor} at {layer}" if probe else f"What use is made of {factor}"
     title = f"{what}<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
-    return figure.update_layout(title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}})
+    return figure.update_layout(
+        title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
+    )
 
 
 def presence_by_layer(
@@ -56,11 +87,7 @@ def presence_by_layer(
 
     `summary` as in `invariance.Report`; the chance level of probes is dotted.
     """
-    rows = (
-        summary[(summary["factor"] == factor) & summary[measure].notna()]
-        if measure in summary
-        else summary.iloc[:0]
-    )
+    rows = summary[(summary["factor"] == factor) & summary[measure].notna()] if measure in summary else summary.iloc[:0]
     layers = list(dict.fromkeys(summary["layer"]))
     figure = go.Figure()
     for colour, name in zip(cycle(), names or dict.fromkeys(rows["name"]), strict=False):
@@ -69,14 +96,27 @@ def presence_by_layer(
             .set_index("layer")
             .reindex([x for x in layers if x in set(rows[rows["name"] == name]["layer"])])
         )
-        spread = {"type": "data", "symmetric": False, "array": part[f"{measure}_high"] - part[measure],
-                  "arrayminus": part[measure] - part[f"{measure}_low"], "color": colour, "thickness": 1.2}  # fmt: skip
-        figure.add_trace(go.Scatter(x=list(part.index), y=part[measure], error_y=spread, mode="lines+markers", line={"color": colour},
-                                    name=NAMES.get(name, name), marker={"size": 7}))  # fmt: skip
-    if measure in ("balanced_accuracy", "mlp") and len(rows):
-        figure.add_hline(
-            y=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance"
+        spread = {
+            "type": "data",
+            "symmetric": False,
+            "array": part[f"{measure}_high"] - part[measure],
+            "arrayminus": part[measure] - part[f"{measure}_low"],
+            "color": colour,
+            "thickness": 1.2,
+        }
+        figure.add_trace(
+            go.Scatter(
+                x=list(part.index),
+                y=part[measure],
+                error_y=spread,
+                mode="lines+markers",
+                line={"color": colour},
+                name=NAMES.get(name, name),
+                marker={"size": 7},
+            )
         )
+    if measure in ("balanced_accuracy", "mlp") and len(rows):
+        figure.add_hline(y=rows["chance"].iloc[0], line={"dash": "dot", "color": "grey"}, annotation_text="chance")
     figure.update_xaxes(title_text="layer", categoryorder="array", categoryarray=layers).update_yaxes(
         title_text=f"{factor}: {MEASURES[measure]}"
     )
@@ -87,15 +127,22 @@ def presence_by_layer(
     )
 
 
-def similarity_matrix(
-    table: pd.DataFrame, names: tuple[str, str] = ("network", "other"), title: str = ""
-) -> go.Figure:
+def similarity_matrix(table: pd.DataFrame, names: tuple[str, str] = ("network", "other"), title: str = "") -> go.Figure:
     """CKA of all layers of two networks (`invariance.similarity`) -> Figure."""
     matrix = table.pivot(index="layer", columns="other", values="cka")
     order = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["other"]))
     matrix = matrix.loc[order[0], order[1]]
-    heat = go.Heatmap(z=matrix, x=order[1], y=order[0], colorscale="Cividis", zmin=0, zmax=1, colorbar={"title": "CKA"},
-                      text=np.round(matrix.to_numpy(), 2), texttemplate="%{text}")  # fmt: skip
+    heat = go.Heatmap(
+        z=matrix,
+        x=order[1],
+        y=order[0],
+        colorscale="Cividis",
+        zmin=0,
+        zmax=1,
+        colorbar={"title": "CKA"},
+        text=np.round(matrix.to_numpy(), 2),
+        texttemplate="%{text}",
+    )
     figure = go.Figure(heat).update_layout(
         title=title or f"CKA on {int(table['n'].iloc[0])} clips", height=460, width=560, **LAYOUT
     )

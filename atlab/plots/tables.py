@@ -11,17 +11,28 @@ from plotly.subplots import make_subplots
 from atlab.plots.style import COLOURS, LAYOUT
 
 
-def improvement_by_arm(compared: pd.DataFrame, published: Mapping[str, float] | None = None, title: str = "") -> go.Figure:
+def improvement_by_arm(
+    compared: pd.DataFrame, published: Mapping[str, float] | None = None, title: str = ""
+) -> go.Figure:
     """Difference to the baseline in points with 95 % intervals over seeds, a row an arm (`artefacts.comparison`).
 
     `published`: arm -> points that the paper prints, shown as crosses.
     """
     gains = compared.dropna(subset="difference").iloc[::-1]
-    figure = go.Figure(_points(100 * gains["difference"], gains["arm"], gains, "x", f"here, {gains['n'].iloc[0]} seeds", COLOURS[0]))
+    figure = go.Figure(
+        _points(100 * gains["difference"], gains["arm"], gains, "x", f"here, {gains['n'].iloc[0]} seeds", COLOURS[0])
+    )
     if published:
         printed = {arm: points for arm, points in published.items() if arm in set(gains["arm"])}
-        figure.add_trace(go.Scatter(x=list(printed.values()), y=list(printed), mode="markers", name="paper",
-                                    marker={"symbol": "x", "size": 10, "color": COLOURS[1]}))  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=list(printed.values()),
+                y=list(printed),
+                mode="markers",
+                name="paper",
+                marker={"symbol": "x", "size": 10, "color": COLOURS[1]},
+            )
+        )
     figure.add_vline(x=0, line={"color": "grey", "dash": "dot"})
     figure.update_xaxes(title_text=f"test accuracy above the baseline (points; {_interval_over(gains)})")
     left = max(120, 20 + 7 * max(map(len, gains["arm"])))  # pixels that the longest name takes
@@ -36,7 +47,14 @@ def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -
     for number, (name, compared) in enumerate(studies.items()):
         layers = compared["layers"].str.removeprefix("conv").astype(int)
         part = compared.assign(layer=layers).sort_values("layer")
-        trace = _points(part["layer"] + shift * (number - (len(studies) - 1) / 2), 100 * part["difference"], part, "y", name, COLOURS[number % len(COLOURS)])
+        trace = _points(
+            part["layer"] + shift * (number - (len(studies) - 1) / 2),
+            100 * part["difference"],
+            part,
+            "y",
+            name,
+            COLOURS[number % len(COLOURS)],
+        )
         figure.add_trace(trace.update(mode="lines+markers", line={"color": COLOURS[number % len(COLOURS)]}))
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"})
     over = _interval_over(pd.concat(studies.values()))
@@ -63,31 +81,72 @@ def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:
 def accuracy_map(compared: pd.DataFrame, rows: str, columns: str, title: str = "") -> go.Figure:
     """Difference to the baseline in points for every pair of two settings (table 6), the interval in each cell."""
     gains = compared.dropna(subset="difference").copy()
-    gains["text"] = [f"{100 * r['difference']:+.1f}<br>[{100 * r['d_low']:+.1f}, {100 * r['d_high']:+.1f}]" for _, r in gains.iterrows()]
+    gains["text"] = [
+        f"{100 * r['difference']:+.1f}<br>[{100 * r['d_low']:+.1f}, {100 * r['d_high']:+.1f}]"
+        for _, r in gains.iterrows()
+    ]
     cells, text = (gains.pivot(index=rows, columns=columns, values=value) for value in ("difference", "text"))
     largest = 100 * gains["difference"].abs().max()
-    heat = go.Heatmap(z=100 * cells.to_numpy(), x=list(cells.columns), y=list(cells.index), text=text.to_numpy(), texttemplate="%{text}",
-                      colorscale="RdBu", zmid=0, zmin=-largest, zmax=largest, colorbar={"title": "points"})  # fmt: skip
+    heat = go.Heatmap(
+        z=100 * cells.to_numpy(),
+        x=list(cells.columns),
+        y=list(cells.index),
+        text=text.to_numpy(),
+        texttemplate="%{text}",
+        colorscale="RdBu",
+        zmid=0,
+        zmin=-largest,
+        zmax=largest,
+        colorbar={"title": "points"},
+    )
     figure = go.Figure(heat).update_xaxes(title_text=f"{columns} ({_interval_over(gains)})", type="category")
     figure.update_yaxes(title_text=rows, type="category")
-    return figure.update_layout(title=title, height=160 + 60 * len(cells), width=640, **LAYOUT | {"margin": {"l": 120, "r": 20, "t": 60, "b": 60}})
+    return figure.update_layout(
+        title=title,
+        height=160 + 60 * len(cells),
+        width=640,
+        **LAYOUT | {"margin": {"l": 120, "r": 20, "t": 60, "b": 60}},
+    )
 
 
 def dynamics(histories: Mapping[str, list[pd.DataFrame]], title: str = "") -> go.Figure:
     """Validation accuracy and both losses over epochs (paper fig. 7): {arm: histories of its seeds}; mean and extremes."""
-    figure = make_subplots(1, 3, subplot_titles=["validation accuracy", "validation cross-entropy", "anti-transfer loss"], horizontal_spacing=0.09)
+    figure = make_subplots(
+        1,
+        3,
+        subplot_titles=["validation accuracy", "validation cross-entropy", "anti-transfer loss"],
+        horizontal_spacing=0.09,
+    )
     for colour, (name, runs) in zip(COLOURS, histories.items(), strict=False):
         everything = pd.concat(runs)
         for column, key in enumerate(("validation_accuracy", "validation_loss", "train_at"), start=1):
             if key not in everything:
                 continue
             found = everything.groupby("epoch")[key].agg(["mean", "min", "max"])
-            band = go.Scatter(x=[*found.index, *found.index[::-1]], y=[*found["max"], *found["min"][::-1]], fill="toself", opacity=0.2,
-                              line={"width": 0}, fillcolor=colour, showlegend=False, hoverinfo="skip", name=f"{name}, seeds")  # fmt: skip
-            line = go.Scatter(x=found.index, y=found["mean"], name=name, legendgroup=name, showlegend=column == 1, line={"color": colour})
+            band = go.Scatter(
+                x=[*found.index, *found.index[::-1]],
+                y=[*found["max"], *found["min"][::-1]],
+                fill="toself",
+                opacity=0.2,
+                line={"width": 0},
+                fillcolor=colour,
+                showlegend=False,
+                hoverinfo="skip",
+                name=f"{name}, seeds",
+            )
+            line = go.Scatter(
+                x=found.index,
+                y=found["mean"],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                line={"color": colour},
+            )
             figure.add_trace(band, row=1, col=column)
             figure.add_trace(line, row=1, col=column)
-    figure.update_xaxes(title_text="epoch").update_yaxes(title_text="accuracy", col=1).update_yaxes(title_text="loss (nats)", col=2)
+    figure.update_xaxes(title_text="epoch").update_yaxes(title_text="accuracy", col=1).update_yaxes(
+        title_text="loss (nats)", col=2
+    )
     figure.update_yaxes(title_text="similarity x beta", col=3)
     return figure.update_layout(title=title, height=400, width=1050, legend={"orientation": "h", "y": -0.2}, **LAYOUT)
 
@@ -100,7 +159,12 @@ def _interval_over(rows: pd.DataFrame) -> str:
 
 def _points(x, y, rows: pd.DataFrame, along: str, name: str, colour: str) -> go.Scatter:
     """Points with the interval of each row's difference along one axis."""
-    error = {"type": "data", "symmetric": False, "array": 100 * (rows["d_high"] - rows["difference"]),
-             "arrayminus": 100 * (rows["difference"] - rows["d_low"]), "thickness": 1.2}  # fmt: skip
+    error = {
+        "type": "data",
+        "symmetric": False,
+        "array": 100 * (rows["d_high"] - rows["difference"]),
+        "arrayminus": 100 * (rows["difference"] - rows["d_low"]),
+        "thickness": 1.2,
+    }
     marker = {"size": 9, "color": colour}
     return go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker, **{f"error_{along}": error})

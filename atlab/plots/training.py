@@ -9,7 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from atlab.plots.style import LAYOUT, NAMES, cycle
+from atlab.labels import NAMES
+from atlab.plots.style import LAYOUT, cycle
 from atlab.stats import mean_interval
 
 
@@ -27,8 +28,16 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> g
                 key = f"{part}_{what}"
                 if key in history:
                     label = f"{name}, {part}"
-                    line = go.Scatter(x=history["epoch"], y=history[key], name=label, legendgroup=label, showlegend=column == 1,
-                                      mode="lines+markers", line={"color": colour, "dash": dash}, marker={"size": 5})  # fmt: skip
+                    line = go.Scatter(
+                        x=history["epoch"],
+                        y=history[key],
+                        name=label,
+                        legendgroup=label,
+                        showlegend=column == 1,
+                        mode="lines+markers",
+                        line={"color": colour, "dash": dash},
+                        marker={"size": 5},
+                    )
                     figure.add_trace(line, row=1, col=column)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="loss (nats)", row=1, col=1)
@@ -42,39 +51,55 @@ def accuracy_by_strategy(
     table: pd.DataFrame, columns: Sequence[str] = ("train_accuracy", "test_accuracy"), title: str = ""
 ) -> go.Figure:
     """Seeds as points, mean and 95 % t interval as bars: rows of `strategy`, `seed` and accuracies -> Figure."""
-    figure = make_subplots(
-        1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True
-    )
+    figure = make_subplots(1, len(columns), subplot_titles=[c.replace("_", " ") for c in columns], shared_yaxes=True)
     strategies = list(dict.fromkeys(table["strategy"]))
     names = [NAMES.get(strategy, strategy) for strategy in strategies]
     for column, key in enumerate(columns, start=1):
         for place, (colour, strategy) in enumerate(zip(cycle(), strategies, strict=False)):
             values = table.loc[table["strategy"] == strategy, key].to_numpy()
-            points = go.Scatter(x=[place - 0.15] * len(values), y=values, mode="markers", name=f"{names[place]}, seeds",
-                                marker={"color": colour, "opacity": 0.5, "size": 8})  # fmt: skip
+            points = go.Scatter(
+                x=[place - 0.15] * len(values),
+                y=values,
+                mode="markers",
+                name=f"{names[place]}, seeds",
+                marker={"color": colour, "opacity": 0.5, "size": 8},
+            )
             figure.add_trace(points, row=1, col=column)
             if len(values) > 1:
                 interval = mean_interval(values)
                 error = {"type": "data", "array": [interval.high - interval.mean], "color": colour}
-                mean = go.Scatter(x=[place + 0.1], y=[interval.mean], error_y=error, mode="markers", name=f"{names[place]}, mean",
-                                  marker={"color": colour, "symbol": "diamond", "size": 11})  # fmt: skip
+                mean = go.Scatter(
+                    x=[place + 0.1],
+                    y=[interval.mean],
+                    error_y=error,
+                    mode="markers",
+                    name=f"{names[place]}, mean",
+                    marker={"color": colour, "symbol": "diamond", "size": 11},
+                )
                 figure.add_trace(mean, row=1, col=column)
-    figure.update_xaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]
-    ).update_layout(showlegend=False)
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]).update_layout(
+        showlegend=False
+    )
     figure.update_yaxes(range=[0, 1.02], title_text="accuracy", col=1)
     return figure.update_layout(title=title, height=400, width=800, **LAYOUT)
 
 
-def confusion_matrix(
-    codes: np.ndarray, predictions: np.ndarray, classes: Sequence[str], title: str = ""
-) -> go.Figure:
+def confusion_matrix(codes: np.ndarray, predictions: np.ndarray, classes: Sequence[str], title: str = "") -> go.Figure:
     """Share of each true class that was given each label: class numbers [N], [N] -> Figure."""
     counts = np.zeros((len(classes), len(classes)))
     np.add.at(counts, (codes, predictions), 1)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     labels = [str(c) for c in classes]
-    heat = go.Heatmap(z=share, x=labels, y=labels, colorscale="Cividis", zmin=0, zmax=1, colorbar={"title": "share"},
-                      text=counts.astype(int), texttemplate="%{text}")  # fmt: skip
+    heat = go.Heatmap(
+        z=share,
+        x=labels,
+        y=labels,
+        colorscale="Cividis",
+        zmin=0,
+        zmax=1,
+        colorbar={"title": "share"},
+        text=counts.astype(int),
+        texttemplate="%{text}",
+    )
     figure = go.Figure(heat).update_layout(title=title, height=480, width=560, **LAYOUT)
     return figure.update_xaxes(title_text="predicted").update_yaxes(title_text="true", autorange="reversed")

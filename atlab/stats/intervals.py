@@ -41,9 +41,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
         raise AtlabError(f"an interval over seeds needs at least 2 of them, found {len(values)}")
     error = values.std(ddof=1) / np.sqrt(len(values))
     half = float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
-    return Interval(
-        float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values)
-    )
+    return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
@@ -73,9 +71,7 @@ def clip_bootstrap(
         raise AtlabError(f"the same clips on both sides, found {a.shape} and {b.shape}")
     n = len(a)
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    draws = np.random.default_rng(seed).multinomial(
-        n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], 10_000
-    )
+    draws = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], 10_000)
     low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, [0.5 - level / 2, 0.5 + level / 2])
     return Interval((only_a - only_b) / n, float(low), float(high), n)
 
@@ -87,7 +83,9 @@ def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") ->
     'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown.'
     """
     points = f"{name} is {abs(100 * difference.mean):.1f} points {'above' if difference.mean >= 0 else 'below'} {other}"
-    interval = f"the 95 % interval [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] over {difference.n} {unit}"
+    interval = (
+        f"the 95 % interval [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] over {difference.n} {unit}"
+    )
     if difference.low > 0 or difference.high < 0:
         return f"{points}, and {interval} excludes zero."
     return f"{points}, but {interval} includes zero: no difference is shown."

@@ -99,11 +99,7 @@ def over_seeds_and_clips(values: np.ndarray, groups: Sequence | None = None, lev
     table = np.stack([np.bincount(units, row - mean, count) for row in values]) * (count / clips)
     of_seed, of_clip = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
     free = np.array([seeds - 1, count - 1, (seeds - 1) * (count - 1)])
-    squares = [
-        count * (of_seed**2).sum(),
-        seeds * (of_clip**2).sum(),
-        ((table - of_seed - of_clip) ** 2).sum(),
-    ]
+    squares = [count * (of_seed**2).sum(), seeds * (of_clip**2).sum(), ((table - of_seed - of_clip) ** 2).sum()]
     between_seeds, between_clips, rest = np.array(squares) / free
     variance, freedom = _satterthwaite(between_seeds, between_clips, rest, free)
     half = scipy_stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance / (seeds * count))

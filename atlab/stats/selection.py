@@ -26,7 +26,9 @@ def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> 
     for name in sorted(names.unique()):
         of_group = right[(names == name).to_numpy()]
         interval = scipy_stats.binomtest(int(of_group.sum()), len(of_group)).proportion_ci(level, "wilson")
-        rows.append({"group": name, "accuracy": of_group.mean(), "low": interval.low, "high": interval.high, "n": len(of_group)})
+        rows.append(
+            {"group": name, "accuracy": of_group.mean(), "low": interval.low, "high": interval.high, "n": len(of_group)}
+        )
     return pd.DataFrame(rows).sort_values("accuracy", kind="stable").reset_index(drop=True)
 
 

@@ -19,6 +19,9 @@ _HOMES = {
     "apply": "treatments",
     "TransferSettings": "experiment",
     "train": "experiment",
+    "required_by": "experiment",
+    "train_required": "experiment",
+    "estimate_run": "estimate",
 }
 
 __all__ = list(_HOMES)

@@ -39,10 +39,7 @@ def layers(model: nn.Module) -> dict[str, nn.Sequential]:
         else:
             groups[-1].append(module)
     kinds = ["conv" if any(isinstance(m, nn.Conv2d) for m in group) else "fc" for group in groups]
-    return {
-        f"{kind}{n}": nn.Sequential(*group)
-        for n, (kind, group) in enumerate(zip(kinds, groups, strict=True), 1)
-    }
+    return {f"{kind}{n}": nn.Sequential(*group) for n, (kind, group) in enumerate(zip(kinds, groups, strict=True), 1)}
 
 
 def check_layer(model: nn.Module, n: int) -> int:
@@ -117,13 +114,10 @@ def copy_layers(source: nn.Module, target: nn.Module, n: int) -> list[str]:
     pairs = [(name, layers(source).get(name), layers(target)[name]) for name in names]
     for name, found, wanted in pairs:
         shapes = [
-            {k: tuple(t.shape) for k, t in part.state_dict().items()} if part else None
-            for part in (found, wanted)
+            {k: tuple(t.shape) for k, t in part.state_dict().items()} if part else None for part in (found, wanted)
         ]
         if shapes[0] != shapes[1]:
-            raise AtlabError(
-                f"layer {name} of the source does not fit the target: {shapes[0]} instead of {shapes[1]}"
-            )
+            raise AtlabError(f"layer {name} of the source does not fit the target: {shapes[0]} instead of {shapes[1]}")
     for _, found, wanted in pairs:
         wanted.load_state_dict(found.state_dict())
     if n:

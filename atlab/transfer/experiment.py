@@ -11,7 +11,7 @@ import pandas as pd
 
 from atlab import experiment
 from atlab.errors import AtlabError, unknown
-from atlab.settings import NETWORKS, Settings
+from atlab.experiment.settings import NETWORKS, Settings
 from atlab.transfer import treatments
 from atlab.transfer.halves import SIDES, Halves, halves_of, restrict
 
@@ -82,10 +82,20 @@ class TransferSettings:
     def at(self) -> Settings:
         """The anti-transfer settings with the same two factors, split and clips; for pairs of factors."""
         return Settings(
-            data=self.data, target=self.target, orthogonal=self.base, split=self.split, split_by=self.split_by,
-            split_seed=self.split_seed, clips=self.clips, teacher_clips=self.base_clips, teacher_seed=self.base_seed,
-            width=self.width, epochs=self.epochs, patience=self.patience, precision=self.precision,
-        )  # fmt: skip
+            data=self.data,
+            target=self.target,
+            orthogonal=self.base,
+            split=self.split,
+            split_by=self.split_by,
+            split_seed=self.split_seed,
+            clips=self.clips,
+            teacher_clips=self.base_clips,
+            teacher_seed=self.base_seed,
+            width=self.width,
+            epochs=self.epochs,
+            patience=self.patience,
+            precision=self.precision,
+        )
 
     def required(self) -> list[TransferSettings | Settings]:
         """The base networks that the treatment takes layers from. The base of a half is that network itself."""
@@ -99,16 +109,16 @@ class TransferSettings:
     def check(self) -> None:
         """AtlabError for a value that is not allowed, or one that the other settings would ignore."""
         for kind, value, allowed in (
-            ("half", self.half, SIDES), ("split", self.split, SPLITS), ("architecture", self.architecture, ARCHITECTURES),
+            ("half", self.half, SIDES),
+            ("split", self.split, SPLITS),
+            ("architecture", self.architecture, ARCHITECTURES),
             ("role", self.role, ("treatment", "base")),
-        ):  # fmt: skip
+        ):
             if value not in allowed:
                 raise unknown(kind, value, allowed)
         treatments.check(self.treatment, self.n, {"alexnet": 8, "vgg16": 16}[self.architecture])
         if self.split == "disjoint" and not self.base:
-            raise AtlabError(
-                "halves have an official or a random split; a disjoint one goes with two factors (base)"
-            )
+            raise AtlabError("halves have an official or a random split; a disjoint one goes with two factors (base)")
         if self.base and (self.split == "official" or self.architecture != "vgg16"):
             raise AtlabError(
                 f"two factors share anti-transfer's networks: split random or disjoint and vgg16, found {self.split} and {self.architecture}"
@@ -150,13 +160,6 @@ def train_required(need: TransferSettings | Settings, root: str | Path, study: s
     _network(need, root, progress=False, device="auto")
 
 
-def estimate_run(parameters: Mapping) -> dict[str, float]:
-    """Upper bound of the cost of a run with these parameters; see `atlab.transfer.probe`."""
-    from atlab.transfer import probe
-
-    return probe.estimate_run(parameters)
-
-
 def train(
     settings: TransferSettings,
     root: str | Path = "runs",
@@ -194,7 +197,7 @@ def train(
 def make_split(fs, s: TransferSettings):
     """The split that the settings name, of the target's half if there are halves; checked for unseen classes."""
     from atlab.data import splits
-    from data_recipes.torchvision_sets import hold_out
+    from atlab.data.splits import hold_out
 
     if s.base:
         return experiment.make_split(fs, s.at())
@@ -228,9 +231,9 @@ def _network(need: TransferSettings | Settings, root: str | Path, progress: bool
 
 
 def _train_into(run, s: TransferSettings, fs, networks: list, progress: bool, device_name: str) -> None:
-    from atlab import device as devices
     from atlab import models, training
     from atlab.data import Batches
+    from atlab.system import devices
 
     split = make_split(fs, s)
     device = devices.choose(None if device_name == "auto" else device_name)
@@ -241,11 +244,7 @@ def _train_into(run, s: TransferSettings, fs, networks: list, progress: bool, de
     def batches(rows, shuffle=False):
         return Batches(fs, rows, codes, batch_size=s.batch_size, device=device, shuffle=shuffle, seed=draw(s))
 
-    parts = {
-        "train": batches(split.train),
-        "validation": batches(split.validation),
-        "test": batches(split.test),
-    }
+    parts = {"train": batches(split.train), "validation": batches(split.validation), "test": batches(split.test)}
     base = models.load(networks[0].model_path).to(device) if networks else None
     cut = _network_of(s, len(classes), parts["train"], base, mode)
     learns = any(p.requires_grad for p in cut.parameters()) and not (
@@ -255,33 +254,40 @@ def _train_into(run, s: TransferSettings, fs, networks: list, progress: bool, de
     trained, how = cut, "run" if cut.frozen else "learns"
     if cut.frozen and s.cached and learns:
         trained, how = cut.rest, "cached"
-        parts, shuffled = _activations(
-            cut, parts, shuffled, mode, run.path.parent.parent / "caches", progress
-        )
+        parts, shuffled = _activations(cut, parts, shuffled, mode, run.path.parent.parent / "caches", progress)
     history = networks[0].history() if networks else pd.DataFrame()
     if learns:
         history = training.fit(
-            trained, shuffled, parts["validation"], epochs=s.epochs, patience=s.patience, learning_rate=s.learning_rate,
-            seed=draw(s), device=device, precision=s.precision, checkpoint=run.checkpoint_path, progress=progress,
+            trained,
+            shuffled,
+            parts["validation"],
+            epochs=s.epochs,
+            patience=s.patience,
+            learning_rate=s.learning_rate,
+            seed=draw(s),
+            device=device,
+            precision=s.precision,
+            checkpoint=run.checkpoint_path,
+            progress=progress,
             description=f"{s.treatment}, n = {s.n}, seed {s.seed}",
-        )  # fmt: skip
-    scores = {
-        name: training.evaluate(trained.eval(), part, progress=progress) for name, part in parts.items()
-    }
+        )
+    scores = {name: training.evaluate(trained.eval(), part, progress=progress) for name, part in parts.items()}
     test = scores["test"]
     table = pd.DataFrame({"row": test.rows, "code": test.codes, "prediction": test.predictions})
     table.to_parquet(run.path / "predictions.parquet")
     split.save(run.path / "split.json", fs)
-    models.save(
-        cut.model, run.model_path, classes=[str(c) for c in classes], task=s.target, data=fs.content_hash
-    )
+    models.save(cut.model, run.model_path, classes=[str(c) for c in classes], task=s.target, data=fs.content_hash)
     run.save_history(history)
-    run.finish({
-        **{f"{name}_accuracy": score.accuracy for name, score in scores.items()},
-        **{f"{name}_loss": score.loss for name, score in scores.items()},
-        **{f"{name}_clips": len(score.codes) for name, score in scores.items()},
-        "classes": len(classes), "epochs_run": len(history) if learns else 0, "prefix": how,
-    })  # fmt: skip
+    run.finish(
+        {
+            **{f"{name}_accuracy": score.accuracy for name, score in scores.items()},
+            **{f"{name}_loss": score.loss for name, score in scores.items()},
+            **{f"{name}_clips": len(score.codes) for name, score in scores.items()},
+            "classes": len(classes),
+            "epochs_run": len(history) if learns else 0,
+            "prefix": how,
+        }
+    )
 
 
 def draw(s: TransferSettings) -> int:
@@ -304,9 +310,7 @@ def _network_of(s: TransferSettings, classes: int, train_batches, base, mode):
     from atlab.data import input_statistics
 
     x = next(iter(train_batches.epoch(0))).x
-    sizes = (
-        {"images": "small" if min(x.shape[2:]) < 63 else "photographs"} if s.architecture == "alexnet" else {}
-    )
+    sizes = {"images": "small" if min(x.shape[2:]) < 63 else "photographs"} if s.architecture == "alexnet" else {}
     with torch.random.fork_rng():
         torch.manual_seed(draw(s))
         model = models.ARCHITECTURES[s.architecture](classes, s.width, in_channels=x.shape[1], **sizes)

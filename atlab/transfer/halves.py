@@ -86,9 +86,7 @@ def halves_of(fs, factor: str, by: str = RANDOM, seed: int = 0) -> Halves:
     sides: dict = {}
     for label, value in zip(fs.labels(factor), fs.labels(by), strict=True):
         if sides.setdefault(label, value) != value:
-            raise AtlabError(
-                f"{by!r} does not divide the classes of {factor!r}: {label!r} has clips of both values"
-            )
+            raise AtlabError(f"{by!r} does not divide the classes of {factor!r}: {label!r} has clips of both values")
     return listed_halves(sides, [label for label, value in sides.items() if value == values[0]])
 
 
@@ -104,9 +102,7 @@ def restrict(split: Split, fs, factor: str, classes: Iterable) -> Split:
     classes = list(classes)
     kept = fs.codes(factor, classes) >= 0
     parts = {part: (rows := getattr(split, part))[kept[rows]] for part in PARTS}
-    return replace(
-        split, **parts, how=split.how | {"classes of": factor, "classes": [str(c) for c in classes]}
-    )
+    return replace(split, **parts, how=split.how | {"classes of": factor, "classes": [str(c) for c in classes]})
 
 
 def _checked(first: set, names: list) -> Halves:

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from atlab.data.loaders import Batch, Batches, _Source
-from atlab.device import Precision
+from atlab.data.loaders import Batch, Batches, Source
 from atlab.errors import AtlabError
-from atlab.files import locked, new_folder
 from atlab.models import weights_hash
+from atlab.system.devices import Precision
+from atlab.system.files import locked, new_folder
 
 RESIDENT_BYTES = 1 << 30
 
 
-class PrefixBatches(_Source):
+class PrefixBatches(Source):
     """Batches of a frozen prefix's activations instead of network inputs; order and labels are those of `batches`.
 
     Each clip goes through the prefix once, in evaluation mode. Activations are float32; up to 1 GiB stays in memory, more
@@ -105,9 +105,7 @@ def _run(prefix: nn.Module, x: Tensor, mode: Precision) -> Tensor:
         return prefix(x.to(mode.device)).float()
 
 
-def _fill(
-    x: Tensor | np.ndarray, prefix: nn.Module, batches: Batches, mode: Precision, progress: bool
-) -> Tensor:
+def _fill(x: Tensor | np.ndarray, prefix: nn.Module, batches: Batches, mode: Precision, progress: bool) -> Tensor:
     """Write the activations of all clips into x, in the order of the rows: -> class numbers [N], in that order."""
     place = {int(row): i for i, row in enumerate(batches.rows)}
     y = torch.empty(batches.clips, dtype=torch.int64, device=mode.device)

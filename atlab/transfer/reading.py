@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from atlab import published, stats
-from atlab.claims import claim
+from atlab import stats
+from atlab.analysis.claims import claim
 from atlab.errors import AtlabError
+from atlab.paper import tables
 from atlab.stats import Interval
 
 # Stated in the text (sections 4.1 and 4.2) of what was found on ImageNet: top-1 accuracy of the base networks, and points that the
@@ -40,9 +41,7 @@ def by_unit(table: pd.DataFrame, score: str = "test_accuracy") -> pd.DataFrame:
     """
     keys = ["halves", "treatment", "n", "half", "seed"]
     if not (table["treatment"] == "base").any():
-        raise AtlabError(
-            "transfer is read against the base networks: the study has no run with treatment 'base'"
-        )
+        raise AtlabError("transfer is read against the base networks: the study has no run with treatment 'base'")
     if twice := int(table.duplicated(keys).sum()):
         raise AtlabError(f"{twice} runs differ in none of {', '.join(keys)}: choose one study's")
     wide = table.pivot(index=["halves", "treatment", "n"], columns=["seed", "half"], values=score)
@@ -87,15 +86,7 @@ def by_target(table: pd.DataFrame) -> pd.DataFrame:
     for (halves, half, n), runs in part.groupby(["halves", "half", "n"]):
         own = stats.mean_interval(runs["test_accuracy"])
         rows.append(
-            {
-                "halves": halves,
-                "half": half,
-                "n": n,
-                "test": own.mean,
-                "low": own.low,
-                "high": own.high,
-                "units": own.n,
-            }
+            {"halves": halves, "half": half, "n": n, "test": own.mean, "low": own.low, "high": own.high, "units": own.n}
         )
     return pd.DataFrame(rows)
 
@@ -109,13 +100,20 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     units, rows = by_unit(table), []
     for halves, n in _pairs(units):
         for cause, (above, below) in CAUSES.items():
-            a, b = (
-                _base(units, halves) if name == "base" else units.loc[halves, name, n]
-                for name in (above, below)
-            )
+            a, b = (_base(units, halves) if name == "base" else units.loc[halves, name, n] for name in (above, below))
             d = stats.paired_difference(a, b)
-            rows.append({"halves": halves, "n": n, "cause": cause, "drop": d.mean, "low": d.low, "high": d.high,
-                         "p": stats.paired_p(a, b), "units": d.n})  # fmt: skip
+            rows.append(
+                {
+                    "halves": halves,
+                    "n": n,
+                    "cause": cause,
+                    "drop": d.mean,
+                    "low": d.low,
+                    "high": d.high,
+                    "p": stats.paired_p(a, b),
+                    "units": d.n,
+                }
+            )
     found = pd.DataFrame(rows)
     found["p_holm"] = found.groupby(["halves", "cause"])["p"].transform(stats.holm)
     return found
@@ -129,7 +127,7 @@ def boosts(table: pd.DataFrame, ranges: Sequence[str] = ("1-7", "3-7", "5-7")) -
     study has.
     """
     units = by_unit(table[table["halves"] == SIMILAR])
-    printed = published.table("yosinski2014_table1_boost").set_index("layers_aggregated")
+    printed = tables.table("yosinski2014_table1_boost").set_index("layers_aggregated")
     rows = []
     for layers in ranges:
         first, last = map(int, layers.split("-"))
@@ -137,12 +135,17 @@ def boosts(table: pd.DataFrame, ranges: Sequence[str] = ("1-7", "3-7", "5-7")) -
         tuned = units.loc[[(SIMILAR, "AnB+", n) for n in found]].mean()
         selffer = units.loc[[(SIMILAR, "BnB+", n) for n in found]].mean()
         over = [stats.paired_difference(tuned, other) for other in (_base(units, SIMILAR), selffer)]
-        rows.append({
-            "layers": layers, "over_base": over[0].percent(), "over_selffer": over[1].percent(),
-            "over_base_points": 100 * over[0].mean, "over_selffer_points": 100 * over[1].mean,
-            "paper_over_base": printed.loc[layers, "mean_boost_over_baseB_pct"],
-            "paper_over_selffer": printed.loc[layers, "mean_boost_over_selffer_pct"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "layers": layers,
+                "over_base": over[0].percent(),
+                "over_selffer": over[1].percent(),
+                "over_base_points": 100 * over[0].mean,
+                "over_selffer_points": 100 * over[1].mean,
+                "paper_over_base": printed.loc[layers, "mean_boost_over_baseB_pct"],
+                "paper_over_selffer": printed.loc[layers, "mean_boost_over_selffer_pct"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -154,35 +157,53 @@ def claims(table: pd.DataFrame) -> list[str]:
     base, last = _base(units, SIMILAR), similar["n"].max()
     middle = similar[similar["cause"] == "co-adaptation"].sort_values("drop").iloc[-1]
     lines = [
-        claim(f"The last layer (n = {last}) costs transfer between similar halves (paper: 8 points)", _drop(similar, last, "both")),
-        claim(f"so does its cut alone, BnB below base at n = {last} (paper: hardly)", _drop(similar, last, "co-adaptation")),
+        claim(
+            f"The last layer (n = {last}) costs transfer between similar halves (paper: 8 points)",
+            _drop(similar, last, "both"),
+        ),
+        claim(
+            f"so does its cut alone, BnB below base at n = {last} (paper: hardly)",
+            _drop(similar, last, "co-adaptation"),
+        ),
         claim(f"and its specificity, AnB below BnB at n = {last}", _drop(similar, last, "specificity")),
         claim(
             f"Co-adaptation is lost in the middle: BnB below base where it is lowest, n = {int(middle['n'])}, the worst of "
             f"{similar['n'].nunique()} layers",
             Interval(middle["drop"], middle["low"], middle["high"], int(middle["units"])),
         ),
-        claim("Fine-tuned transfer is above the base, mean over layers (paper: 1.6 points)", stats.paired_difference(tuned["AnB+"], base)),
-        claim("and above the equally long trained selffer (paper: 1.4 points)", stats.paired_difference(tuned["AnB+"], tuned["BnB+"])),
-        claim("The selffer with fine-tuning stays at the base's level or above", stats.paired_difference(tuned["BnB+"], base)),
-        claim("Random frozen layers are below transferred ones, mean over layers", stats.paired_difference(tuned["AnB"], tuned["random"])),
-    ]  # fmt: skip
+        claim(
+            "Fine-tuned transfer is above the base, mean over layers (paper: 1.6 points)",
+            stats.paired_difference(tuned["AnB+"], base),
+        ),
+        claim(
+            "and above the equally long trained selffer (paper: 1.4 points)",
+            stats.paired_difference(tuned["AnB+"], tuned["BnB+"]),
+        ),
+        claim(
+            "The selffer with fine-tuning stays at the base's level or above",
+            stats.paired_difference(tuned["BnB+"], base),
+        ),
+        claim(
+            "Random frozen layers are below transferred ones, mean over layers",
+            stats.paired_difference(tuned["AnB"], tuned["random"]),
+        ),
+    ]
     for other in [halves for halves in lost["halves"].unique() if halves != SIMILAR]:
         final = [_base(units, h) - units.loc[h, "AnB", last] for h in (other, SIMILAR)]
-        lines.append(claim(
-            f"Transfer of all {last} layers costs more between dissimilar halves ({other}) than between similar ones (paper: 25 against 8 "
-            f"points, here {100 * final[0].mean():.1f} against {100 * final[1].mean():.1f})",
-            stats.paired_difference(*final),
-        ))  # fmt: skip
+        lines.append(
+            claim(
+                f"Transfer of all {last} layers costs more between dissimilar halves ({other}) than between similar ones (paper: 25 against 8 "
+                f"points, here {100 * final[0].mean():.1f} against {100 * final[1].mean():.1f})",
+                stats.paired_difference(*final),
+            )
+        )
     return lines
 
 
 def result(table: pd.DataFrame) -> dict:
     """For result.json: the rows of `by_layer`, `drops` and `boosts`, and the claims."""
     parts = {"by_layer": by_layer(table), "drops": drops(table), "boosts": boosts(table)}
-    clean = {
-        name: part.astype(object).where(part.notna(), None).to_dict("records") for name, part in parts.items()
-    }
+    clean = {name: part.astype(object).where(part.notna(), None).to_dict("records") for name, part in parts.items()}
     return clean | {"claims": claims(table)}
 
 
@@ -204,9 +225,7 @@ def _base(units: pd.DataFrame, halves: str) -> pd.Series:
 
 def _pairs(units: pd.DataFrame) -> list[tuple[str, int]]:
     """Divisions and numbers of layers with both frozen treatments."""
-    found = {
-        name: {(h, n) for h, treatment, n in units.index if treatment == name} for name in ("BnB", "AnB")
-    }
+    found = {name: {(h, n) for h, treatment, n in units.index if treatment == name} for name in ("BnB", "AnB")}
     if not (both := sorted(found["BnB"] & found["AnB"], key=_similar_first)):
         raise AtlabError(
             "the drop is separated into its causes where BnB and AnB were both run: the study has no such layer"
@@ -238,21 +257,20 @@ def summary(table: pd.DataFrame) -> str:
     lines = [
         f"Base networks: {100 * _base(units, halves).mean():.1f} % of the test clips ({halves} halves, {units.shape[1]} seeds; the paper's, "
         f"of 500 classes: {100 * STATED['base accuracy']:.1f} %)."
-        for halves in sorted(
-            set(units.index.get_level_values("halves")), key=lambda name: _similar_first((name,))
-        )
+        for halves in sorted(set(units.index.get_level_values("halves")), key=lambda name: _similar_first((name,)))
     ]
     for halves, part in drops(table).groupby("halves", sort=False):
         for cause in ("co-adaptation", "specificity"):
             own = part[part["cause"] == cause]
             sure, holm = own[own["low"] > 0], own[(own["drop"] > 0) & (own["p_holm"] < 0.05)]
             named = (
-                ", ".join(f"n = {int(r['n'])} ({100 * r['drop']:.1f} points)" for _, r in sure.iterrows())
-                or "no layer"
+                ", ".join(f"n = {int(r['n'])} ({100 * r['drop']:.1f} points)" for _, r in sure.iterrows()) or "no layer"
             )
             won = ", ".join(str(int(n)) for n in own[own["high"] < 0]["n"])
-            lines.append(f"{halves.capitalize()} halves, {cause}: a loss whose interval excludes zero at {named}; after Holm's correction over "
-                         f"{len(own)} layers at {len(holm)} of them{f'; a gain at n = {won}' if won else ''}.")  # fmt: skip
+            lines.append(
+                f"{halves.capitalize()} halves, {cause}: a loss whose interval excludes zero at {named}; after Holm's correction over "
+                f"{len(own)} layers at {len(holm)} of them{f'; a gain at n = {won}' if won else ''}."
+            )
         wide = part.pivot(index="n", columns="cause", values="drop")
         larger = [int(n) for n in wide.index[np.asarray(wide["specificity"] > wide["co-adaptation"])]]
         lines.append(

@@ -19,8 +19,16 @@ from atlab.errors import AtlabError
 
 SHUFFLES = 10_000
 # The anti-transfer loss whose gain is looked up; runs of other forms of it are left aside.
-FORM = {"strategy": "at", "aggregation": "gram", "similarity": "squared_cosine", "beta": 1.0, "published": False, "warm_up": 0,
-        "start": "random", "residual": False}  # fmt: skip
+FORM = {
+    "strategy": "at",
+    "aggregation": "gram",
+    "similarity": "squared_cosine",
+    "beta": 1.0,
+    "published": False,
+    "warm_up": 0,
+    "start": "random",
+    "residual": False,
+}
 
 
 def matrix(table: pd.DataFrame) -> pd.DataFrame:
@@ -32,17 +40,25 @@ def matrix(table: pd.DataFrame) -> pd.DataFrame:
     rows, frozen = [], table[table["treatment"].isin(["AnB", "BnB"])]
     frozen = frozen.assign(source=np.where(frozen["treatment"] == "BnB", frozen["target"], frozen["base"]))
     for (target, base, n), runs in frozen.groupby(["target", "source", "n"], sort=False):
-        scratch = table[(table["treatment"] == "base") & (table["target"] == target)].set_index("seed")[
-            "test_accuracy"
-        ]
+        scratch = table[(table["treatment"] == "base") & (table["target"] == target)].set_index("seed")["test_accuracy"]
         if not set(runs["seed"]) <= set(scratch.index):
             raise AtlabError(
                 f"transfer to {target!r} is read against training from scratch: a run with treatment 'base' is missing"
             )
         scores = runs.set_index("seed")["test_accuracy"]
         d = stats.paired_difference(scores, scratch.loc[scores.index])
-        rows.append({"target": target, "base": base, "n": int(n), "test": scores.mean(), "difference": d.mean, "low": d.low, "high": d.high,
-                     "units": d.n})  # fmt: skip
+        rows.append(
+            {
+                "target": target,
+                "base": base,
+                "n": int(n),
+                "test": scores.mean(),
+                "difference": d.mean,
+                "low": d.low,
+                "high": d.high,
+                "units": d.n,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -50,13 +66,18 @@ def asymmetry(pairs: pd.DataFrame) -> pd.DataFrame:
     """Each two tasks in both directions, at the n that both have: first, second, n, second_to_first, first_to_second, difference."""
     found = pairs.set_index(["target", "base", "n"])["difference"]
     rows = [
-        {"first": a, "second": b, "n": n, "second_to_first": value, "first_to_second": found[b, a, n], "difference": value - found[b, a, n]}
+        {
+            "first": a,
+            "second": b,
+            "n": n,
+            "second_to_first": value,
+            "first_to_second": found[b, a, n],
+            "difference": value - found[b, a, n],
+        }
         for (a, b, n), value in found.items()
         if a < b and (b, a, n) in found.index
-    ]  # fmt: skip
-    return pd.DataFrame(
-        rows, columns=["first", "second", "n", "second_to_first", "first_to_second", "difference"]
-    )
+    ]
+    return pd.DataFrame(rows, columns=["first", "second", "n", "second_to_first", "first_to_second", "difference"])
 
 
 def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -74,19 +95,27 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
             gains = gains[gains[name] == value]
         for (target, base, layer), runs in gains.groupby(["target", "orthogonal", "layers"], sort=False):
             found = pairs[
-                (pairs["target"] == target)
-                & (pairs["base"] == base)
-                & ("conv" + pairs["n"].astype(str) == layer)
+                (pairs["target"] == target) & (pairs["base"] == base) & ("conv" + pairs["n"].astype(str) == layer)
             ]
             if found.empty:
                 continue
-            baseline = table[(table["strategy"] == "baseline") & (table["target"] == target)].set_index(
-                "seed"
-            )["test_accuracy"]
+            baseline = table[(table["strategy"] == "baseline") & (table["target"] == target)].set_index("seed")[
+                "test_accuracy"
+            ]
             scores = runs.set_index("seed")["test_accuracy"]
             d, transfer = stats.paired_difference(scores, baseline.loc[scores.index]), found.iloc[0]
-            rows.append({"pair": f"{target} against {base}", "layer": layer, "transfer": transfer["difference"], "transfer_low": transfer["low"],
-                         "transfer_high": transfer["high"], "gain": d.mean, "gain_low": d.low, "gain_high": d.high})  # fmt: skip
+            rows.append(
+                {
+                    "pair": f"{target} against {base}",
+                    "layer": layer,
+                    "transfer": transfer["difference"],
+                    "transfer_low": transfer["low"],
+                    "transfer_high": transfer["high"],
+                    "gain": d.mean,
+                    "gain_low": d.low,
+                    "gain_high": d.high,
+                }
+            )
     if not rows:
         raise AtlabError("no pair of tasks and layer has both a transfer run and an anti-transfer run")
     table = pd.DataFrame(rows)
@@ -112,8 +141,13 @@ def correlation(points: pd.DataFrame, seed: int = 0) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     drawn = np.array([rng.permutation(ranks[1]) @ ranks[0] for _ in range(SHUFFLES)])
     extreme = np.abs(drawn) >= abs(ranks[0] @ ranks[1]) - 1e-9
-    return {"pearson": float(np.corrcoef(x, y)[0, 1]), "spearman": float(np.corrcoef(*ranks)[0, 1]), "p": float((extreme.sum() + 1) / (SHUFFLES + 1)),
-            "points": len(x), "pairs": int(points["pair"].nunique())}  # fmt: skip
+    return {
+        "pearson": float(np.corrcoef(x, y)[0, 1]),
+        "spearman": float(np.corrcoef(*ranks)[0, 1]),
+        "p": float((extreme.sum() + 1) / (SHUFFLES + 1)),
+        "points": len(x),
+        "pairs": int(points["pair"].nunique()),
+    }
 
 
 def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
@@ -125,20 +159,26 @@ def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
             f"{r['target']} from {r['base']}, n = {r['n']} ({100 * r['difference']:+.1f})"
             for _, r in others[sure].iterrows()
         )
-        lines.append(f"{int(sure.sum())} of {len(others)} frozen transfers are {word} than training from scratch with an interval that excludes zero"
-                     f"{': ' + named if named else ''}.")  # fmt: skip
+        lines.append(
+            f"{int(sure.sum())} of {len(others)} frozen transfers are {word} than training from scratch with an interval that excludes zero"
+            f"{': ' + named if named else ''}."
+        )
     both = asymmetry(pairs)
     if len(both):
         most = both.loc[both["difference"].abs().idxmax()]
-        lines.append(f"The two directions differ most between {most['first']} and {most['second']} at n = {most['n']}: {100 * most['second_to_first']:+.1f} points from "
-                     f"{most['second']} to {most['first']}, {100 * most['first_to_second']:+.1f} the other way.")  # fmt: skip
+        lines.append(
+            f"The two directions differ most between {most['first']} and {most['second']} at n = {most['n']}: {100 * most['second_to_first']:+.1f} points from "
+            f"{most['second']} to {most['first']}, {100 * most['first_to_second']:+.1f} the other way."
+        )
     found = correlation(points)
     if found["p"] >= 0.05:
         verdict = "no relation is shown"
     else:
         verdict = "anti-transfer gains less" if found["spearman"] < 0 else "anti-transfer gains more"
         verdict += " where the orthogonal task's layer transfers better"
-    lines.append(f"Transferability of a layer and anti-transfer's gain there: Spearman's rho {found['spearman']:+.2f} (p = {found['p']:.2f} by shuffling), Pearson's r "
-                 f"{found['pearson']:+.2f} over {found['points']} points of {found['pairs']} pairs of tasks: {verdict}. Points of a pair are not independent, and each has an "
-                 "interval of its own in the figure.")  # fmt: skip
+    lines.append(
+        f"Transferability of a layer and anti-transfer's gain there: Spearman's rho {found['spearman']:+.2f} (p = {found['p']:.2f} by shuffling), Pearson's r "
+        f"{found['pearson']:+.2f} over {found['points']} points of {found['pairs']} pairs of tasks: {verdict}. Points of a pair are not independent, and each has an "
+        "interval of its own in the figure."
+    )
     return "\n\n".join(lines)

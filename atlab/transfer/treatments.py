@@ -55,14 +55,10 @@ def check(name: str, n: int, count: int) -> None:
     if not 0 <= n <= count:
         raise AtlabError(f"n is a number of layers from 0 to {count}, found {n}")
     if n == count and wanted.source != OWN and n:
-        raise AtlabError(
-            f"{name} with n = {n} leaves no layer to learn the target; allowed: 0 to {count - 1}"
-        )
+        raise AtlabError(f"{name} with n = {n} leaves no layer to learn the target; allowed: 0 to {count - 1}")
 
 
-def apply(
-    name: str, n: int, model: nn.Module, own: nn.Module | None = None, other: nn.Module | None = None
-) -> Cut:
+def apply(name: str, n: int, model: nn.Module, own: nn.Module | None = None, other: nn.Module | None = None) -> Cut:
     """Give a newly initialised network the first n layers of its treatment: -> the network, cut there, ready for `fit`.
 
     Args:

@@ -17,9 +17,14 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture
@@ -35,9 +40,18 @@ def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
     }
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={root}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        "--ServerApp.password=",
+        f"--ServerApp.root_dir={root}",
+    ]
     with open(tmp_path / "lab.log", "w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -67,11 +81,7 @@ def page():
         page.outside, page.moved = [], set()
         page.on(
             "request",
-            lambda r: (
-                page.outside.append(r.url)
-                if r.url.startswith("http") and "//127.0.0.1" not in r.url
-                else None
-            ),
+            lambda r: page.outside.append(r.url) if r.url.startswith("http") and "//127.0.0.1" not in r.url else None,
         )
         yield page
         browser.close()
@@ -85,9 +95,7 @@ def with_parameters() -> Callable[[Path, Path, dict], Path]:
         cells = json.loads(notebook.read_text())
         for cell in cells["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
-                cell["source"] = (
-                    "".join(cell["source"]) + "\n" + "\n".join(f"{k} = {v!r}" for k, v in values.items())
-                )
+                cell["source"] = "".join(cell["source"]) + "\n" + "\n".join(f"{k} = {v!r}" for k, v in values.items())
         (folder / notebook.name).write_text(json.dumps(cells))
         return folder / notebook.name
 

@@ -29,9 +29,7 @@ def same(shown, figure) -> bool:
         if len(mine) and isinstance(theirs[0], str):
             if list(mine) != list(theirs):
                 return False
-        elif not np.allclose(
-            np.array(mine, float), np.array(theirs, float), rtol=1e-4, atol=1e-5, equal_nan=True
-        ):
+        elif not np.allclose(np.array(mine, float), np.array(theirs, float), rtol=1e-4, atol=1e-5, equal_nan=True):
             return False
     return True
 
@@ -99,9 +97,7 @@ def hears(page, twin, name: str) -> None:
 
 def says(page, words: str) -> None:
     """Wait until the sentences below the figures hold these words."""
-    page.wait_for_function(
-        "words => document.querySelector('.atlab-message').innerText.includes(words)", arg=words
-    )
+    page.wait_for_function("words => document.querySelector('.atlab-message').innerText.includes(words)", arg=words)
 
 
 def clean(page, twin, copy) -> None:
@@ -109,14 +105,10 @@ def clean(page, twin, copy) -> None:
     assert page.moved == set(twin.controls)
     assert page.outside == []
     assert (
-        page.locator(
-            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error"
-        ).count()
+        page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error").count()
         == 0
     )
-    page.locator(
-        ".jp-Notebook .jp-InputPrompt"
-    ).first.click()  # a control that has the focus keeps the keys to itself
+    page.locator(".jp-Notebook .jp-InputPrompt").first.click()  # a control that has the focus keeps the keys to itself
     page.keyboard.press("Control+s")
     limit = time.monotonic() + PATIENCE
     while b"widget-view" not in copy.read_bytes():

@@ -25,9 +25,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return atlab.data.toy(
-        tmp_path_factory.mktemp("data") / "toy", words=3, speakers=4, repetitions=4, samples=4096
-    )
+    return atlab.data.toy(tmp_path_factory.mktemp("data") / "toy", words=3, speakers=4, repetitions=4, samples=4096)
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +128,7 @@ def test_the_layer_explorer(opened, page, study, tmp_path):
     move(page, twin, "seed", 1, "similarity", "cka")
     move(page, twin, "similarity", "cka", "similarity")
     move(page, twin, "aggregation", "mean", "similarity")
-    page.locator(".atlab-figure-cka .nsewdrag").first.click(
-        position={"x": 5, "y": 5}
-    )  # the leftmost column: conv1
+    page.locator(".atlab-figure-cka .nsewdrag").first.click(position={"x": 5, "y": 5})  # the leftmost column: conv1
     twin.change(layer="conv1")
     tab(page, "One layer")
     agree(page, twin, "grams", "channels")
@@ -192,15 +188,27 @@ def test_the_training_cockpit(opened, page, toy, lab):
     copy = opened("cockpit", ".atlab-run", data=str(toy.path), root=str(root / "runs"))
     twin = explore.cockpit(str(toy.path), str(root / "runs"), threaded=False)
     for field, value in (
-        ("study", "tries"), ("target", "speaker"), ("orthogonal", "word"), ("split", "confounded"), ("layers", "conv3"), ("aggregation", "mean"),
-        ("similarity", "cka"), ("beta", 1.1), ("seed", 1), ("strategy", "baseline"), ("width", 1 / 32), ("batch_size", 16),
-        ("learning_rate", 2e-3), ("epochs", 7), ("clips", 299), ("split", "random"), ("target", "word"),
-    ):  # fmt: skip
+        ("study", "tries"),
+        ("target", "speaker"),
+        ("orthogonal", "word"),
+        ("split", "confounded"),
+        ("layers", "conv3"),
+        ("aggregation", "mean"),
+        ("similarity", "cka"),
+        ("beta", 1.1),
+        ("seed", 1),
+        ("strategy", "baseline"),
+        ("width", 1 / 32),
+        ("batch_size", 16),
+        ("learning_rate", 2e-3),
+        ("epochs", 7),
+        ("clips", 299),
+        ("split", "random"),
+        ("target", "word"),
+    ):
         move(page, twin, field, value)
     page.locator(".atlab-run").first.click()
-    page.wait_for_function(
-        "document.querySelector('.atlab-text-status').innerText.startsWith('done')", timeout=180_000
-    )
+    page.wait_for_function("document.querySelector('.atlab-text-status').innerText.startsWith('done')", timeout=180_000)
     run = runs.Run(next((root / "runs/tries").glob("*/done")).parent)
     twin.refresh()
     agree(page, twin, "curves")
@@ -228,7 +236,7 @@ def test_the_explorers_without_jupyterlab(page, study):
             try:
                 page.goto(address)
                 break
-            except Exception:  # noqa: BLE001 - the server is starting
+            except Exception:
                 assert time.monotonic() < limit and process.poll() is None
                 time.sleep(0.3)
         page.goto(page.get_by_role("link", name="ablation.ipynb").evaluate("link => link.href"))

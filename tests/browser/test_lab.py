@@ -16,14 +16,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 def test_the_training_notebook_runs_in_jupyterlab_and_shows_the_run(lab, page, with_parameters, tmp_path):
     address, root = lab
     toy = atlab.data.toy(tmp_path / "toy", words=3, speakers=6, repetitions=8, samples=4096)
-    values = {
-        "data": str(toy.path),
-        "width": 0.0625,
-        "epochs": 2,
-        "pairing": 0.8,
-        "batch_size": 16,
-        "strategy": "at",
-    }
+    values = {"data": str(toy.path), "width": 0.0625, "epochs": 2, "pairing": 0.8, "batch_size": 16, "strategy": "at"}
     with_parameters(NOTEBOOKS / "experiments/train.ipynb", root, values)
     page.goto(f"{address}/lab/tree/train.ipynb")
     page.wait_for_selector("text=atlab | Idle", timeout=60_000)  # before that, Run asks which kernel to take
@@ -33,9 +26,7 @@ def test_the_training_notebook_runs_in_jupyterlab_and_shows_the_run(lab, page, w
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length >= 2", timeout=120_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
     assert (
-        page.locator(
-            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error"
-        ).count()
+        page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error").count()
         == 0
     )
     figures = page.evaluate(

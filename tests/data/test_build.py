@@ -18,7 +18,7 @@ import pytest
 
 from atlab.data import BrokenInput, Clip, FactorSet, build
 from atlab.errors import AtlabError
-from atlab.files import sha256_file
+from atlab.system.hashing import sha256_file
 
 CARD = {"name": "numbers", "sample_rate": 16000, "licence": "public domain", "recipe": "numbers", "seed": 0}
 ITEMS = [("even" if n % 2 == 0 else "odd", n) for n in range(40)]
@@ -48,26 +48,17 @@ def siblings(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> FactorSet:
-    return build(
-        tmp_path_factory.mktemp("plain") / "set", ITEMS, convert, card=CARD, factors=["parity"], workers=1
-    )
+    return build(tmp_path_factory.mktemp("plain") / "set", ITEMS, convert, card=CARD, factors=["parity"], workers=1)
 
 
 def test_content_equals_what_was_converted(plain):
     wanted = [clip for item in ITEMS for clip in convert(item)[0]]
     assert len(plain) == len(wanted) == 60
     np.testing.assert_array_equal(plain.read(range(60)), np.stack([clip.array for clip in wanted]))
-    pd.testing.assert_frame_equal(
-        plain.factors, pd.DataFrame([clip.row for clip in wanted]), check_dtype=False
-    )
+    pd.testing.assert_frame_equal(plain.factors, pd.DataFrame([clip.row for clip in wanted]), check_dtype=False)
     card = json.loads((plain.path / "card.json").read_text())
     assert card["dropped"] == {"too short": 4} and card["factors"] == {"parity": 2}
-    assert (card["clips"], card["shape"], card["kind"], card["licence"]) == (
-        60,
-        [60, 50],
-        "audio",
-        "public domain",
-    )
+    assert (card["clips"], card["shape"], card["kind"], card["licence"]) == (60, [60, 50], "audio", "public domain")
     assert siblings(plain.path) == set()
 
 
@@ -83,9 +74,7 @@ def test_rows_with_further_columns_do_not_depend_on_chunks(tmp_path):
         return [Clip(np.zeros(4, np.int16), row | ({"tag": f"t{number}"} if number > 5 else {}))]
 
     for chunk in (2, 64):
-        build(
-            tmp_path / f"set{chunk}", range(9), uneven, card=CARD, factors=["parity"], workers=0, chunk=chunk
-        )
+        build(tmp_path / f"set{chunk}", range(9), uneven, card=CARD, factors=["parity"], workers=0, chunk=chunk)
     assert hashes(tmp_path / "set2") == hashes(tmp_path / "set64")
     assert FactorSet.open(tmp_path / "set2").factors["tag"].isna().sum() == 6
 
@@ -264,15 +253,7 @@ def test_a_failed_overwrite_keeps_the_old_set(tmp_path):
     build(out, ITEMS, convert, card=CARD, factors=["parity"], workers=0)
     before = hashes(out)
     with pytest.raises(ZeroDivisionError):
-        build(
-            out,
-            ITEMS,
-            lambda item: 1 // 0,
-            card=CARD | {"seed": 2},
-            factors=["parity"],
-            workers=0,
-            overwrite=True,
-        )
+        build(out, ITEMS, lambda item: 1 // 0, card=CARD | {"seed": 2}, factors=["parity"], workers=0, overwrite=True)
     assert hashes(out) == before
 
 
@@ -295,12 +276,7 @@ def break_some(number: int, broken: tuple[int, ...] = ()) -> list[Clip]:
 
 def test_broken_items_are_skipped_with_a_line_and_counted(tmp_path, capsys):
     fs = build(
-        tmp_path / "set",
-        range(200),
-        partial(break_some, broken=(3, 77)),
-        card=CARD,
-        factors=["parity"],
-        workers=1,
+        tmp_path / "set", range(200), partial(break_some, broken=(3, 77)), card=CARD, factors=["parity"], workers=1
     )
     assert len(fs) == 198 and fs.card["dropped"] == {"broken": 2}
     text = "".join(capsys.readouterr())
@@ -312,14 +288,7 @@ def test_more_than_one_percent_broken_fails_and_repaired_files_are_read_again(tm
     with pytest.raises(
         AtlabError, match=r"3 of 200 items are broken, more than 1 %; the first: 3.wav: truncated; 77.wav"
     ):
-        build(
-            out,
-            range(200),
-            partial(break_some, broken=(3, 77, 199)),
-            card=CARD,
-            factors=["parity"],
-            workers=0,
-        )
+        build(out, range(200), partial(break_some, broken=(3, 77, 199)), card=CARD, factors=["parity"], workers=0)
     assert not out.exists()
     fs = build(out, range(200), break_some, card=CARD, factors=["parity"], workers=0)
     assert len(fs) == 200 and fs.card["dropped"] == {}
@@ -344,9 +313,7 @@ def die(number: int) -> list[Clip]:
 
 
 def test_a_dead_worker_is_named(tmp_path):
-    with pytest.raises(
-        AtlabError, match="a worker process died while building .*set .*run again with fewer workers"
-    ):
+    with pytest.raises(AtlabError, match="a worker process died while building .*set .*run again with fewer workers"):
         build(tmp_path / "set", range(40), die, card=CARD, factors=["parity"], workers=2, chunk=2)
 
 
@@ -409,10 +376,7 @@ def one(row: dict | None = None, array: np.ndarray | None = None):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            one({"parity": ...}),
-            r"rows lack the columns \['parity'\]; they have \['id', 'source', 'duration'\]",
-        ),
+        (one({"parity": ...}), r"rows lack the columns \['parity'\]; they have \['id', 'source', 'duration'\]"),
         (one({"source": ...}), r"rows lack the columns \['source'\]"),
         (one({"id": "same"}), r"clip ids must be unique; repeated: \['same'"),
         (one({"parity": float("nan")}), r"factors without a value in some rows: \['parity'\]"),

@@ -16,14 +16,7 @@ import atlab
 from atlab.data import Clip, build, display
 from atlab.data.spectrogram import Spectrogram
 
-CARD = {
-    "name": "odd",
-    "licence": "CC0",
-    "citation": "Nobody [2020]",
-    "recipe": "odd",
-    "recipe_version": 1,
-    "seed": 0,
-}
+CARD = {"name": "odd", "licence": "CC0", "citation": "Nobody [2020]", "recipe": "odd", "recipe_version": 1, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +91,7 @@ def test_examples_take_the_classes_in_turn(toy):
 
 def _image(number):
     pixels = np.full((1, 8, 8), number, np.uint8)
-    row = {
-        "id": f"i{number}",
-        "source": f"i{number}",
-        "duration": 0.0,
-        "class": "[red]" if number % 2 else "<b>",
-    }
+    row = {"id": f"i{number}", "source": f"i{number}", "duration": 0.0, "class": "[red]" if number % 2 else "<b>"}
     return [Clip(pixels, row | {"half": "AB"[number % 2], "shade": number % 3})]
 
 
@@ -111,9 +99,7 @@ def _image(number):
 def images(tmp_path):
     counts = {"found": {"train": 12}, "published": {"train": 60_000, "test": 10}}
     card = CARD | {"dropped": {"broken": 1}, "published_clips": counts}
-    return build(
-        tmp_path / "images", range(12), _image, card=card, factors=["class", "half", "shade"], workers=0
-    )
+    return build(tmp_path / "images", range(12), _image, card=card, factors=["class", "half", "shade"], workers=0)
 
 
 def test_images_are_seen(images, shown):
@@ -130,9 +116,7 @@ def test_images_are_seen(images, shown):
 def test_the_terminal_shows_names_as_they_are(images):
     text = text_of(images, cross=("class", "shade"))
     assert "12 image clips of 1 x 8 x 8, 12 sources" in text and "citation  Nobody [2020]" in text
-    assert (
-        "published train 12 instead of 60,000, test 0 instead of 10" in text and "dropped   1 broken" in text
-    )
+    assert "published train 12 instead of 60,000, test 0 instead of 10" in text and "dropped   1 broken" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["[red]", "2", "2", "2"] in rows and ["<b>", "2", "2", "2"] in rows
     assert "class and shade: Cramer's V 0.00 (plain 0.00), 0 of 6 cells empty, 2 to 2 clips in a cell" in text
@@ -148,24 +132,13 @@ def test_all_published_counts_found(toy, tmp_path):
 
 def _long(number):
     seconds = 1.0 if number < 500 else 3.0
-    row = {
-        "id": str(number),
-        "source": str(number),
-        "duration": seconds,
-        "note": number % 40,
-        "player": number % 15,
-    }
+    row = {"id": str(number), "source": str(number), "duration": seconds, "note": number % 40, "player": number % 15}
     return [Clip(np.zeros(4, np.int16), row)]
 
 
 def test_large_tables_are_cut_and_say_so(tmp_path):
     fs = build(
-        tmp_path / "large",
-        range(501),
-        _long,
-        card=CARD | {"sample_rate": 4},
-        factors=["note", "player"],
-        workers=0,
+        tmp_path / "large", range(501), _long, card=CARD | {"sample_rate": 4}, factors=["note", "player"], workers=0
     )
     lines = text_of(fs).splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("note  0"))

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlab.data import Clip, FactorSet, build, toy
+from atlab.data import Clip, FactorSet, build
+from atlab.data.synthetic import toy
 from atlab.errors import AtlabError
 
 
@@ -56,18 +57,11 @@ def test_labels_classes_and_codes(stored):
     assert stored.labels("word").tolist() == word
     assert stored.labels("word", [11, 0]).tolist() == ["word2", "word0"]
     assert stored.classes("word") == ["word0", "word1", "word2"]
-    assert (
-        stored.codes("word").tolist() == [n // 4 for n in range(12)]
-        and stored.codes("word").dtype == np.int64
-    )
+    assert stored.codes("word").tolist() == [n // 4 for n in range(12)] and stored.codes("word").dtype == np.int64
     assert stored.codes("word", ["word2", "word0"]).tolist() == [1] * 4 + [-1] * 4 + [0] * 4
     assert stored.factor_names == ["word", "speaker"]
     assert (stored.kind, stored.sample_rate, len(stored)) == ("audio", 16000, 12)
-    assert isinstance(stored.factors.index, pd.RangeIndex) and list(stored.factors)[:3] == [
-        "id",
-        "source",
-        "duration",
-    ]
+    assert isinstance(stored.factors.index, pd.RangeIndex) and list(stored.factors)[:3] == ["id", "source", "duration"]
 
 
 def test_numeric_factors_keep_their_type(tmp_path):
@@ -81,15 +75,11 @@ def test_numeric_factors_keep_their_type(tmp_path):
 
 
 def test_unknown_factor_and_foreign_classes(stored):
-    with pytest.raises(
-        AtlabError, match="unknown factor 'speeker'; nearest: 'speaker'; allowed: word, speaker"
-    ):
+    with pytest.raises(AtlabError, match="unknown factor 'speeker'; nearest: 'speaker'; allowed: word, speaker"):
         stored.labels("speeker")
     with pytest.raises(AtlabError, match="unknown factor 'duration'"):
         stored.codes("duration")
-    with pytest.raises(
-        AtlabError, match=r"factor 'word' has none of the classes \['yes', 'no'\]; it has \['word0'"
-    ):
+    with pytest.raises(AtlabError, match=r"factor 'word' has none of the classes \['yes', 'no'\]; it has \['word0'"):
         stored.codes("word", ["yes", "no"])
 
 
@@ -118,13 +108,7 @@ def test_a_hundred_thousand_clips_open_in_less_than_a_second(tmp_path):
         return [Clip(np.zeros(4, np.int16), row) for row in rows]
 
     build(
-        tmp_path / "set",
-        range(0, 100_000, 10_000),
-        convert,
-        card={},
-        factors=["word", "speaker"],
-        workers=0,
-        chunk=1,
+        tmp_path / "set", range(0, 100_000, 10_000), convert, card={}, factors=["word", "speaker"], workers=0, chunk=1
     )
     started = time.perf_counter()
     fs = FactorSet.open(tmp_path / "set")
@@ -160,14 +144,10 @@ def test_pickled_inputs_are_refused(fs):
         FactorSet.open(fs.path)
 
 
-@pytest.mark.parametrize(
-    ("card", "found"), [({"format": "other-2"}, "'other-2'"), ({}, "None"), ([1], "'list'")]
-)
+@pytest.mark.parametrize(("card", "found"), [({"format": "other-2"}, "'other-2'"), ({}, "None"), ([1], "'list'")])
 def test_another_format_is_refused(fs, card, found):
     (fs.path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(
-        AtlabError, match=f"card.json has format {found}, this version reads 'atlab-factorset-1'"
-    ):
+    with pytest.raises(AtlabError, match=f"card.json has format {found}, this version reads 'atlab-factorset-1'"):
         FactorSet.open(fs.path)
 
 

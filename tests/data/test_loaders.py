@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from atlab.data import Batches, Clip, FactorSet, InMemory, Spectrogram, build, loaders, toy
+from atlab.data import Batches, Clip, FactorSet, InMemory, Spectrogram, build, loaders
+from atlab.data.synthetic import toy
 from atlab.errors import AtlabError
 
 

@@ -7,10 +7,11 @@ import pytest
 from scipy.signal import hilbert, welch
 from scipy.stats import kurtosis
 
-from atlab.data import Clip, Noisy, build, splits, toy
+from atlab.data import Clip, Noisy, build, splits
 from atlab.data.noise import KINDS, active_part, mix, noise
+from atlab.data.synthetic import toy
 from atlab.errors import AtlabError
-from atlab.workers import pool
+from atlab.system.processes import pool
 
 RATE = 16_000
 
@@ -104,9 +105,7 @@ def test_silence_stays(bursts):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("samples", "rate"), [(16_000, 16_000), (5000, 8000), (44_100, 44_100), (40, 16_000)]
-)
+@pytest.mark.parametrize(("samples", "rate"), [(16_000, 16_000), (5000, 8000), (44_100, 44_100), (40, 16_000)])
 def test_unit_rms_and_nothing_but_the_generator_decides(kind, samples, rate):
     wave = draw(kind, 3, samples, rate)
     assert wave.shape == (samples,) and wave.dtype == np.float32

@@ -8,7 +8,8 @@ import pytest
 import scipy.signal
 import torch
 
-from atlab.data import InMemory, Spectrogram, frontend, input_statistics, toy
+from atlab.data import InMemory, Spectrogram, frontend, input_statistics
+from atlab.data.synthetic import toy
 from atlab.errors import AtlabError
 
 
@@ -16,9 +17,7 @@ from atlab.errors import AtlabError
 def waves() -> np.ndarray:
     """Noise and a tone, int16 [2, 16000]."""
     tone = 20000 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
-    return np.stack([np.random.default_rng(0).integers(-32768, 32768, 16000), np.round(tone)]).astype(
-        np.int16
-    )
+    return np.stack([np.random.default_rng(0).integers(-32768, 32768, 16000), np.round(tone)]).astype(np.int16)
 
 
 @pytest.mark.parametrize("samples", [16000, 12800, 1024])
@@ -38,9 +37,7 @@ def test_equals_scipy(waves, samples):
 @pytest.mark.parametrize("samples", [16000, 15999, 1000])
 def test_equals_librosa(waves, samples):
     waves = waves[:, :samples]
-    wanted = librosa.stft(
-        waves / 32768, n_fft=256, hop_length=128, window="hamming", center=True, pad_mode="constant"
-    )
+    wanted = librosa.stft(waves / 32768, n_fft=256, hop_length=128, window="hamming", center=True, pad_mode="constant")
     wanted = np.abs(wanted).swapaxes(1, 2) / scipy.signal.get_window("hamming", 256).sum()
     np.testing.assert_allclose(Spectrogram()(torch.from_numpy(waves))[:, 0], wanted, atol=1e-5)
 
@@ -48,9 +45,7 @@ def test_equals_librosa(waves, samples):
 def test_other_sizes_and_rates(waves):
     front = Spectrogram(n_fft=512, hop=160, sample_rate=8000)
     got = front(torch.from_numpy(waves))
-    wanted = librosa.stft(
-        waves / 32768, n_fft=512, hop_length=160, window="hamming", center=True, pad_mode="constant"
-    )
+    wanted = librosa.stft(waves / 32768, n_fft=512, hop_length=160, window="hamming", center=True, pad_mode="constant")
     wanted = np.abs(wanted).swapaxes(1, 2) / scipy.signal.get_window("hamming", 512).sum()
     np.testing.assert_allclose(got[:, 0], wanted, atol=1e-5)
     assert len(front.times(16000)) == got.shape[2] and front.times(16000)[1] == 0.02

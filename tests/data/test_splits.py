@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from atlab.data import Clip, FactorSet, build, splits, toy
+from atlab.data import Clip, FactorSet, build, splits
 from atlab.data.splits import PARTS, Split
+from atlab.data.synthetic import toy
 from atlab.errors import AtlabError
 
 
@@ -34,9 +35,7 @@ def cut(item: int) -> list[Clip]:
 def shared(tmp_path_factory) -> FactorSet:
     """120 sources of 3 clips, 6 speakers in 3 sessions, 3 words."""
     out = tmp_path_factory.mktemp("shared") / "set"
-    return build(
-        out, range(120), cut, card={"name": "shared"}, factors=["speaker", "word", "session"], workers=0
-    )
+    return build(out, range(120), cut, card={"name": "shared"}, factors=["speaker", "word", "session"], workers=0)
 
 
 def parts_of(split: Split) -> list[np.ndarray]:
@@ -67,10 +66,7 @@ def test_no_source_is_on_two_sides_and_rows_are_sorted(request, name, data, seed
     assert_apart(data, split, "id")
     for rows in parts_of(split):
         assert (
-            len(rows)
-            and rows.dtype == np.int64
-            and (np.diff(rows) > 0).all()
-            and 0 <= rows[0] <= rows[-1] < len(data)
+            len(rows) and rows.dtype == np.int64 and (np.diff(rows) > 0).all() and 0 <= rows[0] <= rows[-1] < len(data)
         )
     split.check(data, "word")
 
@@ -253,17 +249,13 @@ def test_confounded_by_source_keeps_its_share(shared):
     for seed in range(4):
         split = splits.confounded(shared, "word", "speaker", p=0.75, seed=seed)
         assert_apart(shared, split, "source")
-        assert (
-            abs(aligned_share(shared, split, split.train) - 0.75) <= 0.5 * 3 / len(split.train) + 1e-12
-        ).all()
+        assert (abs(aligned_share(shared, split, split.train) - 0.75) <= 0.5 * 3 / len(split.train) + 1e-12).all()
 
 
 def test_confounded_of_a_number_of_clips(fs):
     split = splits.confounded(fs, "word", "speaker", p=0.8, clips=50)
     assert (len(split.train), len(split.validation)) == (40, 10)
-    with pytest.raises(
-        AtlabError, match=r"\d+ clips a class cannot be confounded with p = 0.95: .*which allows 1\d"
-    ):
+    with pytest.raises(AtlabError, match=r"\d+ clips a class cannot be confounded with p = 0.95: .*which allows 1\d"):
         splits.confounded(fs, "word", "speaker", p=0.95, clips=600)
 
 
@@ -273,9 +265,7 @@ def test_what_cannot_be_confounded_is_named(fs, tmp_path):
     with pytest.raises(AtlabError, match="unknown factor 'emotion'"):
         splits.confounded(fs, "word", "emotion")
     alone = toy(tmp_path / "set", words=3, speakers=1, repetitions=10, samples=8)
-    with pytest.raises(
-        AtlabError, match="no clips a class cannot be confounded with p = 0.5: .* and 0 unpaired clips"
-    ):
+    with pytest.raises(AtlabError, match="no clips a class cannot be confounded with p = 0.5: .* and 0 unpaired clips"):
         splits.confounded(alone, "word", "speaker", p=0.5)
 
 
@@ -346,17 +336,12 @@ def test_check_says_what_is_wrong(fs, shared):
     with pytest.raises(AtlabError, match="the training part has a single class of 'word': 'word1'"):
         Split(of_one[:10], of_one[10:20], of_one[20:]).check(fs, "word")
     seen = rows[word != "word4"]
-    with pytest.raises(
-        AtlabError, match=r"the test part has classes of 'word' that training never saw: \['word4'\]"
-    ):
+    with pytest.raises(AtlabError, match=r"the test part has classes of 'word' that training never saw: \['word4'\]"):
         Split(seen[::2], seen[1::2], rows[word == "word4"]).check(fs, "word")
-    with pytest.raises(
-        AtlabError, match="the validation part has classes of 'speaker' that training never saw"
-    ):
+    with pytest.raises(AtlabError, match="the validation part has classes of 'speaker' that training never saw"):
         splits.disjoint(fs, "speaker").check(fs, "speaker")
     with pytest.raises(
-        AtlabError,
-        match=r"1 sources have clips in the train and in the test part: \['0.wav'\]; scores",
+        AtlabError, match=r"1 sources have clips in the train and in the test part: \['0.wav'\]; scores"
     ):
         Split(np.array([0, 3]), np.array([6]), np.array([1])).check(shared, "word")
 
@@ -378,9 +363,7 @@ def test_a_stored_split_of_other_data_or_no_split_is_refused(fs, shared, tmp_pat
     with pytest.raises(AtlabError, match="nothing.json is not a stored split"):
         Split.load(tmp_path / "nothing.json", fs)
     path.write_text('{"data": "x", "how": {}}')
-    with pytest.raises(
-        AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test'\]"
-    ):
+    with pytest.raises(AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test'\]"):
         Split.load(path, fs)
     for content in ("5", "[]"):
         path.write_text(content)

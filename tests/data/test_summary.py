@@ -82,9 +82,7 @@ def _convert(item):
         "word": word,
         "speaker": speaker,
     }
-    return [Clip(np.full(800, number, np.int16), row | {"room": number % 7})], {
-        "silent": 2
-    } if number == 3 else {}
+    return [Clip(np.full(800, number, np.int16), row | {"room": number % 7})], {"silent": 2} if number == 3 else {}
 
 
 @pytest.fixture(scope="module")
@@ -103,24 +101,17 @@ def test_everything_is_counted(odd):
     assert (found.clips, found.sources) == (30, 15)
     assert found.dropped == {"no label": 1, "silent": 2}
     assert found.counts["word"].to_dict() == {"go": 10, "no": 10, "yes": 10}
-    assert found.counts["room"].tolist() == [5, 5, 4, 4, 4, 4, 4] and found.counts["room"].index.tolist()[
-        :2
-    ] == [0, 1]
+    assert found.counts["room"].tolist() == [5, 5, 4, 4, 4, 4, 4] and found.counts["room"].index.tolist()[:2] == [0, 1]
     assert found.factors.loc["room"].tolist() == [7, 4, 5, "0"]
     for speaker in ("ann", "bob", "cid"):
         for word in ("no", "yes", "go"):
             want = sum(
-                s == speaker and w == word
-                for s, w in zip(odd.labels("speaker"), odd.labels("word"), strict=True)
+                s == speaker and w == word for s, w in zip(odd.labels("speaker"), odd.labels("word"), strict=True)
             )
             assert found.cross.loc[speaker, word] == want
     assert found.association == cramers_v(odd.labels("speaker"), odd.labels("word"))
-    assert (
-        found.associations.loc["room", "word"] == cramers_v(odd.labels("word"), odd.labels("room")).corrected
-    )
-    assert found.published.loc["files"].tolist() == [31, 40, -9] and found.published.loc[
-        "words"
-    ].tolist() == [3, 3, 0]
+    assert found.associations.loc["room", "word"] == cramers_v(odd.labels("word"), odd.labels("room")).corrected
+    assert found.published.loc["files"].tolist() == [31, 40, -9] and found.published.loc["words"].tolist() == [3, 3, 0]
 
 
 def test_durations_are_numpys(odd):
@@ -150,24 +141,12 @@ def test_a_wrong_crossing_is_refused(odd, cross, message):
 
 def test_a_set_of_one_factor_has_no_crossing(tmp_path):
     def one(n):
-        return [
-            Clip(
-                np.zeros((1, 4, 4), np.uint8),
-                {"id": str(n), "source": str(n), "duration": 0.0, "class": n % 2},
-            )
-        ]
+        return [Clip(np.zeros((1, 4, 4), np.uint8), {"id": str(n), "source": str(n), "duration": 0.0, "class": n % 2})]
 
     found = summary(
-        build(
-            tmp_path / "one", range(4), one, card=CARD | {"sample_rate": None}, factors=["class"], workers=0
-        )
+        build(tmp_path / "one", range(4), one, card=CARD | {"sample_rate": None}, factors=["class"], workers=0)
     )
-    assert (
-        found.cross is None
-        and found.association is None
-        and found.durations is None
-        and not len(found.published)
-    )
+    assert found.cross is None and found.association is None and found.durations is None and not len(found.published)
 
 
 def test_a_factor_with_a_value_a_clip_keeps_its_table_small(tmp_path):
@@ -186,17 +165,11 @@ def test_a_factor_with_a_value_a_clip_keeps_its_table_small(tmp_path):
 
 def test_leaks_show_in_the_table_of_a_split(odd):
     apart = split_table(odd, splits.random(odd), ["speaker"])
-    assert apart["clips"].sum() == 30 and apart["source also in training"].tolist() == [
-        apart["source"].iloc[0],
-        0,
-        0,
-    ]
+    assert apart["clips"].sum() == 30 and apart["source also in training"].tolist() == [apart["source"].iloc[0], 0, 0]
     by_clip = Split(np.arange(0, 30, 2), np.arange(1, 30, 4), np.arange(3, 30, 4))
     leaking = split_table(odd, by_clip, ["speaker"])
     assert leaking["source also in training"].tolist() == [15, 8, 7]
-    speakers = [
-        set(odd.labels("speaker", rows)) for rows in (by_clip.train, by_clip.validation, by_clip.test)
-    ]
+    speakers = [set(odd.labels("speaker", rows)) for rows in (by_clip.train, by_clip.validation, by_clip.test)]
     assert leaking["speaker"].tolist() == [len(found) for found in speakers]
     assert leaking["speaker also in training"].tolist() == [len(found & speakers[0]) for found in speakers]
     with pytest.raises(AtlabError, match="unknown factor 'speker'"):
@@ -205,7 +178,4 @@ def test_leaks_show_in_the_table_of_a_split(odd):
 
 def test_views_are_summed_up_too(tmp_path):
     noisy = atlab.data.Noisy(atlab.data.toy(tmp_path / "toy"), snr_db=(0, 10))
-    assert (
-        sum(summary(noisy).counts["noise"]) == 80
-        and "noise" in summary(noisy, ("word", "noise")).cross.columns.name
-    )
+    assert sum(summary(noisy).counts["noise"]) == 80 and "noise" in summary(noisy, ("word", "noise")).cross.columns.name

@@ -12,9 +12,7 @@ from tests.explore.small_study import write_study
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
     """48 clips: 3 words x 4 speakers x 4 repetitions, 33 x 129 spectrograms."""
-    return atlab.data.toy(
-        tmp_path_factory.mktemp("data") / "toy", words=3, speakers=4, repetitions=4, samples=4096
-    )
+    return atlab.data.toy(tmp_path_factory.mktemp("data") / "toy", words=3, speakers=4, repetitions=4, samples=4096)
 
 
 @pytest.fixture(scope="session")

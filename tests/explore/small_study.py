@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from atlab import models, runs
-from atlab.settings import Settings
+from atlab.experiment.settings import Settings
 
 LAYERS, BETAS, SEEDS = ("conv1", "conv5"), (0.5, 1.0), (0, 1, 2)
 
@@ -24,13 +24,7 @@ def write_study(root: Path, fs, width: float = 1 / 32) -> Path:
             write_run(root, "small", replace(base, strategy=strategy, seed=seed), fs, "word")
         for layer in LAYERS:
             for beta in BETAS:
-                write_run(
-                    root,
-                    "small",
-                    replace(base, strategy="at", layers=layer, beta=beta, seed=seed),
-                    fs,
-                    "word",
-                )
+                write_run(root, "small", replace(base, strategy="at", layers=layer, beta=beta, seed=seed), fs, "word")
     return root / "small"
 
 
@@ -45,9 +39,7 @@ def write_run(root: Path, study: str, settings: Settings, fs, factor: str) -> ru
     with runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash) as run:
         models.save(net, run.model_path, classes=classes, task=factor, data=fs.content_hash)
         losses = {
-            f"{part}_{name}": rng.random(2)
-            for part in ("train", "validation")
-            for name in ("loss", "accuracy", "at")
+            f"{part}_{name}": rng.random(2) for part in ("train", "validation") for name in ("loss", "accuracy", "at")
         }
         run.save_history(pd.DataFrame({"epoch": [1, 2], **losses}))
         run.finish(

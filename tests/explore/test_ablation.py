@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from atlab import AtlabError, explore, runs
-from atlab.explore import compute_ablation as compute
+from atlab.explore.compute import ablation as compute
 
 
 @pytest.fixture
@@ -35,10 +35,7 @@ def interval(values) -> float:
 
 def test_it_finds_what_the_study_varies(explorer):
     assert explorer.controls["x"].options == ("strategy", "layers", "beta", "seed")
-    assert explorer.state.metric == "test_accuracy" and (explorer.state.x, explorer.state.y) == (
-        "strategy",
-        "layers",
-    )
+    assert explorer.state.metric == "test_accuracy" and (explorer.state.x, explorer.state.y) == ("strategy", "layers")
     assert set(explorer.controls["metric"].options) == {
         "test_accuracy",
         "validation_accuracy",
@@ -57,23 +54,17 @@ def test_the_heat_map_has_the_mean_of_every_pair(explorer, at):
             assert np.asarray(heat.z)[i, j] == pytest.approx(mine.mean())
             half = interval(mine)
             assert (
-                heat.text[i][j]
-                == f"{mine.mean():.1f}<br>[{mine.mean() - half:.1f}, {mine.mean() + half:.1f}]<br>n = 3"
+                heat.text[i][j] == f"{mine.mean():.1f}<br>[{mine.mean() - half:.1f}, {mine.mean() + half:.1f}]<br>n = 3"
             )
     assert explorer.views["cells"].figure.layout.yaxis.title.text == "layers"
 
 
 def test_curves_have_intervals_and_runs_as_points(explorer, at):
-    explorer.change(
-        x="beta", y="layers", kind="curves", metric="train_accuracy", where=(("strategy", ("at",)),)
-    )
+    explorer.change(x="beta", y="layers", kind="curves", metric="train_accuracy", where=(("strategy", ("at",)),))
     dots, line, *_ = explorer.views["cells"].figure.data
-    mine = 100 * at[at["layers"] == "conv1"].sort_values(["beta", "seed"]).groupby("beta")[
-        "train_accuracy"
-    ].apply(list)
+    mine = 100 * at[at["layers"] == "conv1"].sort_values(["beta", "seed"]).groupby("beta")["train_accuracy"].apply(list)
     np.testing.assert_allclose(
-        line.y,
-        [np.mean(v) * 100 for v in at[at["layers"] == "conv1"].groupby("beta")["train_accuracy"].apply(list)],
+        line.y, [np.mean(v) * 100 for v in at[at["layers"] == "conv1"].groupby("beta")["train_accuracy"].apply(list)]
     )
     assert len(mine) == 2 * 100 or len(mine) == 2  # two betas
     np.testing.assert_allclose(
@@ -132,21 +123,13 @@ def test_a_click_opens_a_cell_its_runs_and_learning_curves(explorer, at):
 
 def test_a_click_on_a_curve_opens_its_cell(explorer):
     explorer.change(x="beta", y="layers", kind="curves", where=(("strategy", ("at",)),))
-    explorer.views["cells"].clicked = {
-        "x": 1,
-        "y": 50,
-        "curve": 1,
-        "customdata": ["1.0", "conv1"],
-        "count": 1,
-    }
+    explorer.views["cells"].clicked = {"x": 1, "y": 50, "curve": 1, "customdata": ["1.0", "conv1"], "count": 1}
     assert (explorer.state.cell_x, explorer.state.cell_y) == ("1.0", "conv1")
 
 
 def test_filters_add_up_and_are_taken_back(explorer):
     box = next(
-        c
-        for c in explorer.children
-        if getattr(c, "children", ()) and "atlab-filter-by" in c.children[0]._dom_classes
+        c for c in explorer.children if getattr(c, "children", ()) and "atlab-filter-by" in c.children[0]._dom_classes
     )
     name, values, clear, told = box.children
     name.value = "strategy"
@@ -167,18 +150,13 @@ def test_filters_add_up_and_are_taken_back(explorer):
 def test_exports_hold_the_cells_and_the_runs(explorer, at):
     explorer.change(x="beta", y="layers", where=(("strategy", ("at",)),))
     links = dict(
-        re.findall(
-            r"download='([^']+)' href='data:text/plain;base64,([^']+)'", explorer.texts["export"].value
-        )
+        re.findall(r"download='([^']+)' href='data:text/plain;base64,([^']+)'", explorer.texts["export"].value)
     )
     files = {name: base64.b64decode(data).decode() for name, data in links.items()}
     assert set(files) == {"small_cells.csv", "small_cells.tex", "small_runs.csv"}
     cells = pd.read_csv(io.StringIO(files["small_cells.csv"])).set_index(["layers", "beta"])
     mine = at[(at["layers"] == "conv1") & (at["beta"] == 0.5)]["test_accuracy"]
-    assert (
-        cells.loc[("conv1", 0.5), "mean"] == pytest.approx(mine.mean())
-        and cells.loc[("conv1", 0.5), "n"] == 3
-    )
+    assert cells.loc[("conv1", 0.5), "mean"] == pytest.approx(mine.mean()) and cells.loc[("conv1", 0.5), "n"] == 3
     assert f"conv1 & ${100 * mine.mean():.1f} \\pm {100 * interval(mine):.1f}$ &" in files["small_cells.tex"]
     assert r"\toprule" in files["small_cells.tex"] and "layers / beta & 0.5 & 1.0" in files["small_cells.tex"]
     assert sorted(pd.read_csv(io.StringIO(files["small_runs.csv"]))["id"]) == sorted(at["id"])
@@ -191,9 +169,7 @@ def test_latex_escapes_and_marks_what_is_missing():
     )
     text = compute.latex(cells, "x_1", "y", "loss", percent=False)
     assert (
-        r"y / x\_1 & a\_b & c \\" in text
-        and r"u & $0.5$ & -- \\" in text
-        and r"v\&w & -- & $2.0 \pm 1.0$ \\" in text
+        r"y / x\_1 & a\_b & c \\" in text and r"u & $0.5$ & -- \\" in text and r"v\&w & -- & $2.0 \pm 1.0$ \\" in text
     )
 
 
@@ -210,10 +186,7 @@ def test_layers_and_numbers_are_in_their_order():
         ({"x": "temperature"}, "Unknown parameter that runs differ in 'temperature'"),
         ({"metric": "test_acuracy"}, "Unknown result 'test_acuracy'; nearest: 'test_accuracy'"),
         ({"kind": "pie"}, "Unknown kind of figure 'pie'"),
-        (
-            {"where": (("strategy", ("wii",)),)},
-            "Unknown value of 'strategy' among the runs left 'wii'; nearest: 'wi'",
-        ),
+        ({"where": (("strategy", ("wii",)),)}, "Unknown value of 'strategy' among the runs left 'wii'; nearest: 'wi'"),
         ({"where": (("colour", ("red",)),)}, "Unknown parameter 'colour'"),
         ({"cell_x": "frozen_wi"}, "No run has strategy frozen_wi"),
         (
@@ -232,9 +205,7 @@ def test_an_unfinished_or_foreign_study_is_said(explorer, study, tmp_path):
     shutil.copytree(run, tmp_path / "unfinished" / run.name, ignore=lambda *_: ["done"])
     explorer.change(study=str(tmp_path / "unfinished"))
     assert "has no finished run yet" in explorer.message
-    shutil.copytree(
-        run, tmp_path / "bare" / run.name, ignore=lambda *_: ["history.parquet", "model.safetensors"]
-    )
+    shutil.copytree(run, tmp_path / "bare" / run.name, ignore=lambda *_: ["history.parquet", "model.safetensors"])
     explorer.change(study=str(tmp_path / "bare"))
     assert "has no history.parquet" in explorer.message and explorer.views["curves"].layout.display == "none"
     (tmp_path / "bare" / run.name / "result.json").write_text("{}")
@@ -255,9 +226,7 @@ def test_new_runs_are_seen(explorer, study, toy, tmp_path):
     shutil.copytree(study, tmp_path / "growing")
     explorer.change(study=str(tmp_path / "growing"), x="strategy", y="-")
     before = explorer.views["cells"].figure.data[0].text[0][1]
-    shutil.rmtree(
-        next(path for path in runs.table(tmp_path / "growing").query("strategy == 'baseline'")["path"])
-    )
+    shutil.rmtree(next(path for path in runs.table(tmp_path / "growing").query("strategy == 'baseline'")["path"]))
     explorer.refresh()
     assert before.endswith("n = 3") and explorer.views["cells"].figure.data[0].text[0][1].endswith("n = 2")
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from atlab import AtlabError, explore, runs
-from atlab.explore import show_cockpit, training_process
-from atlab.explore.training_process import Training, checkpoint_history, keep, run_path
-from atlab.settings import Settings
+from atlab.experiment.settings import Settings
+from atlab.explore import process
+from atlab.explore.process import Training, checkpoint_history, keep, run_path
+from atlab.explore.views import cockpit as show_cockpit
 
 SMALL = {"strategy": "baseline", "width": 1 / 32, "epochs": 2, "batch_size": 16, "clips": 24}
 
@@ -78,7 +79,7 @@ def test_a_finished_run_is_kept_in_another_study(finished, toy):
 
 
 def test_other_runs_of_the_study_stand_beside_it(finished):
-    root, explorer = finished
+    _root, explorer = finished
     assert explorer.controls["compare"].options == ("baseline seed 0",)
     explorer.change(compare=("baseline seed 0",), seed=1)
     assert [t.name for t in explorer.views["curves"].figure.data] == [
@@ -148,9 +149,7 @@ def test_a_root_that_is_made_by_the_run_is_the_same_root(toy, tmp_path, monkeypa
 
 
 def test_a_training_that_fails_says_why(toy, tmp_path):
-    settings = Settings(
-        data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at", layers="conv44"
-    )
+    settings = Settings(data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at", layers="conv44")
     training = Training(settings, tmp_path, "cockpit")
     training.start()
     status = training.wait(300).status()
@@ -194,4 +193,4 @@ def test_state_and_code_bring_the_view_back(finished):
     space: dict = {}
     exec(explorer.code.rpartition("for figure")[0], space)
     assert space["figures"]["curves"] == explorer.views["curves"].figure
-    assert training_process.STATES[-1] == "done"
+    assert process.STATES[-1] == "done"

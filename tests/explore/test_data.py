@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from atlab import AtlabError, explore
+from atlab.data import catalog
 from atlab.data.noise import active_part
-from atlab.explore import compute_data as compute
-from atlab.explore import library
+from atlab.explore import studies
+from atlab.explore.compute import data as compute
 
 
 @pytest.fixture
@@ -139,16 +140,31 @@ def test_data_is_found_from_a_notebooks_folder(toy, tmp_path, monkeypatch):
     (tmp_path / "data/mine").symlink_to(toy.path)
     monkeypatch.chdir(tmp_path / "notebooks/explorers")
     monkeypatch.delenv("ATLAB_DATA", raising=False)
-    assert len(library.open_data("mine")) == len(library.open_data("data/mine")) == 48
-    assert library.data_sets()[0] == "mine"
+    assert len(studies.open_data("mine")) == len(studies.open_data("data/mine")) == 48
+    assert catalog.data_sets()[0] == "mine"
 
 
 def test_pictures_are_shown_without_noise(tmp_path):
     from atlab.data import Clip, build
 
     items = list(range(12))
-    fs = build(tmp_path / "pictures", items, _picture, card={"name": "p", "kind": "image", "licence": "", "recipe": "p", "recipe_version": 1,
-               "seed": 0, "parameters": {}, "sample_rate": None}, factors=["kind", "ink"], workers=0)  # fmt: skip
+    fs = build(
+        tmp_path / "pictures",
+        items,
+        _picture,
+        card={
+            "name": "p",
+            "kind": "image",
+            "licence": "",
+            "recipe": "p",
+            "recipe_version": 1,
+            "seed": 0,
+            "parameters": {},
+            "sample_rate": None,
+        },
+        factors=["kind", "ink"],
+        workers=0,
+    )
     assert isinstance(_picture(0)[0], Clip)
     explorer = explore.data(str(fs.path), split="random", threaded=False)
     assert explorer.views["clip"].figure.data[0].type == "image" and explorer.message == ""
@@ -163,12 +179,6 @@ def _picture(item):
     return [
         Clip(
             image,
-            {
-                "id": f"p{item}",
-                "source": f"p{item}",
-                "duration": 0.0,
-                "kind": f"k{item % 2}",
-                "ink": f"i{item % 3}",
-            },
+            {"id": f"p{item}", "source": f"p{item}", "duration": 0.0, "kind": f"k{item % 2}", "ink": f"i{item % 3}"},
         )
     ]

@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 import pytest
 
 from atlab import AtlabError, explore
-from atlab.explore import explorer as parts
-from atlab.explore.background import COMPUTING, Ended, Runner, Step
 from atlab.explore.cache import Cache
-from atlab.explore.explorer import Explorer, Shown, as_code
+from atlab.explore.widgets import explorer as explorer_module
+from atlab.explore.widgets import inputs
+from atlab.explore.widgets.background import COMPUTING, Ended, Runner, Step
+from atlab.explore.widgets.explorer import Explorer, Shown, as_code
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,15 @@ def steps(s: CountState):
         raise KeyError("broken")
     yield Shown(choices={"name": ["a", "b"], "chosen": ["x", "y"]}, resolved={"name": "a"})
     yield Shown(
-        figures={"bars": go.Figure(go.Bar(y=[s.number] * 2))},
-        texts={"said": f"<b>{s.number}</b>"},
-        notes=["counted"],
+        figures={"bars": go.Figure(go.Bar(y=[s.number] * 2))}, texts={"said": f"<b>{s.number}</b>"}, notes=["counted"]
     )
 
 
 def counter(threaded=False, state=CountState(), how=steps) -> Explorer:
     controls = {
-        "number": parts.whole("number", 0, 20),
-        "name": parts.choice("name"),
-        "chosen": parts.several("chosen"),
+        "number": inputs.whole("number", 0, 20),
+        "name": inputs.choice("name"),
+        "chosen": inputs.several("chosen"),
     }
     return Explorer(
         "Counter",
@@ -57,10 +56,7 @@ def counter(threaded=False, state=CountState(), how=steps) -> Explorer:
 
 def test_a_control_changes_state_figure_text_and_code():
     explorer = counter()
-    assert (explorer.state.name, explorer.controls["name"].value) == (
-        "a",
-        "a",
-    )  # the empty field was filled in
+    assert (explorer.state.name, explorer.controls["name"].value) == ("a", "a")  # the empty field was filled in
     explorer.controls["number"].value = 7
     explorer.controls["chosen"].value = ("y",)
     assert explorer.state == CountState(7, "a", ("y",))
@@ -73,11 +69,11 @@ def test_a_control_changes_state_figure_text_and_code():
 def test_a_view_is_restored_from_its_state():
     explorer = counter()
     explorer.state = CountState(9, "b", ("x",))
-    assert (
-        explorer.controls["number"].value,
-        explorer.controls["name"].value,
-        explorer.controls["chosen"].value,
-    ) == (9, "b", ("x",))
+    assert (explorer.controls["number"].value, explorer.controls["name"].value, explorer.controls["chosen"].value) == (
+        9,
+        "b",
+        ("x",),
+    )
     assert list(explorer.views["bars"].figure.data[0].y) == [9, 9]
     with pytest.raises(AtlabError, match="shows a CountState, found a DataState"):
         explorer.state = explore.DataState()
@@ -98,9 +94,7 @@ def test_errors_are_sentences_and_the_explorer_goes_on():
     explorer.change(number=13)
     assert explorer.message == "13 is no number" and "role='alert'" in explorer._message.value
     explorer.change(number=14)
-    assert (
-        explorer.message.startswith("This view failed with KeyError") and "Traceback" not in explorer.message
-    )
+    assert explorer.message.startswith("This view failed with KeyError") and "Traceback" not in explorer.message
     explorer.change(number=2)
     assert explorer.message == "counted" and list(explorer.views["bars"].figure.data[0].y) == [2, 2]
 
@@ -131,7 +125,7 @@ def test_computations_run_off_the_main_thread_and_the_newest_wins():
 
 
 def test_a_computation_shows_its_progress_and_can_be_cancelled(monkeypatch):
-    monkeypatch.setattr(parts, "SHOW_AFTER", 0.0)
+    monkeypatch.setattr(explorer_module, "SHOW_AFTER", 0.0)
     counted = []
 
     def endless(s):
@@ -146,10 +140,9 @@ def test_a_computation_shows_its_progress_and_can_be_cancelled(monkeypatch):
     explorer._runner.cancel()
     explorer.wait(5)
     assert explorer.message.startswith("Cancelled") and explorer._progress.layout.visibility == "hidden"
-    with pytest.raises(TimeoutError, match="not done"):
-        with COMPUTING:
-            explorer.refresh()
-            explorer.wait(0.05)
+    with pytest.raises(TimeoutError, match="not done"), COMPUTING:
+        explorer.refresh()
+        explorer.wait(0.05)
     explorer._runner.cancel()
     explorer.wait(5)
 
@@ -165,12 +158,7 @@ def test_the_runner_hands_over_events_in_order_and_closes_what_it_ends():
             closed.append(True)
 
     Runner(seen.append, threaded=False).start(failing())
-    assert (
-        seen[0] == 1
-        and isinstance(seen[1], Ended)
-        and isinstance(seen[1].error, OSError)
-        and closed == [True]
-    )
+    assert seen[0] == 1 and isinstance(seen[1], Ended) and isinstance(seen[1].error, OSError) and closed == [True]
 
 
 def test_the_cache_keeps_the_latest_and_no_failure():
@@ -184,7 +172,7 @@ def test_the_cache_keeps_the_latest_and_no_failure():
 
 
 def test_the_same_figure_is_not_sent_twice(monkeypatch):
-    from atlab.explore.view import FigureView
+    from atlab.explore.widgets.figure import FigureView
 
     view, figure = FigureView(), go.Figure(go.Bar(y=[1]), {"title": "bars", "width": 300})
     view.show(figure)
@@ -196,12 +184,10 @@ def test_the_same_figure_is_not_sent_twice(monkeypatch):
 
 
 def test_plotly_is_handed_over_when_a_page_asks(monkeypatch):
-    from atlab.explore.view import FigureView
+    from atlab.explore.widgets.figure import FigureView
 
     view, sent = FigureView(), []
-    monkeypatch.setattr(
-        FigureView, "send", lambda self, content, buffers=None: sent.append((content, len(buffers[0])))
-    )
+    monkeypatch.setattr(FigureView, "send", lambda self, content, buffers=None: sent.append((content, len(buffers[0]))))
     view._answer(view, {"kind": "other"}, [])
     view._answer(view, {"kind": "plotly.js"}, [])
     assert sent[0][0] == {"kind": "plotly.js"} and sent[0][1] > 1_000_000

@@ -10,9 +10,11 @@ from scipy import stats
 
 from atlab import AtlabError, Taps, explore, models, runs
 from atlab.data import frontend, splits
-from atlab.explore import compute_ablation, library
-from atlab.explore import compute_layers as compute
-from atlab.functional import anti_transfer_loss, linear_cka
+from atlab.explore import studies
+from atlab.explore.compute import ablation
+from atlab.explore.compute import layers as compute
+from atlab.functional.anti_transfer import anti_transfer_loss
+from atlab.functional.similarities import linear_cka
 
 STUDENT = "AT conv5 beta 1.0 seed 1"
 
@@ -24,7 +26,7 @@ def explorer(study):
 
 def features(fs, study, label, rows, layers):
     """{layer: [B, C, H, W]} without the explorer's code."""
-    net = models.load(library.networks(str(study))[label].path)
+    net = models.load(studies.networks(str(study))[label].path)
     with torch.no_grad(), Taps(net, layers) as taps:
         net(frontend(fs)(torch.from_numpy(fs.read(rows))))
         return {layer: taps[layer].clone() for layer in layers}
@@ -37,9 +39,7 @@ def rows_of(fs, count=8, seed=0):
 def test_bars_are_the_loss_and_cka_at_each_layer(explorer, study, toy):
     assert explorer.message == ""
     layers = ["conv1", "conv5", "conv13"]
-    teacher, student = (
-        features(toy, study, name, rows_of(toy), layers) for name in ("speaker network", STUDENT)
-    )
+    teacher, student = (features(toy, study, name, rows_of(toy), layers) for name in ("speaker network", STUDENT))
     bars, cka = explorer.views["similarity"].figure.data
     for layer in layers:
         place = list(bars.x).index(layer)
@@ -58,20 +58,15 @@ def test_the_cka_map_compares_every_layer_with_every_layer(explorer, study, toy)
         for name, layer in (("speaker network", "conv3"), (STUDENT, "conv7"))
     )
     mine = float(linear_cka(one["conv3"], other["conv7"]))
-    assert np.asarray(heat.z)[list(heat.y).index("conv3"), list(heat.x).index("conv7")] == pytest.approx(
-        mine, abs=1e-4
-    )
+    assert np.asarray(heat.z)[list(heat.y).index("conv3"), list(heat.x).index("conv7")] == pytest.approx(mine, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "similarity"),
-    [("mean", "cka"), ("position_gram", "squared_cosine"), ("clip_kernel", "cka")],
+    ("aggregation", "similarity"), [("mean", "cka"), ("position_gram", "squared_cosine"), ("clip_kernel", "cka")]
 )
 def test_aggregation_and_similarity_can_be_chosen(explorer, study, toy, aggregation, similarity):
     explorer.controls["aggregation"].value, explorer.controls["similarity"].value = aggregation, similarity
-    one, other = (
-        features(toy, study, name, rows_of(toy), ["conv4"])["conv4"] for name in ("speaker network", STUDENT)
-    )
+    one, other = (features(toy, study, name, rows_of(toy), ["conv4"])["conv4"] for name in ("speaker network", STUDENT))
     mine = float(anti_transfer_loss(other, one, aggregation, similarity))
     assert explorer.views["similarity"].figure.data[0].y[3] == pytest.approx(mine, abs=1e-5)
 
@@ -101,9 +96,7 @@ def test_channel_maps_are_the_teachers_strongest_channels(explorer, study, toy):
     heats = explorer.views["channels"].figure.data
     assert [h.name for h in heats[:2]] == [f"teacher: speaker network, channel {k}" for k in order]
     for heat, (maps, k) in zip(
-        heats,
-        [(teacher, order[0]), (teacher, order[1]), (student, order[0]), (student, order[1])],
-        strict=True,
+        heats, [(teacher, order[0]), (teacher, order[1]), (student, order[0]), (student, order[1])], strict=True
     ):
         np.testing.assert_allclose(heat.z, maps[k].T, atol=1e-6)
     assert heats[0].y[-1] < 8000 < heats[0].y[-1] * 1.02  # Hz
@@ -115,9 +108,7 @@ def test_large_gram_matrices_show_the_channels_that_matter():
     one[7] *= 100
     teacher, student, product, cosine, channels = compute.grams(one, other)
     assert (
-        teacher.shape == student.shape == product.shape == (64, 64)
-        and 7 in channels
-        and (np.diff(channels) > 0).all()
+        teacher.shape == student.shape == product.shape == (64, 64) and 7 in channels and (np.diff(channels) > 0).all()
     )
     flat = [z.reshape(80, -1) for z in (one, other)]
     a, b = (f @ f.T for f in flat)
@@ -139,9 +130,7 @@ def test_the_effect_is_paired_by_seed(explorer, study):
     for trace in explorer.views["effect"].figure.data:
         column = f"{trace.name}_accuracy"
         at = table[table["strategy"] == "at"]
-        for layer, mean, half, said in zip(
-            ["conv1", "conv5"], trace.y, trace.error_y.array, trace.text, strict=True
-        ):
+        for layer, mean, half, said in zip(["conv1", "conv5"], trace.y, trace.error_y.array, trace.text, strict=True):
             part = at[at["layers"] == layer]
             mine = 100 * (part[column].to_numpy() - base.loc[part["seed"], column].to_numpy())
             assert (mean, said) == (pytest.approx(mine.mean()), "n = 6")
@@ -152,17 +141,29 @@ def test_the_effect_is_paired_by_seed(explorer, study):
 
 def test_a_baseline_belongs_to_its_seed_data_and_split():
     rows = [
-        {"strategy": strategy, "seed": seed, "split": "disjoint", "split_by": by, "orthogonal": orthogonal, "width": 1.0, "score": score}
+        {
+            "strategy": strategy,
+            "seed": seed,
+            "split": "disjoint",
+            "split_by": by,
+            "orthogonal": orthogonal,
+            "width": 1.0,
+            "score": score,
+        }
         for strategy, seed, by, orthogonal, score in [
-            ("baseline", 0, "speaker", "", 0.5), ("baseline", 1, "", "speaker", 0.6), ("at", 0, "", "speaker,emotion", 0.8),
-            ("at", 1, "speaker", "emotion", 0.5), ("at", 1, "", "emotion", 0.9), ("at", 2, "", "speaker", 0.9),
+            ("baseline", 0, "speaker", "", 0.5),
+            ("baseline", 1, "", "speaker", 0.6),
+            ("at", 0, "", "speaker,emotion", 0.8),
+            ("at", 1, "speaker", "emotion", 0.5),
+            ("at", 1, "", "emotion", 0.9),
+            ("at", 2, "", "speaker", 0.9),
         ]
-    ]  # fmt: skip
-    table = compute_ablation.students(pd.DataFrame(rows))
-    found = compute_ablation.above_baseline(table, "score")
+    ]
+    table = ablation.students(pd.DataFrame(rows))
+    found = ablation.above_baseline(table, "score")
     np.testing.assert_allclose(found, [np.nan, np.nan, 0.3, -0.1, np.nan, np.nan], atol=1e-12)
     with pytest.raises(AtlabError, match="no baseline to subtract"):
-        compute_ablation.above_baseline(table[table["strategy"] == "at"], "score")
+        ablation.above_baseline(table[table["strategy"] == "at"], "score")
 
 
 def test_clips_come_from_a_part_of_the_students_split(study, toy, tmp_path):

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import torch
 
 from atlab import explore
-from atlab.explore import cache, library
+from atlab.explore import cache, studies
 
 
 def live(kind) -> int:
@@ -19,7 +19,7 @@ def live(kind) -> int:
 
 
 def hooks(study) -> int:
-    nets = [library.model(str(study), label)[1] for label in library.networks(str(study))]
+    nets = [studies.model(str(study), label)[1] for label in studies.networks(str(study))]
     return sum(
         len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
         for net in nets
@@ -35,9 +35,7 @@ def run(change, values, times) -> None:
 def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
     monkeypatch.setattr(cache.FIGURES, "most", 6)  # so that figures are made and dropped, not only found
     monkeypatch.setattr(cache.RESULTS, "most", 60)
-    maps = explore.maps(
-        str(study), models=("baseline seed 0", "WI seed 0"), clip="word0-speaker0-0", threaded=False
-    )
+    maps = explore.maps(str(study), models=("baseline seed 0", "WI seed 0"), clip="word0-speaker0-0", threaded=False)
     layers = explore.layers(str(study), clips=4, threaded=False)
     ablation = explore.ablation(str(study), threaded=False)
     data = explore.data(str(toy.path), threaded=False)
@@ -65,10 +63,7 @@ def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
         )
         run(
             data.change,
-            [
-                {"clip": clip, "noise": kind}
-                for clip, kind in zip(clips, ["none", "hum", "pink"] * 4, strict=True)
-            ],
+            [{"clip": clip, "noise": kind} for clip, kind in zip(clips, ["none", "hum", "pink"] * 4, strict=True)],
             times,
         )
 
@@ -80,5 +75,5 @@ def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
     assert threading.active_count() == threads
     assert after[1] == before[1] and after[0] <= before[0] + 5 and after[2] <= before[2] + 6
     assert not any(e.message for e in (maps, layers, ablation, data))
-    for net in (library.model(str(study), "WI seed 0")[1],):
+    for net in (studies.model(str(study), "WI seed 0")[1],):
         assert all(p.grad is None for p in net.parameters())

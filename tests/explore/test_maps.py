@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from scipy import signal, stats
 
 from atlab import AtlabError, explore, models
 from atlab.data import frontend
-from atlab.explore import compute_maps as compute
-from atlab.explore import library
-from atlab.gradcam import class_activation_map
+from atlab.explore import studies
+from atlab.explore.compute import maps as compute
+from atlab.invariance.maps.gradcam import class_activation_map
 
 CLIP = "word1-speaker2-1"
 
@@ -26,7 +27,7 @@ def explorer(study):
 
 def by_hand(fs, study, label, clip, layer="conv13", method="GradCAM", target=None):
     """The map of a clip [frequency, time] without the explorer's code."""
-    net = models.load(library.networks(str(study))[label].path)
+    net = models.load(studies.networks(str(study))[label].path)
     x = frontend(fs)(torch.from_numpy(fs.read([fs.factors["id"].tolist().index(clip)])))
     return class_activation_map(net, x, layer, target, method)[0].T
 
@@ -39,12 +40,7 @@ def drawn(explorer, name) -> np.ndarray:
 
 def test_it_opens_with_the_orthogonal_network_and_one_of_each_strategy(explorer):
     assert explorer.message == ""
-    assert explorer.state.models == (
-        "speaker network",
-        "baseline seed 0",
-        "WI seed 0",
-        "AT conv1 beta 0.5 seed 0",
-    )
+    assert explorer.state.models == ("speaker network", "baseline seed 0", "WI seed 0", "AT conv1 beta 0.5 seed 0")
     assert explorer.state.reference == "baseline seed 0"
     figure = explorer.views["maps"].figure
     assert [t.name.split("<br>")[0] for t in figure.data[2::2]] == list(explorer.state.models)
@@ -69,18 +65,14 @@ def test_the_explained_class_can_be_chosen(explorer, study, toy):
         drawn(explorer, "WI seed 0"), by_hand(toy, study, "WI seed 0", CLIP, target=2), atol=1e-5
     )
     explorer.controls["target"].value = "predicted"
-    np.testing.assert_allclose(
-        drawn(explorer, "WI seed 0"), by_hand(toy, study, "WI seed 0", CLIP), atol=1e-5
-    )
+    np.testing.assert_allclose(drawn(explorer, "WI seed 0"), by_hand(toy, study, "WI seed 0", CLIP), atol=1e-5)
 
 
 def test_opacity_and_difference_to_the_baseline(explorer, study, toy):
     explorer.controls["opacity"].value = 0.25
     assert {t.opacity for t in explorer.views["maps"].figure.data[2::2]} == {0.25}
     explorer.controls["difference"].value = True
-    at, base = (
-        by_hand(toy, study, n, CLIP, target=1) for n in ("AT conv1 beta 0.5 seed 0", "baseline seed 0")
-    )
+    at, base = (by_hand(toy, study, n, CLIP, target=1) for n in ("AT conv1 beta 0.5 seed 0", "baseline seed 0"))
     np.testing.assert_allclose(drawn(explorer, "AT conv1"), at - base, atol=1e-5)
     np.testing.assert_allclose(drawn(explorer, "baseline seed 0"), base, atol=1e-5)
     explorer.controls["reference"].value = "WI seed 0"
@@ -94,12 +86,10 @@ def test_the_crossed_design_pairs_the_clip(explorer, study, toy):
     assert explorer.controls["pair_value"].options == ("speaker0", "speaker1", "speaker3")
     explorer.controls["pair_value"].value = "speaker3"
     explorer.change(align=False, layer="conv5", method="EigenCAM")
-    rows = compute.counterparts(toy, library.row_of(toy, CLIP), "speaker", "word")
+    rows = compute.counterparts(toy, studies.row_of(toy, CLIP), "speaker", "word")
     other = toy.factors.iloc[rows["speaker3"]]
     assert (other["word"], other["speaker"]) == ("word1", "speaker3")
-    one, two = (
-        by_hand(toy, study, "baseline seed 0", clip, "conv5", "EigenCAM", 1) for clip in (CLIP, other["id"])
-    )
+    one, two = (by_hand(toy, study, "baseline seed 0", clip, "conv5", "EigenCAM", 1) for clip in (CLIP, other["id"]))
     heats = [t for t in explorer.views["maps"].figure.data if t.name.startswith("baseline seed 0")]
     np.testing.assert_allclose(heats[1].z, two, atol=1e-5)
     shown = [a.text for a in explorer.views["maps"].figure.layout.annotations]
@@ -110,12 +100,10 @@ def test_the_score_is_over_every_other_value(explorer, study, toy):
     explorer.change(pair_by="speaker", align=False, score=True, layer="conv5", method="EigenCAM")
     points = next(t for t in explorer.views["agreement"].figure.data if t.name == "baseline seed 0, pairs")
     assert list(points.text) == ["speaker0", "speaker1", "speaker3"]
-    rows = compute.counterparts(toy, library.row_of(toy, CLIP), "speaker", "word")
+    rows = compute.counterparts(toy, studies.row_of(toy, CLIP), "speaker", "word")
     first = by_hand(toy, study, "baseline seed 0", CLIP, "conv5", "EigenCAM", 1).ravel()
     for value, r in zip(points.text, points.y, strict=True):
-        other = by_hand(
-            toy, study, "baseline seed 0", toy.factors["id"].iloc[rows[value]], "conv5", "EigenCAM", 1
-        )
+        other = by_hand(toy, study, "baseline seed 0", toy.factors["id"].iloc[rows[value]], "conv5", "EigenCAM", 1)
         assert r == pytest.approx(stats.pearsonr(first, other.ravel()).statistic, abs=1e-4)
     explorer.controls["score"].value = False
     assert explorer.views["agreement"].layout.display == "none"
@@ -126,7 +114,7 @@ def test_noise_makes_a_pair_of_the_clip_with_itself(explorer, toy):
     grounds = [t.name for t in explorer.views["maps"].figure.data if t.name.endswith("hum at 0 dB SNR")]
     assert explorer.message == "" and len(grounds) == 5
     heard, _ = soundfile.read(io.BytesIO(explorer.sounds["pair"].value), dtype="int16")
-    clean = toy.read([library.row_of(toy, CLIP)])[0]
+    clean = toy.read([studies.row_of(toy, CLIP)])[0]
     assert len(heard) == len(clean) and not np.array_equal(heard, clean)
     assert "second clip" not in explorer.views["maps"].figure.layout.title.text  # the same clip: no lag
 
@@ -147,9 +135,7 @@ def test_counterparts_are_alike_in_all_else():
         def __len__(self):
             return len(self.factors)
 
-    fs = Table(
-        factors=table, factor_names=["word", "speaker", "emotion"], classes=lambda f: sorted(set(table[f]))
-    )
+    fs = Table(factors=table, factor_names=["word", "speaker", "emotion"], classes=lambda f: sorted(set(table[f])))
     for row in range(0, len(table), 5):
         clip = table.iloc[row]
         for factor in fs.factor_names:
@@ -157,9 +143,7 @@ def test_counterparts_are_alike_in_all_else():
                 assert table.iloc[found].to_dict() == {**clip.to_dict(), factor: value}
     assert set(compute.counterparts(fs, 0, "speaker", "word")) == {"s0", "s1", "s2"} - {table["speaker"][0]}
     one = Table(
-        factors=table[table["speaker"] == "s0"].reset_index(),
-        factor_names=fs.factor_names,
-        classes=lambda f: ["s0"],
+        factors=table[table["speaker"] == "s0"].reset_index(), factor_names=fs.factor_names, classes=lambda f: ["s0"]
     )
     with pytest.raises(AtlabError, match="no clip differs from this one in 'speaker' alone"):
         compute.counterparts(one, 0, "speaker", "word")
@@ -180,7 +164,7 @@ def test_the_sound_under_a_map_is_the_masked_transform_with_its_phase(toy):
 def test_what_is_heard_follows_network_and_threshold(explorer, study, toy):
     explorer.change(layer="conv5", method="EigenCAM", hear="WI seed 0", threshold=0.5)
     heard, _ = soundfile.read(io.BytesIO(explorer.sounds["selected"].value))
-    wave = toy.read([library.row_of(toy, CLIP)])[0]
+    wave = toy.read([studies.row_of(toy, CLIP)])[0]
     mine = compute.masked_sound(wave, by_hand(toy, study, "WI seed 0", CLIP, "conv5", "EigenCAM", 1), 0.5)
     np.testing.assert_allclose(heard, mine, atol=1e-4)
     explorer.controls["threshold"].value = 0.0
@@ -193,9 +177,7 @@ def test_profiles_are_shares_by_band_and_time(explorer, study, toy):
     edges = [0, 250, 500, 1000, 2000, 4000, np.inf]
     bands = np.zeros(6)
     for frequency, row in zip(np.arange(129) * 62.5, mine, strict=True):
-        bands[
-            [low <= frequency < high for low, high in zip(edges[:-1], edges[1:], strict=True)].index(True)
-        ] += row.sum()
+        bands[[low <= frequency < high for low, high in itertools.pairwise(edges)].index(True)] += row.sum()
     traces = {(t.type, t.name): t for t in explorer.views["profiles"].figure.data}
     np.testing.assert_allclose(traces["bar", "WI seed 0"].y, bands / bands.sum(), rtol=1e-4)
     np.testing.assert_allclose(traces["scatter", "WI seed 0"].y, mine.sum(0) / mine.sum(), rtol=1e-4)
@@ -228,10 +210,7 @@ def test_sounds_that_come_later_are_aligned(toy):
         ({"target": "word77"}, "Unknown class 'word77'; nearest: 'word"),
         ({"hear": "nobody"}, "Unknown network to hear 'nobody'"),
         ({"pair_by": "accent"}, "Unknown factor 'accent'"),
-        (
-            {"pair_by": "speaker", "pair_value": "speaker7"},
-            "Unknown value of 'speaker' for the pair 'speaker7'",
-        ),
+        ({"pair_by": "speaker", "pair_value": "speaker7"}, "Unknown value of 'speaker' for the pair 'speaker7'"),
         ({"data": "nowhere"}, "No data set at 'nowhere'"),
     ],
 )
@@ -251,7 +230,7 @@ def test_an_empty_study_a_lost_model_and_foreign_data_are_said(explorer, study, 
     shutil.copytree(study, tmp_path / "small")
     shutil.copytree(study.parent / "networks", tmp_path / "networks")
     explorer.change(study=str(tmp_path / "small"))
-    lost = library.networks(str(tmp_path / "small"))["WI seed 0"].path
+    lost = studies.networks(str(tmp_path / "small"))["WI seed 0"].path
     lost.unlink()
     explorer.refresh()
     assert f"The model file of 'WI seed 0' is gone: {lost}" in explorer.message
@@ -262,7 +241,7 @@ def test_an_empty_study_a_lost_model_and_foreign_data_are_said(explorer, study, 
 
 
 def test_another_model_file_joins_the_columns(explorer, study):
-    path = library.networks(str(study))["WI seed 2"].path
+    path = studies.networks(str(study))["WI seed 2"].path
     explorer.change(extra=str(path))
     assert explorer.views["maps"].figure.data[-1].name.startswith(path.parent.name)
     explorer.change(extra="", models=(path.parent.name,))  # a run's id names it too
@@ -278,18 +257,8 @@ def test_state_and_code_bring_the_view_back(explorer):
 
 
 def test_labels_tell_runs_apart():
-    run = {
-        "role": "student",
-        "strategy": "at",
-        "layers": "conv5",
-        "beta": 1.0,
-        "seed": 3,
-        "orthogonal": "speaker",
-    }
-    assert library._label(run, {"layers", "beta"}, 2) == "AT conv5 beta 1.0 seed 3"
-    assert (
-        library._label(run | {"strategy": "baseline"}, {"layers", "beta", "orthogonal"}, 2)
-        == "baseline seed 3"
-    )
-    assert library._label(run | {"strategy": "wi"}, {"layers", "orthogonal"}, 2) == "WI speaker seed 3"
-    assert library._unique(["a", "a", "b"], ["1234567", "7654321", "x"]) == ["a (123456)", "a (765432)", "b"]
+    run = {"role": "student", "strategy": "at", "layers": "conv5", "beta": 1.0, "seed": 3, "orthogonal": "speaker"}
+    assert studies._label(run, {"layers", "beta"}, 2) == "AT conv5 beta 1.0 seed 3"
+    assert studies._label(run | {"strategy": "baseline"}, {"layers", "beta", "orthogonal"}, 2) == "baseline seed 3"
+    assert studies._label(run | {"strategy": "wi"}, {"layers", "orthogonal"}, 2) == "WI speaker seed 3"
+    assert studies._unique(["a", "a", "b"], ["1234567", "7654321", "x"]) == ["a (123456)", "a (765432)", "b"]

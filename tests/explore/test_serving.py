@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from atlab import AtlabError
-from atlab.explore import demo, library, serving
+from atlab.explore import demo, serving, studies
 
 
 def test_a_page_for_each_explorer_opens_at_the_study(study, tmp_path):
@@ -38,14 +38,10 @@ def test_a_taken_port_and_an_empty_study_are_said(study, tmp_path):
 
 
 def test_the_command_says_what_is_missing(tmp_path):
-    from atlab.cli import app
+    from atlab.cli.main import app
 
     answer = CliRunner().invoke(app, ["explore", str(tmp_path / "none")])
-    assert (
-        answer.exit_code == 2
-        and "there is no study folder" in answer.output
-        and "Traceback" not in answer.output
-    )
+    assert answer.exit_code == 2 and "there is no study folder" in answer.output and "Traceback" not in answer.output
 
 
 def test_nobody_without_the_token_gets_in(study):
@@ -88,6 +84,6 @@ def test_studies_are_found_from_a_notebooks_folder(study, tmp_path, monkeypatch)
     (tmp_path / "runs/mine").symlink_to(study)
     (tmp_path / "deep/er").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "deep/er")
-    assert len(library.study_table("runs/mine")) == 18
+    assert len(studies.study_table("runs/mine")) == 18
     with pytest.raises(AtlabError, match="studies: runs/mine"):
-        library.study_table("runs/other")
+        studies.study_table("runs/other")

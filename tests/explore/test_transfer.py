@@ -60,13 +60,11 @@ def test_tasks_show_the_matrix_and_say_what_lacks_for_the_scatter(study, tasks):
 
 
 def test_the_gain_of_the_study_stands_beside_the_transfer(study, tasks, monkeypatch):
-    from atlab.explore import library
+    from atlab.explore import studies
 
-    table = library.study_table(str(study))
+    table = studies.study_table(str(study))
     as_emotion = table.assign(orthogonal=table["orthogonal"].replace("speaker", "emotion"))
-    monkeypatch.setattr(
-        library, "study_table", lambda name: as_emotion if name == str(study) else runs.table(name)
-    )
+    monkeypatch.setattr(studies, "study_table", lambda name: as_emotion if name == str(study) else runs.table(name))
     explorer = opened(study, transfer=tasks)
     points, layer = explorer.views["causes"].figure.data
     assert layer.name == "conv5" and points.marker.symbol == (layer.marker.symbol,)
@@ -106,10 +104,10 @@ def test_a_study_of_transfer_is_shown_for_itself(halves, tasks):
 
 
 def test_networks_of_transfer_have_names():
-    from atlab.explore import library
+    from atlab.explore import studies
 
     parameters = {"treatment": "AnB+", "n": 3, "halves": "random", "half": "B", "seed": 2}
-    assert library._label(parameters, {"half"}, 9) == "AnB+ n = 3 half B seed 2"
+    assert studies._label(parameters, {"half"}, 9) == "AnB+ n = 3 half B seed 2"
 
 
 def test_the_code_reproduces_the_tab(study, halves):

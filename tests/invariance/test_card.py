@@ -12,8 +12,9 @@ import torch
 from atlab import models, plots, runs, stats
 from atlab.data import splits
 from atlab.errors import AtlabError
-from atlab.invariance import features, probes, removal, report, use
+from atlab.invariance import features, removal, report, use
 from atlab.invariance.card import LEACE, RANDOM, Report, even_rows
+from atlab.invariance.probes import presence
 from atlab.invariance.similarities import similarity
 
 LAYERS = ["conv2", "conv5"]
@@ -47,16 +48,19 @@ def test_every_network_is_measured_at_every_layer(card):
     one, other = (card.table[card.table["name"] == name] for name in ("baseline", "at"))
     for seed in (0, 1):
         columns = ["balanced_accuracy", "target_accuracy", "changed", "cka", "bits"]
-        a, b = (
-            one[one["seed"] == seed][columns].to_numpy(),
-            other[other["seed"] == 1 - seed][columns].to_numpy(),
-        )
+        a, b = (one[one["seed"] == seed][columns].to_numpy(), other[other["seed"] == 1 - seed][columns].to_numpy())
         np.testing.assert_allclose(a.astype(float), b.astype(float))
 
 
 def test_several_processes_find_the_same(card, tones, networks, speaker_network, rows):
     given = {"baseline": list(enumerate(networks)), "at": [(0, networks[1])]}
-    options = {"rows": rows, "teachers": {"speaker": speaker_network}, "floor": False, "device": "cpu", "progress": False}
+    options = {
+        "rows": rows,
+        "teachers": {"speaker": speaker_network},
+        "floor": False,
+        "device": "cpu",
+        "progress": False,
+    }
     found = report(given, tones, ["speaker"], "conv5", workers=2, **options).table
     want = card.table[(card.table["layer"] == "conv5") & card.table["name"].isin(["baseline", LEACE, "at"])]
     want = want[(want["name"] != "at") | (want["seed"] == 0)]
@@ -69,7 +73,7 @@ def test_its_numbers_are_those_of_its_parts(card, tones, networks, speaker_netwo
     row = card.table.query("name == 'baseline' and seed == 0 and layer == 'conv5'").iloc[0]
     found = features.extract(networks[0], features.batches_of(tones, rows), LAYERS)
     labels = {"speaker": tones.labels("speaker", rows)}
-    table = probes.presence(found, labels, tones.factors["source"].to_numpy()[rows]).set_index("layer")
+    table = presence.presence(found, labels, tones.factors["source"].to_numpy()[rows]).set_index("layer")
     for column in ("balanced_accuracy", "low", "high", "control", "bits"):
         assert row[column] == pytest.approx(table.loc["conv5", column], abs=1e-6)
     codes = tones.codes("word")[rows]
@@ -81,18 +85,16 @@ def test_its_numbers_are_those_of_its_parts(card, tones, networks, speaker_netwo
     assert row["excess"] == pytest.approx(want["changed", "excess"])
     assert row["excess_nats"] == pytest.approx(want["change", "excess"])
     drawn = np.random.default_rng(0).permutation(rows)
-    likeness = similarity(
-        networks[0], speaker_network, features.batches_of(tones, drawn, batch_size=32), ["conv5"]
-    )
+    likeness = similarity(networks[0], speaker_network, features.batches_of(tones, drawn, batch_size=32), ["conv5"])
     assert row["cka"] == pytest.approx(likeness["cka"][0], abs=1e-6) and row["at"] == pytest.approx(
         likeness["at"][0], abs=1e-6
     )
 
 
 def test_leace_rows_are_of_the_erased_network(card, tones, networks, rows):
-    row = card.table[
-        (card.table["name"] == LEACE) & (card.table["seed"] == 1) & (card.table["layer"] == "conv2")
-    ].iloc[0]
+    row = card.table[(card.table["name"] == LEACE) & (card.table["seed"] == 1) & (card.table["layer"] == "conv2")].iloc[
+        0
+    ]
     fit = features.batches_of(tones, even_rows(tones, ["word", "speaker"], rows, 1500))
     fit._y = torch.from_numpy(tones.codes("speaker")[fit.rows.numpy()])
     eraser = removal.erase(networks[1], fit, "conv2")["conv2"]
@@ -105,11 +107,9 @@ def test_the_summary_and_differences_are_over_seeds(card):
     row = card.summary.query("name == 'baseline' and layer == 'conv2'").iloc[0]
     values = card.table.query("name == 'baseline' and layer == 'conv2'")["balanced_accuracy"]
     want = stats.mean_interval(values)
-    assert (
-        row["balanced_accuracy"],
-        row["balanced_accuracy_low"],
-        row["balanced_accuracy_high"],
-    ) == pytest.approx(want[:3])
+    assert (row["balanced_accuracy"], row["balanced_accuracy_low"], row["balanced_accuracy_high"]) == pytest.approx(
+        want[:3]
+    )
     assert card.difference("cka", "at", "baseline", "conv2", "speaker").mean == pytest.approx(0, abs=1e-9)
     with pytest.raises(AtlabError, match="no network 'wi' was measured at conv2"):
         card.difference("cka", "wi", "baseline", "conv2", "speaker")
@@ -146,14 +146,7 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
         run.finish({})
         folders.append(run.path)
     found = report(
-        {"baseline": folders},
-        tones.path,
-        "speaker",
-        "conv1",
-        erase="",
-        floor=False,
-        device="cpu",
-        progress=False,
+        {"baseline": folders}, tones.path, "speaker", "conv1", erase="", floor=False, device="cpu", progress=False
     )
     assert set(found.table["n"]) == {len(splits.random(tones).test)} and list(found.table["seed"]) == [0, 1]
     unfinished = runs.open_run(tmp_path, "s", {**given, "seed": 5})
@@ -174,24 +167,13 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
         ({"a": [0]}, {}, "no split: give the rows"),
         ({"a": [0]}, {"factors": "speker", "rows": [0, 1, 2]}, "nearest: 'speaker'"),
         ({"a": [1]}, {"rows": [0, 1, 2]}, "give target"),
-        (
-            {"a": [1]},
-            {"rows": range(40), "target": "speaker", "factors": "word"},
-            "4 outputs and no model card",
-        ),
+        ({"a": [1]}, {"rows": range(40), "target": "speaker", "factors": "word"}, "4 outputs and no model card"),
     ],
 )
 def test_what_cannot_be_measured_is_named(tones, networks, models_, more, message):
     plain = models.vgg16(4, width=1 / 64)
     given = {name: [[networks[0], plain][i] for i in items] for name, items in models_.items()}
-    options = {
-        "factors": "speaker",
-        "layers": "conv1",
-        "erase": "",
-        "floor": False,
-        "progress": False,
-        **more,
-    }
+    options = {"factors": "speaker", "layers": "conv1", "erase": "", "floor": False, "progress": False, **more}
     with pytest.raises(AtlabError, match=message):
         report(given, tones, options.pop("factors"), options.pop("layers"), **options)
 

@@ -40,17 +40,13 @@ def test_extracting_equals_a_loop_over_clips(tones, networks):
             np.testing.assert_allclose(found.logits[i], logits[0], atol=1e-5)
             for layer in ("conv3", "conv13"):
                 maps = taps[layer][0].flatten(1).numpy()
-                np.testing.assert_allclose(
-                    found[layer][i], np.r_[maps.mean(1), maps.std(1)], rtol=1e-3, atol=1e-6
-                )
+                np.testing.assert_allclose(found[layer][i], np.r_[maps.mean(1), maps.std(1)], rtol=1e-3, atol=1e-6)
 
 
 def test_files_hold_what_memory_would(tones, networks, tmp_path, monkeypatch):
     batches = features.batches_of(tones, range(20), batch_size=8)
     inside = features.extract(networks[0], batches, ["conv1", "conv5.pre", "classifier.0"])
-    filed = features.extract(
-        networks[0], batches, ["conv1", "conv5.pre", "classifier.0"], folder=tmp_path / "f"
-    )
+    filed = features.extract(networks[0], batches, ["conv1", "conv5.pre", "classifier.0"], folder=tmp_path / "f")
     monkeypatch.setattr(features, "IN_MEMORY", 100)
     spilled = features.extract(networks[0], batches, ["conv1", "conv5.pre", "classifier.0"])
     assert inside.folder is None and filed.folder == tmp_path / "f"

@@ -31,9 +31,7 @@ def test_the_differences_are_fairlearns(classes):
     rest = [(codes == k, predictions == k) for k in range(classes)]
     odds = max(equalized_odds_difference(true, said, sensitive_features=names) for true, said in rest)
     parity = max(demographic_parity_difference(true, said, sensitive_features=names) for true, said in rest)
-    gap = MetricFrame(
-        metrics=accuracy_score, y_true=codes, y_pred=predictions, sensitive_features=names
-    ).difference()
+    gap = MetricFrame(metrics=accuracy_score, y_true=codes, y_pred=predictions, sensitive_features=names).difference()
     assert groups.equalised_odds(codes, predictions, names, shuffles=0).value == pytest.approx(odds)
     assert groups.demographic_parity(codes, predictions, names, shuffles=0).value == pytest.approx(parity)
     assert groups.accuracy_gap(codes, predictions, names, shuffles=0).value == pytest.approx(gap)
@@ -47,9 +45,7 @@ def test_where_the_largest_difference_is_and_what_it_rests_on():
     for k in range(3):
         for name in SPEAKERS:
             for kind, of in (("true", codes == k), ("false", codes != k)):
-                cell = [
-                    p == k for p, true, n in zip(predictions, of, names, strict=True) if true and n == name
-                ]
+                cell = [p == k for p, true, n in zip(predictions, of, names, strict=True) if true and n == name]
                 rates[f"{kind} positives of class {k}", str(name)] = sum(cell) / len(cell)
                 sizes.append(len(cell))
     differences = {
@@ -96,9 +92,7 @@ def test_planted_differences_are_ordered_and_none_is_chance():
     rng, found = np.random.default_rng(2), {}
     for planted in (0.0, 0.15, 0.4):
         codes, predictions, number = crossed(rng, np.array([0.1, 0.1, 0.1, 0.1 + planted]), clips=150)
-        found[planted] = groups.measure(codes, predictions, SPEAKERS[number], shuffles=200).set_index(
-            "measure"
-        )
+        found[planted] = groups.measure(codes, predictions, SPEAKERS[number], shuffles=200).set_index("measure")
     for name in ("accuracy_gap", "equalised_odds_difference"):
         rows = [found[planted].loc[name] for planted in found]
         assert rows[0]["value"] < rows[1]["value"] < rows[2]["value"]
@@ -152,9 +146,7 @@ def test_intervals_of_equalised_odds_hold_their_level():
     for seed in range(500):
         number, codes = np.repeat([0, 1], 200), np.tile(np.repeat([0, 1], 100), 2)
         # True positives of class 1: 0.8 and 0.5; false positives of it: 0.1 and 0.15.
-        said = rng.random(400) < np.where(
-            codes == 1, np.where(number == 0, 0.8, 0.5), np.where(number == 0, 0.1, 0.15)
-        )
+        said = rng.random(400) < np.where(codes == 1, np.where(number == 0, 0.8, 0.5), np.where(number == 0, 0.1, 0.15))
         i = groups.equalised_odds(codes, said.astype(int), number, shuffles=0, seed=seed)
         hits.append(i.low <= 0.3 <= i.high)
         said = rng.random(400) < np.where(codes == 1, 0.8, 0.1)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlab import notebooks
 from atlab.invariance import planted
+from atlab.runs import notebooks
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/05_measure_invariance.ipynb"
 

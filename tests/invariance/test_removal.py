@@ -39,7 +39,9 @@ def test_it_is_the_packages_fit_and_the_smallest_change():
     from concept_erasure import LeaceFitter
 
     x, y = planted()
-    fitter = LeaceFitter.fit(x, torch.nn.functional.one_hot(y).double(), shrinkage=False, constrain_cov_trace=False, svd_tol=1e-7)
+    fitter = LeaceFitter.fit(
+        x, torch.nn.functional.one_hot(y).double(), shrinkage=False, constrain_cov_trace=False, svd_tol=1e-7
+    )
     centre, change = removal.leace(x, y)
     torch.testing.assert_close(x - (x - centre) @ change, fitter.eraser(x), atol=1e-8, rtol=1e-8)
     # Projecting the class means out of the plain features erases too, and changes the features more (in their own metric).

@@ -24,7 +24,9 @@ def naive_hsic(x: np.ndarray, y: np.ndarray) -> float:
 def features(n: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 6, 5, generator=generator, dtype=torch.float64)
-    return x, 3 + x.flatten(1) @ torch.randn(30, 7, generator=generator, dtype=torch.float64) + torch.randn(n, 7, generator=generator)
+    return x, 3 + x.flatten(1) @ torch.randn(30, 7, generator=generator, dtype=torch.float64) + torch.randn(
+        n, 7, generator=generator
+    )
 
 
 def cka(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -36,7 +38,9 @@ def test_hsic_is_the_naive_one():
     x, y = features()
     a, b = x.flatten(1).numpy(), y.numpy()
     cross, one, two = similarities.hsic([x, y], [y])
-    assert cross[0, 0] == pytest.approx(naive_hsic(a, b), rel=1e-9) and cross[1, 0] == pytest.approx(naive_hsic(b, b), rel=1e-9)
+    assert cross[0, 0] == pytest.approx(naive_hsic(a, b), rel=1e-9) and cross[1, 0] == pytest.approx(
+        naive_hsic(b, b), rel=1e-9
+    )
     assert one[0] == pytest.approx(naive_hsic(a, a), rel=1e-9) and two[0] == pytest.approx(naive_hsic(b, b), rel=1e-9)
     # Large values that hardly vary, in single precision.
     far = (x + 1000).float()
@@ -48,7 +52,9 @@ def test_networks_are_compared_by_the_means_of_their_batches(networks, tones):
     from atlab.invariance.features import batches_of
 
     batches = batches_of(tones, range(0, 96, 2), batch_size=16)
-    found = similarities.similarity(*networks, batches, ["conv2", "conv5"], progress=False).set_index(["layer", "other"])
+    found = similarities.similarity(*networks, batches, ["conv2", "conv5"], progress=False).set_index(
+        ["layer", "other"]
+    )
     sums = np.zeros(3)
     for x, _, _ in batches.epoch(0):
         with torch.no_grad(), Taps(networks[0], ["conv2", "conv5"]) as one, Taps(networks[1], ["conv5"]) as two:
@@ -93,7 +99,9 @@ def test_at_similarity_sees_the_order_of_channels_and_not_the_scale_of_the_map()
     assert at(lambda x: x) == pytest.approx(1.0, abs=1e-6)
     assert at(lambda x: 9 * x) == pytest.approx(1.0, abs=1e-6)
     assert at(lambda x: x.flip(1)) < 0.9
-    assert at(lambda x: x.flatten(2)[:, :, torch.arange(19, -1, -1)].unflatten(2, (4, 5))) == pytest.approx(1.0, abs=1e-6)
+    assert at(lambda x: x.flatten(2)[:, :, torch.arange(19, -1, -1)].unflatten(2, (4, 5))) == pytest.approx(
+        1.0, abs=1e-6
+    )
     one = torch.nn.functional.normalize((x.flatten(2) @ x.flatten(2).mT).flatten(1).double(), dim=1)
     two = torch.nn.functional.normalize((x.flip(1).flatten(2) @ x.flip(1).flatten(2).mT).flatten(1).double(), dim=1)
     assert at(lambda x: x.flip(1)) == pytest.approx(float((one * two).sum(1).square().mean()), rel=1e-5)
@@ -120,7 +128,10 @@ def test_the_interval_of_cka_holds_its_level(shared):
     cross, one, two = (part.mean() for part in terms)
     truth, hits = cross / np.sqrt(one * two) if shared else 0.0, 0
     for start in range(0, len(x), batches):
-        some = [(np.array([[c]]), np.array([a]), np.array([b])) for c, a, b in zip(*(t[start : start + batches] for t in terms), strict=True)]
+        some = [
+            (np.array([[c]]), np.array([a]), np.array([b]))
+            for c, a, b in zip(*(t[start : start + batches] for t in terms), strict=True)
+        ]
         row = similarities._cka_rows(some, np.full(batches, size), ["a"], ["b"])[0]
         hits += row["low"] <= truth <= row["high"]
     assert 0.93 <= hits / repetitions <= 0.97, hits / repetitions
@@ -143,8 +154,12 @@ def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 def test_what_stands_above_the_floor_was_learned(networks, tones):
     from atlab.invariance.features import batches_of
 
-    table = similarities.similarity(networks[0], networks[0], batches_of(tones, range(48), batch_size=16), "conv5", floor=True, progress=False)
-    assert table["cka"][0] == pytest.approx(1.0, abs=1e-5) and table["cka_floor"][0] < 1 and 0 < table["at_floor"][0] < 1
+    table = similarities.similarity(
+        networks[0], networks[0], batches_of(tones, range(48), batch_size=16), "conv5", floor=True, progress=False
+    )
+    assert (
+        table["cka"][0] == pytest.approx(1.0, abs=1e-5) and table["cka_floor"][0] < 1 and 0 < table["at_floor"][0] < 1
+    )
 
 
 def test_random_weights_keep_form_and_normalisation(networks):

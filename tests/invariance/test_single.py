@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from atlab import models, runs
-from atlab.cli import app
+from atlab.cli.main import app
 from atlab.data import splits
 from atlab.errors import AtlabError
 from atlab.invariance import single
@@ -18,7 +18,9 @@ from atlab.invariance import single
 def run(tones, networks, tmp_path):
     given = {"target": "word", "orthogonal": "speaker", "split": "random", "seed": 3}
     with runs.open_run(tmp_path, "s", given) as opened:
-        models.save(networks[0], opened.model_path, task="word", classes=networks[0].card["classes"], data=tones.content_hash)
+        models.save(
+            networks[0], opened.model_path, task="word", classes=networks[0].card["classes"], data=tones.content_hash
+        )
         opened.finish({})
     return opened
 
@@ -31,20 +33,27 @@ def call(*words: object) -> tuple[int, str]:
 
 
 def test_the_command_prints_what_the_card_holds(run, tones, tmp_path):
-    code, text = call(run.model_path, tones.path, "--factors", "speaker", "--layers", "conv1,conv5", "--out", tmp_path / "card.csv")
+    code, text = call(
+        run.model_path, tones.path, "--factors", "speaker", "--layers", "conv1,conv5", "--out", tmp_path / "card.csv"
+    )
     assert code == 0
     table = pd.read_csv(tmp_path / "card.csv")
     row = table.query("name == 'network' and layer == 'conv5'").iloc[0]
     assert set(table["name"]) == {"network", "random weights"} and set(table["layer"]) == {"conv1", "conv5"}
     assert f"conv5 {100 * row['balanced_accuracy']:.1f} [" in " ".join(text.split())
-    assert f"{100 * row['target_accuracy']:.1f} % [" in text and f"{100 * row['changed']:.1f} % of predictions change" in text
+    assert (
+        f"{100 * row['target_accuracy']:.1f} % [" in text
+        and f"{100 * row['changed']:.1f} % of predictions change" in text
+    )
     assert "3 classes, chance 33.3 %, 1.58 bits; 96 clips" in text
 
 
 def test_a_run_is_measured_on_its_test_part_and_elsewhere_on_all_clips(run, tones):
     found = single.measure(run.path, tones.path, ["speaker"], ["conv1"], device="cpu", progress=False)
     assert np.array_equal(found.rows, splits.random(tones).test)
-    models.save(models.load(run.model_path), run.model_path, task="word", classes=[f"word{k}" for k in range(4)], data="other")
+    models.save(
+        models.load(run.model_path), run.model_path, task="word", classes=[f"word{k}" for k in range(4)], data="other"
+    )
     found = single.measure(run.path, tones.path, ["speaker"], ["conv1"], device="cpu", progress=False)
     assert np.array_equal(found.rows, np.arange(len(tones)))
 

@@ -18,9 +18,7 @@ def crossed(words: int, speakers: int, repetitions: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["word", "speaker", "repetition"])
 
 
-def predictions(
-    factors: pd.DataFrame, rng: np.random.Generator, used: float, noise: float = 1.0
-) -> np.ndarray:
+def predictions(factors: pd.DataFrame, rng: np.random.Generator, used: float, noise: float = 1.0) -> np.ndarray:
     """Probabilities [N, 2] of class 0 (true) and 1: the logit has a part by word and speaker, of which `used` is used."""
     words, speakers = factors["word"].max() + 1, factors["speaker"].max() + 1
     part = rng.normal(size=(words, speakers))[factors["word"], factors["speaker"]]
@@ -35,9 +33,7 @@ def test_pairs_agree_in_what_is_kept_and_are_balanced():
     other, same = (table[table["kind"] == kind] for kind in use.KINDS)
     word, speaker = factors["word"].to_numpy(), factors["speaker"].to_numpy()
     assert (word[table["a"]] == word[table["b"]]).all() and (table["a"] != table["b"]).all()
-    assert (speaker[other["a"]] != speaker[other["b"]]).all() and (
-        speaker[same["a"]] == speaker[same["b"]]
-    ).all()
+    assert (speaker[other["a"]] != speaker[other["b"]]).all() and (speaker[same["a"]] == speaker[same["b"]]).all()
     assert len(other) == 5 * 6 * 3 and len(same) == 5 * 4 * 3
     for kind in (other, same):
         ends = [frozenset(pair) for pair in kind[["a", "b"]].values.tolist()]
@@ -103,9 +99,7 @@ def test_changes_equal_a_naive_loop():
         assert row.divergence == pytest.approx((there + back) / 2)
     table = use.consistency(p, codes, pairs).set_index(["measure", "kind"])
     for measure in use.MEASURES:
-        means = [
-            float(np.mean([r[measure] for _, r in got[got["kind"] == kind].iterrows()])) for kind in use.KINDS
-        ]
+        means = [float(np.mean([r[measure] for _, r in got[got["kind"] == kind].iterrows()])) for kind in use.KINDS]
         assert table.loc[measure, "counterfactual"]["value"] == pytest.approx(means[0])
         assert table.loc[measure, "excess"]["value"] == pytest.approx(means[0] - means[1])
 
@@ -120,20 +114,14 @@ def test_planted_use_is_ordered_and_what_is_present_but_unused_is_not_seen():
         excess[used] = table[table["kind"] == "excess"].set_index("measure")
     for measure in use.MEASURES:
         values = [excess[used].loc[measure, "value"] for used in excess]
-        assert (
-            values == sorted(values)
-            and excess[0.0].loc[measure, "low"] < 0 < excess[0.0].loc[measure, "high"]
-        )
+        assert values == sorted(values) and excess[0.0].loc[measure, "low"] < 0 < excess[0.0].loc[measure, "high"]
         assert excess[1.0].loc[measure, "low"] > 0
     # No use at all and no noise: nothing changes. The speaker decides alone: everything does.
     still = np.tile([[0.7, 0.3]], (len(factors), 1))
     assert (use.consistency(still, np.zeros(len(factors), int), pairs)["value"] == 0).all()
     decided = np.eye(4)[factors["speaker"]]
     table = use.consistency(decided, np.zeros(len(factors), int), pairs).set_index(["measure", "kind"])
-    assert (
-        table.loc[("changed", "counterfactual"), "value"] == 1
-        and table.loc[("changed", "repetition"), "value"] == 0
-    )
+    assert table.loc[("changed", "counterfactual"), "value"] == 1 and table.loc[("changed", "repetition"), "value"] == 0
     assert np.isfinite(table["value"]).all()
 
 
@@ -143,9 +131,7 @@ def test_intervals_hold_their_level(used):
     pairs, codes = use.pairs(factors, "speaker", ["word"]), np.zeros(len(factors), int)
     wide = crossed(6000, 3, 2)
     wide_pairs = use.pairs(wide, "speaker", ["word"])
-    many = use.changes(
-        predictions(wide, np.random.default_rng(3), used), np.zeros(len(wide), int), wide_pairs
-    )
+    many = use.changes(predictions(wide, np.random.default_rng(3), used), np.zeros(len(wide), int), wide_pairs)
     means = many.groupby("kind")[list(use.MEASURES)].mean()
     truth = {"counterfactual": means.loc["counterfactual"], "repetition": means.loc["repetition"]}
     truth["excess"] = truth["counterfactual"] - truth["repetition"] if used else 0 * means.loc["repetition"]
@@ -173,7 +159,10 @@ PAIR = pd.DataFrame({"a": [0], "b": [1], "set": [0], "kind": ["counterfactual"]}
     [
         (lambda: use.pairs(CLIPS, "speker", ["word"]), "unknown factor 'speker'; nearest: 'speaker'"),
         (lambda: use.pairs(CLIPS, "speaker", []), "at least one factor is kept"),
-        (lambda: use.pairs(CLIPS, "speaker", ["word", "speaker"]), "at least one factor is kept, and another one varied"),
+        (
+            lambda: use.pairs(CLIPS, "speaker", ["word", "speaker"]),
+            "at least one factor is kept, and another one varied",
+        ),
         (lambda: use.pairs(CLIPS.assign(word=["y", None, "n"]), "speaker", "word"), "1 clips have no value of 'word'"),
         (lambda: use.pairs(CLIPS.iloc[1:].reset_index(), "speaker", "word"), "there is no pair to compare"),
         (lambda: use.pairs(CLIPS, "speaker", "word", caliper=1.0), "give features with it"),
@@ -182,7 +171,7 @@ PAIR = pd.DataFrame({"a": [0], "b": [1], "set": [0], "kind": ["counterfactual"]}
         (lambda: use.changes(np.eye(2)[[0]], [0], PAIR), "the pairs are of 2 clips or more"),
         (lambda: use.changes(np.eye(2), [0, 1], PAIR), "must be of one class"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_compared_is_named(call, message):
     with pytest.raises(AtlabError, match=message):
         call()

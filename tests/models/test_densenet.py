@@ -42,15 +42,7 @@ def test_channels_after_each_block_are_those_of_table_1():
     with atlab.Taps(net, [f"block{n}" for n in range(1, 8)]) as taps, torch.no_grad():
         net(torch.zeros(1, 3, 32, 32))
         shapes = [tuple(taps[f"block{n}"].shape[1:]) for n in range(1, 8)]
-    assert shapes == [
-        (24, 32, 32),
-        (168, 32, 32),
-        (168, 16, 16),
-        (312, 16, 16),
-        (312, 8, 8),
-        (456, 8, 8),
-        (456,),
-    ]
+    assert shapes == [(24, 32, 32), (168, 32, 32), (168, 16, 16), (312, 16, 16), (312, 8, 8), (456, 8, 8), (456,)]
     assert sum(name.startswith("conv") for name in net.tap_points) == 39
     assert net.tap_points["conv14"] == "stages.block3.2" and net.tap_points["conv2"] == "stages.block2.0.conv"
 

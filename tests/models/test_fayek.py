@@ -17,24 +17,8 @@ def parameters(model) -> int:
 
 def test_parameters_are_those_of_the_tables():
     """Convolutions and hidden layers have a BatchNorm (2 a channel) instead of a bias; 40 x 15 inputs."""
-    a = (
-        64 * 20
-        + 128
-        + 64 * 128 * 9
-        + 256
-        + 128 * 10 * 3 * 1024
-        + 2048
-        + 2 * (1024 * 1024 + 2048)
-        + 1025 * 144
-    )
-    convolutions = [
-        (1, 64, 30),
-        (64, 64, 9),
-        (64, 128, 9),
-        (128, 128, 9),
-        (128, 256, 9),
-        *[(256, 256, 9)] * 5,
-    ]
+    a = 64 * 20 + 128 + 64 * 128 * 9 + 256 + 128 * 10 * 3 * 1024 + 2048 + 2 * (1024 * 1024 + 2048) + 1025 * 144
+    convolutions = [(1, 64, 30), (64, 64, 9), (64, 128, 9), (128, 128, 9), (128, 256, 9), *[(256, 256, 9)] * 5]
     b = (
         sum(i * o * k + 2 * o for i, o, k in convolutions)
         + 256 * 10 * 3 * 1024
@@ -55,10 +39,7 @@ def test_stages_are_the_layers(build, layers):
     assert names == [f"layer{n}" for n in range(1, layers + 1)] + ["output"]
     with atlab.Taps(net, list(net.tap_points)) as taps:
         assert net(torch.zeros(3, 1, 40, 15)).shape == (3, 4)
-        assert tuple(taps["layer1"].shape) == (3, 4, 40, 15) and tuple(taps[f"layer{layers}"].shape) == (
-            3,
-            64,
-        )
+        assert tuple(taps["layer1"].shape) == (3, 4, 40, 15) and tuple(taps[f"layer{layers}"].shape) == (3, 64)
 
 
 def test_the_first_layer_computes_what_the_table_says():

@@ -141,9 +141,7 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     for card in (None, "no json", "[]", "{}"):
         with pytest.raises(AtlabError, match="holds no model card: it was not written by atlab.models.save"):
             load(written(path, stored(small()), card))
-    with pytest.raises(
-        AtlabError, match="has format 'atlab-model-9'; this version of atlab reads 'atlab-model-1'"
-    ):
+    with pytest.raises(AtlabError, match="has format 'atlab-model-9'; this version of atlab reads 'atlab-model-1'"):
         load(written(path, stored(small()), card_of(small(), format="atlab-model-9")))
     with pytest.raises(AtlabError, match="no model file at '.*absent.safetensors'"):
         load(tmp_path / "absent.safetensors")
@@ -154,8 +152,7 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
 def test_an_unknown_architecture_and_arguments_that_do_not_fit_are_refused(tmp_path):
     model, path = small(), tmp_path / "model.safetensors"
     with pytest.raises(
-        AtlabError,
-        match="unknown architecture in model.safetensors: 'vgg61'; nearest: 'vgg16'; allowed: .*vgg16",
+        AtlabError, match="unknown architecture in model.safetensors: 'vgg61'; nearest: 'vgg16'; allowed: .*vgg16"
     ):
         load(written(path, stored(model), card_of(model, architecture="vgg61")))
     for arguments in ({"classes": 3}, 7):
@@ -177,10 +174,7 @@ def test_tensors_that_do_not_match_are_all_listed(tmp_path):
     assert "missing: features.0.bias, input_std" in text.replace(
         "input_std, features.0.bias", "features.0.bias, input_std"
     )
-    assert (
-        "unexpected: classifier.9.weight" in text
-        and "mis-shaped: classifier.6.bias [8] instead of [3]" in text
-    )
+    assert "unexpected: classifier.9.weight" in text and "mis-shaped: classifier.6.bias [8] instead of [3]" in text
 
 
 def test_the_hash_is_of_names_shapes_and_values_only():
@@ -209,9 +203,7 @@ def test_copied_weights_are_those_under_the_prefix_and_no_others():
     assert names == [name for name in before if name.startswith("features.")] and len(names) == 26
     for name, tensor in target.state_dict().items():
         assert torch.equal(tensor, source.state_dict()[name] if name in names else before[name]), name
-    assert (
-        target.features[0].weight is not source.features[0].weight and target.features[0].weight.requires_grad
-    )
+    assert target.features[0].weight is not source.features[0].weight and target.features[0].weight.requires_grad
     with torch.no_grad():
         source.features[0].weight.zero_()
     assert not torch.equal(target.features[0].weight, source.features[0].weight)
@@ -221,8 +213,7 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_is_copied():
     target = small()
     before = stored(target)
     with pytest.raises(
-        AtlabError,
-        match=r"mis-shaped: features.0.weight \[2, 1, 3, 3\] instead of \[1, 1, 3, 3\], .* and 6 more",
+        AtlabError, match=r"mis-shaped: features.0.weight \[2, 1, 3, 3\] instead of \[1, 1, 3, 3\], .* and 6 more"
     ):
         copy_weights(small(width=1 / 32), target)
     other = small()
@@ -233,9 +224,7 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_is_copied():
         match="under 'features.' .*missing: features.0.bias; unexpected: features.99.weight, features.99.bias",
     ):
         copy_weights(other, target)
-    with pytest.raises(
-        AtlabError, match="unknown prefix of parameter names 'feature5.'; nearest: 'features.'"
-    ):
+    with pytest.raises(AtlabError, match="unknown prefix of parameter names 'feature5.'; nearest: 'features.'"):
         copy_weights(small(), target, prefix="feature5.")
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
 

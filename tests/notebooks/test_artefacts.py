@@ -11,13 +11,19 @@ import pytest
 import yaml
 
 import atlab
-from atlab import notebooks
+from atlab.runs import notebooks
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
 FIXED = {
-    "target": "word", "orthogonal": "speaker", "split": "disjoint", "split_by": "speaker", "width": 0.0625, "epochs": 1, "clips": 60,
+    "target": "word",
+    "orthogonal": "speaker",
+    "split": "disjoint",
+    "split_by": "speaker",
+    "width": 0.0625,
+    "epochs": 1,
+    "clips": 60,
     "learning_rate": 0.001,
-}  # fmt: skip
+}
 WORDS = [{"strategy": "baseline"}, {"strategy": "wi"}, {"strategy": "at", "layers": ["conv1", "conv5"]}]
 SIMILARITY = [{"strategy": "baseline"}, {"strategy": "at", "layers": "conv5", "aggregation": ["gram", "mean"]}]
 
@@ -28,7 +34,11 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     data = atlab.data.toy(folder / "tones", words=3, speakers=6, repetitions=6, samples=4096)
     for name, arms in (("words", WORDS), ("similarity", SIMILARITY)):
-        content = {"study": "tones", "notebook": str(FOLDER / "train.ipynb"), "fixed": {**FIXED, "data": str(data.path)}}
+        content = {
+            "study": "tones",
+            "notebook": str(FOLDER / "train.ipynb"),
+            "fixed": {**FIXED, "data": str(data.path)},
+        }
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({**content, "axes": {"seed": "0..1", "arm": arms}}))
     return folder
 
@@ -63,9 +73,11 @@ def test_table_3_reports_its_runs(place, words):
     assert set(result["arms"]) == {"baseline", "WI speaker", "AT speaker conv1", "AT speaker conv5"}
     baseline = accuracies(place, strategy="baseline")
     for arm, wanted in {
-        "baseline": {"strategy": "baseline"}, "WI speaker": {"strategy": "wi"},
-        "AT speaker conv1": {"strategy": "at", "layers": "conv1"}, "AT speaker conv5": {"strategy": "at", "layers": "conv5", "aggregation": "gram"},
-    }.items():  # fmt: skip
+        "baseline": {"strategy": "baseline"},
+        "WI speaker": {"strategy": "wi"},
+        "AT speaker conv1": {"strategy": "at", "layers": "conv1"},
+        "AT speaker conv5": {"strategy": "at", "layers": "conv5", "aggregation": "gram"},
+    }.items():
         row, scores = result["arms"][arm], accuracies(place, **wanted)
         assert len(scores) == 2 and row["n"] == 2
         assert row["test"] == pytest.approx(scores.mean())
@@ -76,13 +88,17 @@ def test_table_3_reports_its_runs(place, words):
 
 def test_table_3_reads_its_claims_from_the_layer_that_validation_picks(place, words):
     validation, test = (
-        np.array([accuracies(place, part, strategy="at", layers=layer, aggregation="gram") for layer in ("conv1", "conv5")])
+        np.array(
+            [accuracies(place, part, strategy="at", layers=layer, aggregation="gram") for layer in ("conv1", "conv5")]
+        )
         for part in ("validation", "test")
     )
     gain = 100 * (test[validation.argmax(0), range(2)] - accuracies(place, strategy="baseline")).mean()
     said = words.result()["claims"]
     assert f"({gain:+.1f} [" in next(line for line in said if "best of 2 layers by validation" in line)
-    assert said[0] in markdown(words.notebook_path) and "Layer n of the code ends before" in markdown(words.notebook_path)
+    assert said[0] in markdown(words.notebook_path) and "Layer n of the code ends before" in markdown(
+        words.notebook_path
+    )
 
 
 def test_table_6_takes_the_runs_that_are_done_and_trains_the_others(place, words):

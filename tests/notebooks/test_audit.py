@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atlab import notebooks
-from atlab.audit import rows
+from atlab.paper.audit import rows
+from atlab.runs import notebooks
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/audit/paper_vs_code.ipynb"
 
@@ -27,14 +27,10 @@ def test_every_row_is_shown(shown):
 
 def test_the_numbers_say_what_the_rows_claim(shown):
     n = shown["numbers"]
-    assert (
-        n["gram"]["paper"] == pytest.approx(n["gram"]["paper_again"], rel=1e-5) and n["gram"]["factor"] > 1.5
-    )
+    assert n["gram"]["paper"] == pytest.approx(n["gram"]["paper_again"], rel=1e-5) and n["gram"]["factor"] > 1.5
     assert n["beta"]["once"] > 0 > n["beta"]["twice"]
     assert (
-        n["layer"]["layer_1"] == "input"
-        and n["layer"]["layer_1_gradient"] == 0
-        and n["layer"]["layer_13"] == "conv12"
+        n["layer"]["layer_1"] == "input" and n["layer"]["layer_1_gradient"] == 0 and n["layer"]["layer_13"] == "conv12"
     )
     assert n["wi"]["matched"] == n["wi"]["changed"] == 0 and n["wi"]["changed_by_prefix"] == 26
     assert (
@@ -42,21 +38,12 @@ def test_the_numbers_say_what_the_rows_claim(shown):
         and n["permutation"]["gram"] < 0.5
         and n["permutation"]["outputs_differ_by"] < 1e-4
     )
-    assert (
-        n["dead"]["correlation"] < -0.9
-        and n["vanishing"]["gradient_1"] < 1e-3 * n["vanishing"]["gradient_001"]
-    )
+    assert n["dead"]["correlation"] < -0.9 and n["vanishing"]["gradient_1"] < 1e-3 * n["vanishing"]["gradient_001"]
     assert n["instruments"]["published_classes"] == 1 and n["snr"]["snr_40"] == pytest.approx(20, abs=0.01)
-    assert (
-        n["normalisation"]["difference"] > 0.02 and n["epoch"]["published_last"] <= n["epoch"]["paper_last"]
-    )
+    assert n["normalisation"]["difference"] > 0.02 and n["epoch"]["published_last"] <= n["epoch"]["paper_last"]
     assert (
         n["leak"]["with_twin"] > 0.98
         and n["overlap"]["held_out"] == 0 < n["overlap"]["own"]
         and n["random"]["disjoint"] == 0
     )
-    assert (
-        n["time"]["atlab"] > 0.9
-        and n["time"]["published"] < -0.9
-        and 0.02 < n["selection"]["simulated_13"] < 0.06
-    )
+    assert n["time"]["atlab"] > 0.9 and n["time"]["published"] < -0.9 and 0.02 < n["selection"]["simulated_13"] < 0.06

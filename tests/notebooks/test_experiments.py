@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 
 import atlab
-from atlab import notebooks, quickstart, runs, stats
+from atlab import runs, stats
+from atlab.analysis import quickstart
+from atlab.runs import notebooks
 
 ROOT = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    return atlab.data.toy(
-        tmp_path_factory.mktemp("data") / "toy", words=3, speakers=6, repetitions=8, samples=4096
-    )
+    return atlab.data.toy(tmp_path_factory.mktemp("data") / "toy", words=3, speakers=6, repetitions=8, samples=4096)
 
 
 def outputs(notebook: Path) -> str:

@@ -16,19 +16,29 @@ import yaml
 from sklearn import metrics
 
 import atlab
-from atlab import notebooks, runs, strategies
+from atlab import runs, strategies
+from atlab.runs import notebooks
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
 TINY = {"width": 0.0625, "epochs": 1, "clips": 40, "learning_rate": 0.001}
 AT = {"strategy": "at", "layers": ["conv1", "conv5"]}
 OTHERS = {"strategy": ["wi", "frozen_wi", "inverse_at"], "layers": "conv5"}
 GRIDS = {
-    "table3_words": ("words", "word", "emotion", [AT, OTHERS, {"strategy": "gradient_reversal", "layers": "conv5"},
-                                                   {"strategy": "dual_at", "layers": "conv5", "orthogonal": "emotion,speaker"}]),
+    "table3_words": (
+        "words",
+        "word",
+        "emotion",
+        [
+            AT,
+            OTHERS,
+            {"strategy": "gradient_reversal", "layers": "conv5"},
+            {"strategy": "dual_at", "layers": "conv5", "orthogonal": "emotion,speaker"},
+        ],
+    ),
     "table4_emotions": ("emotions", "emotion", "speaker", [AT, OTHERS]),
     "table5_goodness": ("goodness", "goodness", "instrument", [AT, OTHERS]),
     "fig8_beta": ("emotions", "emotion", "speaker", [{"strategy": "at", "layers": "conv5", "beta": [1.0, 20.0]}]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +62,7 @@ def place(tmp_path_factory) -> Path:
         }
         content = {"study": study, "notebook": str(FOLDER / "train.ipynb"), "fixed": fixed}
         axes = {"seed": "0..1", "arm": [{"strategy": "baseline"}, *arms]}
-        (grids / f"{name}.yaml").write_text(
-            yaml.safe_dump({**content, "axes": axes, "scales": {"laptop": {}}})
-        )
+        (grids / f"{name}.yaml").write_text(yaml.safe_dump({**content, "axes": axes, "scales": {"laptop": {}}}))
     return folder
 
 
@@ -92,9 +100,7 @@ def test_what_the_training_notebook_writes_is_what_its_network_does(executed, pl
     result, predictions = run.result(), pd.read_parquet(run.path / "predictions.parquet")
     fs = atlab.data.FactorSet.open(place / "speech")
     rows = predictions["row"].to_numpy()
-    assert (predictions["code"].to_numpy() == fs.codes("word")[rows]).all() and len(rows) == result[
-        "test_clips"
-    ]
+    assert (predictions["code"].to_numpy() == fs.codes("word")[rows]).all() and len(rows) == result["test_clips"]
     right = (predictions["code"] == predictions["prediction"]).mean()
     recall = metrics.balanced_accuracy_score(predictions["code"], predictions["prediction"])
     assert result["test_accuracy"] == pytest.approx(right)
@@ -118,9 +124,7 @@ def test_what_the_training_notebook_writes_is_what_its_network_does(executed, pl
 
 def test_frozen_convolutions_are_those_of_the_orthogonal_network(executed, place):
     table, networks = runs.table(place / "runs/words"), runs.table(place / "runs/networks")
-    frozen = atlab.models.load(
-        runs.Run(table.loc[table["strategy"] == "frozen_wi", "path"].iloc[0]).model_path
-    )
+    frozen = atlab.models.load(runs.Run(table.loc[table["strategy"] == "frozen_wi", "path"].iloc[0]).model_path)
     teachers = [atlab.models.load(runs.Run(path).model_path) for path in networks["path"]]
     same = [torch.equal(frozen.features[10].weight, teacher.features[10].weight) for teacher in teachers]
     moved = [torch.equal(frozen.features[12].weight, teacher.features[12].weight) for teacher in teachers]
@@ -177,14 +181,10 @@ def test_figure_7_shows_the_losses_of_the_histories(executed, place):
 def test_figure_8_and_table_2(executed, place):
     arms = executed("fig8_beta").result()["arms"]
     strong = accuracy(place, "emotions", strategy="at", layers="conv5", beta=20.0)
-    assert arms["AT squared_cosine beta 20"][
-        "test"
-    ] == pytest.approx(strong.mean())
+    assert arms["AT squared_cosine beta 20"]["test"] == pytest.approx(strong.mean())
     networks = executed("table2_pretraining").result()
     speaker = accuracy(place, "networks", orthogonal="speaker")
-    assert any(
-        row["test"] == pytest.approx(speaker.mean()) for name, row in networks.items() if "speaker" in name
-    )
+    assert any(row["test"] == pytest.approx(speaker.mean()) for name, row in networks.items() if "speaker" in name)
 
 
 def test_the_notebook_of_costs_measures_what_it_predicts(tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlab import notebooks, runs, stats
+from atlab import runs, stats
 from atlab.errors import AtlabError
-from atlab.transfer import gradual_summary as summary
+from atlab.runs import notebooks
+from atlab.transfer.gradual import reading as summary
 from tests.transfer.images import images
 from tests.transfer.speech import speech
 
@@ -30,9 +31,7 @@ def test_the_notebook_shows_what_its_runs_found(executed):
     table = runs.table(root / "gradual_transfer").query("task in ('phone', 'emotion')")
     assert len(table) == 8, "two repetitions of two tasks from trained and random layers"
     networks = runs.table(root / "networks")
-    assert len(networks) == 4, (
-        "two seeds of phones, two folds of emotions, each for both directions and both bases"
-    )
+    assert len(networks) == 4, "two seeds of phones, two folds of emotions, each for both directions and both bases"
     rows = {(r["task"], r["base"], r["held"]): r for r in executed.result()["rows"]}
     assert len(rows) == 2 * 2 * 3
     for (task, base, held), row in rows.items():
@@ -42,9 +41,7 @@ def test_the_notebook_shows_what_its_runs_found(executed):
         alone = networks[networks["task"] == task].sort_values("seed")["error"].to_numpy()
         assert row["primary"] == pytest.approx(alone.mean())
         found = stats.paired_difference(errors, alone)
-        assert [row[n] for n in ("drop", "d_low", "d_high")] == pytest.approx(
-            [found.mean, found.low, found.high]
-        )
+        assert [row[n] for n in ("drop", "d_low", "d_high")] == pytest.approx([found.mean, found.low, found.high])
     for row in executed.result()["random"]:
         pair = [rows[row["task"], base, row["held"]]["error"] for base in ("trained", "random")]
         assert row["difference"] == pytest.approx(pair[0] - pair[1])
@@ -52,9 +49,7 @@ def test_the_notebook_shows_what_its_runs_found(executed):
 
 
 def test_the_reading_says_what_the_intervals_decide(executed):
-    table = (
-        runs.table(executed.path.parents[1] / "gradual_transfer").query("task in ('phone', 'emotion')").copy()
-    )
+    table = runs.table(executed.path.parents[1] / "gradual_transfer").query("task in ('phone', 'emotion')").copy()
     for column, error in (("errors.0", 0.10), ("errors.layer 2", 0.11), ("errors.layer 5", 0.60)):
         table[column] = np.where(table["base"] == "random", 0.7, error) + 0.001 * table["seed"]
     table["primary_error"] = 0.11 + 0.002 * table["seed"]
@@ -87,9 +82,7 @@ def test_the_figure_has_a_line_for_every_arm(executed):
     assert len(figure.data) == 4 and len(figure.layout.shapes) == 2
     line = next(t for t in figure.data if t.name == "model A" and t.xaxis == "x2")
     own = levels[(levels["task"] == "emotion") & (levels["base"] == "trained")]
-    assert list(line.y) == pytest.approx((100 * own["error"]).tolist()) and list(line.x) == pytest.approx(
-        [0, 40, 100]
-    )
+    assert list(line.y) == pytest.approx((100 * own["error"]).tolist()) and list(line.x) == pytest.approx([0, 40, 100])
     assert "rate (%)" in figure.layout.yaxis.title.text and "2 repetitions" in figure.layout.title.text
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import atlab
-from atlab import notebooks, runs, stats
+from atlab import runs, stats
 from atlab.data import FactorSet
-from atlab.invariance import features, probes, reading
+from atlab.invariance import features, reading
+from atlab.invariance.probes import presence
+from atlab.runs import notebooks
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/invariance.ipynb"
 
@@ -19,7 +21,13 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/invariance.ipynb"
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("invariance")
     data = atlab.data.toy(folder / "tones", words=3, speakers=4, repetitions=24, samples=4096)
-    given = {"scale": "tiny", "data": str(data.path), "root": str(folder / "runs"), "layers": "conv1,conv13", "pairs": 4}
+    given = {
+        "scale": "tiny",
+        "data": str(data.path),
+        "root": str(folder / "runs"),
+        "layers": "conv1,conv13",
+        "pairs": 4,
+    }
     return notebooks.run(NOTEBOOK, {**given, "workers": 1}, root=folder / "runs", study="card", progress=False)
 
 
@@ -32,7 +40,9 @@ def row(executed, **wanted):
 def test_every_network_is_on_the_card(executed):
     summary = executed.result()["summary"]
     assert {r["name"] for r in summary} == {"baseline", "at", "gradient_reversal", "LEACE", "random weights"}
-    assert {r["layer"] for r in summary} == {"conv1", "conv5", "conv13"} and {r["factor"] for r in summary} == {"speaker"}
+    assert {r["layer"] for r in summary} == {"conv1", "conv5", "conv13"} and {r["factor"] for r in summary} == {
+        "speaker"
+    }
     assert {r["seeds"] for r in summary} == {2} and {r["chance"] for r in summary} == {0.25}
 
 
@@ -40,7 +50,9 @@ def test_its_numbers_are_those_of_the_runs(executed):
     table = runs.table(executed.path.parents[1] / "invariance")
     models, teachers = reading.networks(table)
     assert list(teachers) == ["speaker"] and [len(of) for of in models.values()] == [2, 2, 2]
-    assert runs.Run(table["path"].iloc[0]).parameters["teacher_clips"] == teachers["speaker"].parameters["teacher_clips"]
+    assert (
+        runs.Run(table["path"].iloc[0]).parameters["teacher_clips"] == teachers["speaker"].parameters["teacher_clips"]
+    )
     fs = FactorSet.open(table["data"].iloc[0])
     found = row(executed, name="at", layer="conv5")
     part = table[table["strategy"] == "at"]
@@ -53,7 +65,7 @@ def test_its_numbers_are_those_of_the_runs(executed):
         inside = features.extract(model, features.batches_of(fs, test), "conv5")
         accuracy.append(np.mean(inside.logits.argmax(1) == fs.codes("word")[test]))
         labels, sources = {"speaker": fs.labels("speaker", test)}, fs.factors["source"].to_numpy()[test]
-        read.append(probes.presence(inside, labels, sources)["balanced_accuracy"][0])
+        read.append(presence.presence(inside, labels, sources)["balanced_accuracy"][0])
     assert found["target_accuracy"] == pytest.approx(np.mean(accuracy))
     assert found["balanced_accuracy"] == pytest.approx(np.mean(read), abs=1e-6)
     low, high = stats.mean_interval(read)[1:3]

@@ -7,7 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from atlab import notebooks, runs
+from atlab import runs
+from atlab.runs import notebooks
 from tests.transfer.studies import made
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
@@ -20,23 +21,26 @@ GIVEN = {
 def accuracy(p: dict) -> float:
     base = 0.6 + 0.01 * p["seed"] + 0.1 * (p["target"] == "word")
     return (
-        base
-        if p["treatment"] == "base"
-        else base + p["n"] * (GIVEN[p["target"]] if p["treatment"] == "AnB" else 0.005)
+        base if p["treatment"] == "base" else base + p["n"] * (GIVEN[p["target"]] if p["treatment"] == "AnB" else 0.005)
     )
 
 
 def anti_transfer(root: Path, study: str, target: str, orthogonal: str, gain: float) -> None:
-    form = {"target": target, "orthogonal": orthogonal, "aggregation": "gram", "similarity": "squared_cosine", "beta": 1.0, "published": False,
-            "warm_up": 0, "start": "random", "residual": False}  # fmt: skip
+    form = {
+        "target": target,
+        "orthogonal": orthogonal,
+        "aggregation": "gram",
+        "similarity": "squared_cosine",
+        "beta": 1.0,
+        "published": False,
+        "warm_up": 0,
+        "start": "random",
+        "residual": False,
+    }
     for seed in range(2):
         for strategy, layers in (("baseline", "conv5"), ("at", "conv5"), ("at", "conv13")):
-            with runs.open_run(
-                root, study, form | {"strategy": strategy, "layers": layers, "seed": seed}
-            ) as run:
-                run.finish(
-                    {"test_accuracy": 0.5 + 0.01 * seed + (gain * int(layers[4:]) if strategy == "at" else 0)}
-                )
+            with runs.open_run(root, study, form | {"strategy": strategy, "layers": layers, "seed": seed}) as run:
+                run.finish({"test_accuracy": 0.5 + 0.01 * seed + (gain * int(layers[4:]) if strategy == "at" else 0)})
 
 
 def test_the_notebook_reports_what_the_runs_hold(tmp_path):

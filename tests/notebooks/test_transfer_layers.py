@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from atlab import notebooks
+from atlab.runs import notebooks
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/06_transfer_layers.ipynb"
 
@@ -42,8 +42,12 @@ def test_it_says_what_is_frozen_and_what_the_runs_reached(executed):
             json.loads(path.read_text())["test_accuracy"]
         )
     assert {key: len(scores) for key, scores in found.items()} == {
-        ("base", 0): 4, ("BnB", 5): 4, ("BnB", 13): 4, ("AnB", 5): 4, ("AnB", 13): 4
-    }  # fmt: skip
+        ("base", 0): 4,
+        ("BnB", 5): 4,
+        ("BnB", 13): 4,
+        ("AnB", 5): 4,
+        ("AnB", 13): 4,
+    }
     table = text[text.index("treatment") :]
     for treatment in ("AnB", "BnB"):
         shown = [float(v) for v in re.search(rf"^{treatment} .*$", table, re.MULTILINE)[0].split()[1:] if v != "NaN"]

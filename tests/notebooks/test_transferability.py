@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from atlab import grid, notebooks, runs, sweep
+from atlab import runs
+from atlab.runs import grid, notebooks, sweep
 from tests.transfer.images import images
 from tests.transfer.studies import made
 
@@ -38,10 +39,11 @@ def place(tmp_path_factory):
 
 def write_grid(place: Path, name: str, arms: list[dict], seeds: int) -> Path:
     content = {
-        "study": name, "notebook": str(FOLDER / "train_transfer.ipynb"),
+        "study": name,
+        "notebook": str(FOLDER / "train_transfer.ipynb"),
         "fixed": {"data": str(place / "pictures"), "width": 0.03125, "epochs": 1, "batch_size": 16},
         "axes": {"run": [{"seed": s, "halves_seed": s} for s in range(seeds)], "half": ["A", "B"], "arm": arms},
-    }  # fmt: skip
+    }
     path = place / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -76,14 +78,9 @@ def test_the_notebook_reports_what_the_runs_hold(place):
 
 
 def test_the_runs_of_a_tiny_study_share_their_base_networks(place):
-    arms = [
-        {"halves": "made", "treatment": "base", "n": 0},
-        {"halves": "made", "treatment": ["BnB", "AnB"], "n": 7},
-    ]
+    arms = [{"halves": "made", "treatment": "base", "n": 0}, {"halves": "made", "treatment": ["BnB", "AnB"], "n": 7}]
     root = place / "trained"
-    outcome = sweep.run(
-        write_grid(place, "tiny", arms, seeds=1), "laptop", root, workers=1, progress=False
-    ).check()
+    outcome = sweep.run(write_grid(place, "tiny", arms, seeds=1), "laptop", root, workers=1, progress=False).check()
     assert outcome.done == 6 and len(list((root / "networks").glob("*/done"))) == 2 == len(
         list((root / "networks").iterdir())
     )
@@ -105,7 +102,5 @@ def test_the_grid_has_every_layer_and_treatment_at_laptop_scale():
     jobs = grid.load(FOLDER / "grids/transferability.yaml", "laptop").jobs
     assert len({j["seed"] for j in jobs}) >= 3 and {j["half"] for j in jobs} == {"A", "B"}
     for treatment in ("BnB", "BnB+", "AnB", "AnB+", "random"):
-        assert {j["n"] for j in jobs if j["treatment"] == treatment and j["halves"] == "random"} == set(
-            range(1, 8)
-        )
+        assert {j["n"] for j in jobs if j["treatment"] == treatment and j["halves"] == "random"} == set(range(1, 8))
     assert {j["n"] for j in jobs if j["treatment"] == "AnB" and j["halves"] == "man_made"} == set(range(1, 8))

@@ -27,13 +27,25 @@ def test_every_cell_runs(tutorial, tmp_path):
     cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in SMALL.get(tutorial.stem, {}).items())
     nbformat.write(notebook, tmp_path / tutorial.name)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=300", "-q", "-c", os.devnull,
-               f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-p", "no:xdist", tutorial.name]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-cell-timeout=300",
+        "-q",
+        "-c",
+        os.devnull,
+        f"--rootdir={tmp_path}",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        tutorial.name,
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     cells = sum(c.cell_type == "code" for c in notebook.cells)
-    assert done.returncode == 0 and f"{cells} passed" in done.stdout, (
-        done.stdout[-3000:] + done.stderr[-1000:]
-    )
+    assert done.returncode == 0 and f"{cells} passed" in done.stdout, done.stdout[-3000:] + done.stderr[-1000:]
 
 
 def test_the_saved_notebooks_are_small_and_hold_no_output():

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import atlab
-from atlab import forms, notebooks, runs, stats
+from atlab import runs, stats
+from atlab.analysis import tuned
+from atlab.runs import notebooks
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/which_form.ipynb"
 
@@ -23,13 +25,18 @@ def executed(tmp_path_factory):
 def test_every_form_had_the_same_budget_and_the_numbers_are_those_of_the_runs(executed):
     table = runs.table(executed.path.parents[1] / "forms")
     assert len(table) == 12, "two repetitions of three forms with two settings each"
-    compared = forms.comparison(forms.chosen(table)).set_index("form")
+    compared = tuned.comparison(tuned.chosen(table)).set_index("form")
     saved = {row["form"]: row for row in executed.result()["rows"]}
     assert set(saved) == {"baseline", "AT clip_kernel, residual", "gradient reversal"}
     for name, row in saved.items():
         assert row["mean"] == pytest.approx(compared.loc[name, "mean"])
-    a, b = (forms.chosen(table).query("form == @name").sort_values("split_seed")["test_accuracy"] for name in ("gradient reversal", "baseline"))
-    assert saved["gradient reversal"]["difference"] == pytest.approx(stats.paired_difference(a.to_numpy(), b.to_numpy()).mean)
+    a, b = (
+        tuned.chosen(table).query("form == @name").sort_values("split_seed")["test_accuracy"]
+        for name in ("gradient reversal", "baseline")
+    )
+    assert saved["gradient reversal"]["difference"] == pytest.approx(
+        stats.paired_difference(a.to_numpy(), b.to_numpy()).mean
+    )
     assert executed.result()["recommended"] is None, "one data set is not enough for a recommendation"
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from atlab import models, notebooks, runs
+from atlab import models, runs
+from atlab.runs import notebooks
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/04_your_own_strategy.ipynb"
 

@@ -60,10 +60,7 @@ def damage(path: Path, how: str) -> None:
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file, to show that a recipe writes nothing into the raw folder."""
-    return {
-        str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns)
-        for p in sorted(folder.rglob("*"))
-    }
+    return {str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*"))}
 
 
 GSC_SPEAKERS = ("004ae714", "0a2b400e", "1b4c9b89", "3a3ee7ed", "7ff4fc72", "c1d39ce8")
@@ -127,27 +124,14 @@ def ms_snsd(root: Path, speech: int = 12, seconds: float = 3.3) -> Path:
     write(root / "noise_train" / "Cafe_1.wav", sound(6.0, seed=7))
     for k in range(speech - 2):
         write(root / "clean_train" / f"clnsp{k + 1}.wav", sound(seconds, seed=200 + k))
-    write(
-        root / "clean_train" / f"clnsp{speech - 1}.wav",
-        sound(seconds, seed=300, rate=48_000),
-        48_000,
-        "PCM_24",
-    )
+    write(root / "clean_train" / f"clnsp{speech - 1}.wav", sound(seconds, seed=300, rate=48_000), 48_000, "PCM_24")
     write(root / "clean_train" / f"clnsp{speech}.wav", np.zeros(round(seconds * RATE)))
     return root
 
 
 LIBRI_LINES = {
     # speaker, chapter, utterance: words with their end times; an empty word is silence
-    ("84", "121123", 0): [
-        ("", 0.3),
-        ("THE", 0.6),
-        ("CAT", 1.0),
-        ("SAT", 1.5),
-        ("", 1.8),
-        ("THE", 2.1),
-        ("", 2.4),
-    ],
+    ("84", "121123", 0): [("", 0.3), ("THE", 0.6), ("CAT", 1.0), ("SAT", 1.5), ("", 1.8), ("THE", 2.1), ("", 2.4)],
     ("84", "121123", 1): [("THE", 0.4), ("CAT'S", 1.0), ("", 1.2), ("SUPERCALIFRAGILISTIC", 6.0), ("", 6.2)],
     ("84", "121550", 0): [("", 0.2), ("CAT", 0.7), ("AND", 0.72), ("DOG", 1.3), ("", 1.4)],
     ("174", "50561", 0): [("", 0.1), ("THE", 0.5), ("DOG", 1.0), ("THE", 1.4), ("CAT", 1.9), ("", 2.0)],
@@ -170,9 +154,7 @@ def librispeech(root: Path, split: str = "dev-clean") -> Path:
         with open(folder / f"{speaker}-{chapter}.trans.txt", "a") as file:
             file.write(f"{name} {' '.join(word for word, _ in words if word)}\n")
         with open(folder / f"{speaker}-{chapter}.alignment.txt", "a") as file:
-            file.write(
-                f'{name} "{",".join(w for w, _ in words)}" "{",".join(f"{t:.3f}" for _, t in words)}"\n'
-            )
+            file.write(f'{name} "{",".join(w for w, _ in words)}" "{",".join(f"{t:.3f}" for _, t in words)}"\n')
     for name, folder in (("84-121123-0002", "84/121123"), ("174-84280-0000", "174/84280")):
         write(root / split / folder / f"{name}.flac", sound(1.0, seed=1))
         with open(root / split / folder / f"{name[:-5]}.trans.txt", "a") as file:
@@ -255,11 +237,9 @@ def timit(root: Path, lower: bool = False) -> Path:
             length = 16000 + 1600 * k
             write_sphere(root / f"{stem}{suffixes[0]}", sound(length / RATE, seed=10 * s + k))
             ends = [end for _, end in TIMIT_PHONES[:-1]] + [length]
-            starts = [0] + ends[:-1]
+            starts = [0, *ends[:-1]]
             (root / f"{stem}{suffixes[1]}").write_text(
-                "".join(
-                    f"{a} {b} {phone}\n" for a, b, (phone, _) in zip(starts, ends, TIMIT_PHONES, strict=True)
-                )
+                "".join(f"{a} {b} {phone}\n" for a, b, (phone, _) in zip(starts, ends, TIMIT_PHONES, strict=True))
             )
             (root / f"{stem}{suffixes[2]}").write_text(f"2000 {length} she\n")
             (root / f"{stem}{suffixes[3]}").write_text(f"0 {length} She had.\n")

@@ -19,9 +19,7 @@ def write_cifar(path: Path, labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """A CIFAR binary file; labels [N, 1 or 2] (the last is the class). Returns the images [N, 3, 32, 32]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = pixels(len(labels), 3, 32, 32, seed=seed)
-    path.write_bytes(
-        np.concatenate([labels.astype(np.uint8), images.reshape(len(labels), -1)], axis=1).tobytes()
-    )
+    path.write_bytes(np.concatenate([labels.astype(np.uint8), images.reshape(len(labels), -1)], axis=1).tobytes())
     return images
 
 
@@ -38,16 +36,14 @@ def cifar10(root: Path, per_batch: int = 20, tested: int = 10) -> tuple[np.ndarr
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = (
-        struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-    )
+    content = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def idx_set(folder: Path, sizes: tuple[int, int] = (30, 12), suffix: str = ".gz") -> dict[str, np.ndarray]:
     """The four idx files of MNIST; returns images by part."""
     images = {}
-    for part, size in zip(("train", "t10k"), sizes):
+    for part, size in zip(("train", "t10k"), sizes, strict=False):
         images[part] = pixels(size, 28, 28, seed=size)
         write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images[part])
         write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", np.arange(size) % 10)
@@ -76,12 +72,11 @@ def picture(path: Path, width: int = 32, height: int = 32, mode: str = "RGB", se
 def morpho_mnist(root: Path, sizes: tuple[int, int] = (30, 12), missing: int = 0) -> dict[str, np.ndarray]:
     """The set `original` of Morpho-MNIST; the last `missing` images of each part have no row in the csv."""
     images = idx_set(root / "original", sizes)
-    for part, size in zip(("train", "t10k"), sizes):
+    for part, size in zip(("train", "t10k"), sizes, strict=False):
         rng = np.random.default_rng(size)
         rows = ["index,area,length,thickness,slant,width,height"]
         rows += [
-            ",".join([str(n), *(f"{value:.6f}" for value in rng.uniform(1, 20, 6))])
-            for n in range(size - missing)
+            ",".join([str(n), *(f"{value:.6f}" for value in rng.uniform(1, 20, 6))]) for n in range(size - missing)
         ]
         (root / "original" / f"{part}-morpho.csv").write_text("\n".join(rows) + "\n")
     return images

@@ -9,19 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-FAMILIES = (
-    "bass",
-    "brass",
-    "flute",
-    "guitar",
-    "keyboard",
-    "mallet",
-    "organ",
-    "reed",
-    "string",
-    "synth_lead",
-    "vocal",
-)
+FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
 SOURCES = ("acoustic", "electronic", "synthetic")
 INSTRUMENTS = (
     "flute",
@@ -120,19 +108,9 @@ def good_sounds(root: Path, seconds: float = 0.25) -> list[dict]:
                 "INSERT INTO sounds (id, instrument, note, octave, player, pack_filename, pack_id, klass, "
                 "semitone) "
                 "VALUES (?, ?, 'A', 4, ?, ?, ?, ?, ?)",
-                (
-                    sound,
-                    instrument,
-                    f"player{pack % 3}",
-                    f"{number:04d}.wav",
-                    pack,
-                    tag,
-                    69 if number else None,
-                ),
+                (sound, instrument, f"player{pack % 3}", f"{number:04d}.wav", pack, tag, 69 if number else None),
             )
-            sounds.append(
-                {"id": sound, "instrument": instrument, "pack": pack_name, "name": name, "tag": tag}
-            )
+            sounds.append({"id": sound, "instrument": instrument, "pack": pack_name, "name": name, "tag": tag})
             if instrument == "oboe" and number == 0:
                 continue
             for microphone in ("akg", "neumann"):

@@ -38,9 +38,7 @@ def test_kinds_of_files(tmp_path, kind, channels):
 
 def test_sphere_as_timit_has_it(tmp_path):
     wave = corpora.sound(0.2)
-    np.testing.assert_allclose(
-        read_audio(corpora.write_sphere(tmp_path / "SA1.WAV", wave)), wave, atol=1 / 32767
-    )
+    np.testing.assert_allclose(read_audio(corpora.write_sphere(tmp_path / "SA1.WAV", wave)), wave, atol=1 / 32767)
 
 
 @pytest.mark.parametrize("kind", ["wav", "24-bit wav", "float wav", "flac", "aiff", "sphere"])
@@ -147,15 +145,7 @@ def test_an_equal_rate_changes_nothing():
 
 
 def test_lengths_and_integers():
-    assert fit_length(np.arange(5), 3).tolist() == [0, 1, 2] and fit_length(np.arange(2), 4).tolist() == [
-        0,
-        1,
-        0,
-        0,
-    ]
+    assert fit_length(np.arange(5), 3).tolist() == [0, 1, 2] and fit_length(np.arange(2), 4).tolist() == [0, 1, 0, 0]
     every = np.arange(-32768, 32768, dtype=np.int16)
     np.testing.assert_array_equal(to_int16((every / 32768).astype(np.float32)), every)
-    assert (
-        to_int16(np.array([1.7, -1.7])).tolist() == [32767, -32768]
-        and to_int16(np.zeros(1)).dtype == np.int16
-    )
+    assert to_int16(np.array([1.7, -1.7])).tolist() == [32767, -32768] and to_int16(np.zeros(1)).dtype == np.int16

@@ -16,7 +16,7 @@ import soundfile
 
 from atlab.data import splits
 from atlab.errors import AtlabError
-from atlab.files import sha256_file
+from atlab.system.hashing import sha256_file
 from data_recipes import fsdd
 
 from . import corpora
@@ -31,9 +31,7 @@ def write_recordings(folder: Path, digits=range(10), speakers=SPEAKERS, takes=TA
     for digit in digits:
         for s, speaker in enumerate(speakers):
             for take in range(takes):
-                wave = corpora.sound(
-                    0.2 + 0.05 * ((digit + take) % 11), seed=1000 * digit + 100 * s + take, rate=8000
-                )
+                wave = corpora.sound(0.2 + 0.05 * ((digit + take) % 11), seed=1000 * digit + 100 * s + take, rate=8000)
                 corpora.write(folder / f"{digit}_{speaker}_{take}.wav", wave, 8000)
     return folder.parent
 
@@ -88,7 +86,7 @@ def test_every_recording_is_accounted_for(fs):
 
 
 def test_names_become_factors(fs):
-    words = "zero one two three four five six seven eight nine".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     for row in fs.factors.itertuples():
         digit, speaker, take = row.id.split("_")
         assert (row.word, row.speaker, row.take) == (words[int(digit)], speaker, int(take))
@@ -148,9 +146,7 @@ def test_splits_do_not_leak(fs):
 
 def test_differences_from_the_published_corpus_are_said(raw, tmp_path, capsys):
     fsdd.prepare(raw, tmp_path / "set", workers=1)
-    assert (
-        "fsdd: differs from the published corpus: recordings 360 instead of 3,000" in capsys.readouterr().out
-    )
+    assert "fsdd: differs from the published corpus: recordings 360 instead of 3,000" in capsys.readouterr().out
 
 
 def test_folders_without_recordings_are_named(tmp_path):
@@ -158,9 +154,7 @@ def test_folders_without_recordings_are_named(tmp_path):
         fsdd.prepare(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     corpora.write(tmp_path / "empty" / "hello.wav", corpora.sound(0.1))
-    with pytest.raises(
-        AtlabError, match=r"no recording <digit>_<speaker>_<take>.wav in .*empty \(1 other wav files\)"
-    ):
+    with pytest.raises(AtlabError, match=r"no recording <digit>_<speaker>_<take>.wav in .*empty \(1 other wav files\)"):
         fsdd.prepare(tmp_path / "empty", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -204,9 +198,7 @@ def prepare_from(archive: Path, out: Path, monkeypatch) -> object:
 
 
 def left_beside(out: Path) -> set[str]:
-    return {path.name for path in out.parent.iterdir() if path.name.startswith((".", out.name))} - {
-        f".{out.name}.lock"
-    }
+    return {path.name for path in out.parent.iterdir() if path.name.startswith((".", out.name))} - {f".{out.name}.lock"}
 
 
 def test_manifest_is_the_hash_of_names_and_hashes(small):
@@ -215,7 +207,7 @@ def test_manifest_is_the_hash_of_names_and_hashes(small):
         for p in sorted((small / "recordings").glob("*_george_*"))
     ]
     assert len(lines) == 30
-    assert fsdd.MANIFEST == {"george": hashlib.sha256("".join(lines).encode()).hexdigest()}
+    assert {"george": hashlib.sha256("".join(lines).encode()).hexdigest()} == fsdd.MANIFEST
 
 
 def test_download_is_checked_prepared_and_cleared(small, tmp_path, monkeypatch):
@@ -305,11 +297,7 @@ def test_links_in_an_archive_are_not_followed(small, tmp_path, monkeypatch):
         link = tarfile.TarInfo("x/recordings/0_george_0.wav")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(link)
-        tar.add(
-            small,
-            small.name,
-            filter=lambda member: None if member.name.endswith("/0_george_0.wav") else member,
-        )
+        tar.add(small, small.name, filter=lambda member: None if member.name.endswith("/0_george_0.wav") else member)
     with pytest.raises(AtlabError, match=r"59 of 60 recordings, differing in \['0_george_0.wav'\]"):
         prepare_from(path, tmp_path / "set", monkeypatch)
 
@@ -375,9 +363,7 @@ def test_real_recordings(real_data, tmp_path):
     recordings = real_data / "fsdd" / "recordings"
     fs = fsdd.prepare(recordings, tmp_path / "set")
     speakers = fs.classes("speaker")
-    assert len(fs) == 500 * len(speakers) and fs.factors.groupby(
-        ["word", "speaker"]
-    ).size().unique().tolist() == [50]
+    assert len(fs) == 500 * len(speakers) and fs.factors.groupby(["word", "speaker"]).size().unique().tolist() == [50]
     for speaker in fsdd.MANIFEST.keys() & set(speakers):
         assert fsdd.digest_of(recordings, speaker) == fsdd.MANIFEST[speaker]
     assert fs.factors["duration"].between(0.1, 3).all()

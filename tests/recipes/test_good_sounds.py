@@ -39,7 +39,7 @@ def corpus(tmp_path_factory):
 
 
 def test_the_factor_set_in_full(corpus):
-    raw, sounds, fs = corpus
+    _raw, sounds, fs = corpus
     usable = [s for s in sounds if s["tag"] in EXPECTED]
     # the first sounds of violin (no file), trumpet (silent) and oboe (no take) are not there
     lost = {(name, "good-sound") for name in ("violin", "trumpet", "oboe")}
@@ -142,10 +142,7 @@ def test_fewer_instruments_and_missing_ones_are_said(tmp_path, capsys):
         connection.execute("DELETE FROM sounds WHERE instrument IN ('oboe', 'bass')")
     connection.close()
     fs = good_sounds.prepare(tmp_path / "raw" / "good-sounds", tmp_path / "out", workers=0)
-    assert (
-        "good_sounds: 130 sounds, 310 takes, 10 of 12 instruments; missing: oboe, bass\n"
-        in capsys.readouterr().out
-    )
+    assert "good_sounds: 130 sounds, 310 takes, 10 of 12 instruments; missing: oboe, bass\n" in capsys.readouterr().out
     with pytest.raises(AtlabError, match="the split by instrument needs 12 instruments; found 10"):
         good_sounds.instrument_split(fs)
 

@@ -27,9 +27,7 @@ def fs(raw, tmp_path_factory):
 
 def test_every_clip_and_drop_is_accounted_for(fs):
     table = fs.factors
-    assert (
-        len(fs) == 3 * 12 + 1
-    )  # the short one of "one"; zero's silent clip and two's unnamed one are dropped
+    assert len(fs) == 3 * 12 + 1  # the short one of "one"; zero's silent clip and two's unnamed one are dropped
     assert fs.card["dropped"] == {"silent": 1, "no speaker hash in file name": 1}
     assert fs.card["published_clips"]["found"] == {"zero": 13, "one": 13, "two": 12}
     assert fs.card["published_clips"]["published"]["zero"] == 4052
@@ -39,8 +37,7 @@ def test_every_clip_and_drop_is_accounted_for(fs):
     assert fs.sample_rate == 16_000 and fs.read([0]).shape == (1, 16_000) and fs.read([0]).dtype == np.int16
     expected = {"c1d39ce8": "test", "7ff4fc72": "validation"}
     assert all(
-        expected.get(speaker, "train") == part
-        for speaker, part in zip(table.speaker, table.official, strict=True)
+        expected.get(speaker, "train") == part for speaker, part in zip(table.speaker, table.official, strict=True)
     )
     short = table.index[table.id == "one/c1d39ce8_nohash_7"][0]
     assert table.duration[short] == pytest.approx(0.4)
@@ -52,9 +49,7 @@ def test_samples_are_those_of_the_files(fs, raw):
     for row in (0, 20, len(fs) - 1):
         wave, _ = soundfile.read(raw / fs.factors.source[row], dtype="int16")
         read = fs.read([row])[0]
-        difference = np.abs(
-            np.sort(np.abs(read))[::-1][: len(wave)].astype(int) - np.sort(np.abs(wave))[::-1]
-        )
+        difference = np.abs(np.sort(np.abs(read))[::-1][: len(wave)].astype(int) - np.sort(np.abs(wave))[::-1])
         assert difference.max() <= 1
 
 
@@ -116,16 +111,12 @@ def test_noise_levels_are_those_of_the_paper_and_of_its_mixer():
     assert (level["low"][0], level["low"][-1], level["high"][0], level["high"][-1]) == (20, 40, 0, 10)
     for name in ("low", "high"):  # the mixer's noise amplitude is sqrt(10^(-snr/20)): half the dB
         amplitude = [np.sqrt(10 ** (-snr / 20)) for snr in level[name]]
-        np.testing.assert_allclose(
-            level[f"published_{name}"], [-20 * np.log10(a) for a in amplitude], atol=1e-9
-        )
+        np.testing.assert_allclose(level[f"published_{name}"], [-20 * np.log10(a) for a in amplitude], atol=1e-9)
 
 
 def test_noise_from_another_folder_or_synthesised(raw, tmp_path):
     noises = corpora.ms_snsd(tmp_path / "snsd", speech=2) / "noise_train"
-    fs = gsc.prepare(
-        raw, tmp_path / "a", words=["two"], per_word="all", noise="high", noise_raw=noises, workers=0
-    )
+    fs = gsc.prepare(raw, tmp_path / "a", words=["two"], per_word="all", noise="high", noise_raw=noises, workers=0)
     assert set(fs.factors.noise) <= {*corpora.NOISE_TYPES, "Cafe"} and fs.factors.noise.nunique() > 3
     assert fs.card["parameters"]["noise_source"] == "noise_raw"
     bare = corpora.speech_commands(tmp_path / "bare", words=("zero", "one", "two"), repeats=1)
@@ -155,9 +146,7 @@ def test_stereo_24_bit_and_other_rates_are_read(tmp_path):
     corpora.write(raw / "two/004ae714_nohash_0.wav", np.stack([wave, wave], axis=1), subtype="PCM_24")
     corpora.write(raw / "two/0a2b400e_nohash_0.wav", corpora.sound(1.0, seed=5, rate=48_000), 48_000)
     fs = gsc.prepare(raw, tmp_path / "out", words=["two"], per_word="all", workers=0)
-    stereo, resampled = (
-        fs.read(np.flatnonzero(fs.factors.speaker == s))[0] for s in ("004ae714", "0a2b400e")
-    )
+    stereo, resampled = (fs.read(np.flatnonzero(fs.factors.speaker == s))[0] for s in ("004ae714", "0a2b400e"))
     np.testing.assert_allclose(stereo / 32768, wave, atol=2e-4)
     np.testing.assert_allclose(resampled[200:-200] / 32768, wave[200:-200], atol=0.01)
 

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from atlab.data.splits import hold_out
 from atlab.errors import AtlabError
 from data_recipes import cifar10, cifar100, fashion_mnist, imagenet, images, mnist, svhn
 from data_recipes.matlab import stream_mat_array
-from data_recipes.torchvision_sets import assign_halves, hold_out
+from data_recipes.torchvision_sets import assign_halves
 from tests.recipes import corpora_images as corpora
 from tests.recipes.corpora import snapshot
 
@@ -25,9 +26,7 @@ def assert_whole(fs, inputs: np.ndarray, **columns: list) -> None:
     """A FactorSet holds these images in this order, with these columns, unique ids and a source per image."""
     np.testing.assert_array_equal(fs.read(np.arange(len(fs))), inputs)
     assert fs.kind == "image" and fs.sample_rate is None and inputs.dtype == np.uint8
-    assert (
-        fs.factors["id"].is_unique and fs.factors["source"].is_unique and (fs.factors["duration"] == 0).all()
-    )
+    assert fs.factors["id"].is_unique and fs.factors["source"].is_unique and (fs.factors["duration"] == 0).all()
     for name, values in columns.items():
         assert fs.factors[name].tolist() == list(values), name
 
@@ -50,9 +49,7 @@ def test_cifar10_from_the_binary_version(tmp_path):
     made = {"airplane", "automobile", "ship", "truck"}
     assert fs.factors["man_made"].tolist() == ["man-made" if name in made else "natural" for name in names]
     sides = fs.factors.groupby("class")["half"].unique()
-    assert (
-        all(len(side) == 1 for side in sides) and sorted(side[0] for side in sides) == ["A"] * 5 + ["B"] * 5
-    )
+    assert all(len(side) == 1 for side in sides) and sorted(side[0] for side in sides) == ["A"] * 5 + ["B"] * 5
     assert fs.factors["id"].iloc[[0, 100]].tolist() == ["data_batch_1_000000", "test_batch_000000"]
     assert fs.card["published_clips"] == {
         "found": {"train": 100, "test": 10},
@@ -104,9 +101,7 @@ def test_fays_split_of_cifar(cifar_of_5100):
 
 
 def test_a_validation_part_must_leave_something_to_train(cifar_of_5100):
-    with pytest.raises(
-        AtlabError, match="6,000 validation images cannot be held out of 5,100 training images"
-    ):
+    with pytest.raises(AtlabError, match="6,000 validation images cannot be held out of 5,100 training images"):
         svhn.fay_split(cifar_of_5100)
     with pytest.raises(AtlabError, match="0 validation images"):
         hold_out(cifar_of_5100, 0)
@@ -121,8 +116,7 @@ def test_the_pickled_version_is_refused_unopened(tmp_path):
         bomb.parent.mkdir(parents=True)
         bomb.write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
         with pytest.raises(
-            AtlabError,
-            match="pickles that atlab never loads: get the binary version, cifar-10+-binary.tar.gz",
+            AtlabError, match="pickles that atlab never loads: get the binary version, cifar-10+-binary.tar.gz"
         ):
             module.prepare(tmp_path / module.NAME, tmp_path / "out", workers=0)
     assert not Path("opened").exists() and not (tmp_path / "out").exists()
@@ -138,9 +132,7 @@ def test_cifar_files_that_are_missing_truncated_or_have_foreign_labels(tmp_path)
     batch = tmp_path / "raw" / "cifar-10-batches-bin" / "data_batch_3.bin"
     content = batch.read_bytes()
     batch.write_bytes(content[:-1])
-    with pytest.raises(
-        AtlabError, match="data_batch_3.bin is truncated: its 61,459 bytes are not a multiple of 3,073"
-    ):
+    with pytest.raises(AtlabError, match="data_batch_3.bin is truncated: its 61,459 bytes are not a multiple of 3,073"):
         cifar10.prepare(tmp_path / "raw", tmp_path / "out")
     batch.write_bytes(b"\x0a" + content[1:])
     with pytest.raises(AtlabError, match="class number 10; allowed: 0 to 9"):
@@ -243,10 +235,7 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
     for content, message in (
         ({"Z": np.zeros(3, np.uint8)}, "no variable X"),
         ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "X is not an array of uint8"),
-        (
-            {"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))},
-            r"shape \(32, 32, 3, 4\) for 3 labels",
-        ),
+        ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))}, r"shape \(32, 32, 3, 4\) for 3 labels"),
     ):
         savemat(path, content)
         with pytest.raises(AtlabError, match=message):
@@ -255,28 +244,21 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
 
 
 def test_streamed_matlab_arrays_equal_scipys(tmp_path):
-    content = {
-        "first": np.arange(5.0),
-        "X": corpora.pixels(7, 5, 3, 201),
-        "name": "text",
-        "y": corpora.pixels(19, 1),
-    }
+    content = {"first": np.arange(5.0), "X": corpora.pixels(7, 5, 3, 201), "name": "text", "y": corpora.pixels(19, 1)}
     for compressed in (True, False):
         savemat(tmp_path / "a.mat", content, do_compression=compressed)
         for name in ("X", "y"):
             with open(tmp_path / "a.mat", "rb") as file, open(tmp_path / "bytes", "wb") as target:
                 shape = stream_mat_array(file, name, target)
             expected = loadmat(tmp_path / "a.mat")[name]
-            np.testing.assert_array_equal(
-                np.fromfile(tmp_path / "bytes", np.uint8).reshape(shape, order="F"), expected
-            )
+            np.testing.assert_array_equal(np.fromfile(tmp_path / "bytes", np.uint8).reshape(shape, order="F"), expected)
 
 
 # ---- MNIST and Fashion-MNIST
 
 
 @pytest.mark.parametrize(
-    "module, folder, suffix",
+    ("module", "folder", "suffix"),
     [(mnist, "MNIST/raw", ""), (mnist, ".", ".gz"), (fashion_mnist, "FashionMNIST/raw", ".gz")],
 )
 def test_idx_sets_in_full(tmp_path, module, folder, suffix):
@@ -331,20 +313,14 @@ def test_idx_files_that_are_missing_truncated_or_foreign(tmp_path):
         (labels, b"hello", "is no idx file of bytes"),
         (labels, b"", "is no idx file of bytes"),
         (labels, whole[labels][:-1] + b"\x0a", "class number 10; allowed: 0 to 9"),
-        (
-            labels,
-            whole[labels].replace(b"\0\0\0\x1e", b"\0\0\0\x1d", 1)[:-1],
-            r"labels of shape \(29,\) for images",
-        ),
+        (labels, whole[labels].replace(b"\0\0\0\x1e", b"\0\0\0\x1d", 1)[:-1], r"labels of shape \(29,\) for images"),
     ):
         path.write_bytes(content)
         with pytest.raises(AtlabError, match=message):
             mnist.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
         path.write_bytes(whole[path])
     pixels.unlink()
-    with pytest.raises(
-        AtlabError, match="train-images-idx3-ubyte or train-images-idx3-ubyte.gz not found; looked in"
-    ):
+    with pytest.raises(AtlabError, match="train-images-idx3-ubyte or train-images-idx3-ubyte.gz not found; looked in"):
         mnist.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
     (tmp_path / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08 no gzip")
     with pytest.raises(AtlabError, match="train-images-idx3-ubyte.gz cannot be read"):
@@ -360,9 +336,7 @@ def imagenet_folder(root: Path) -> list[str]:
     names = ["n01440764", "n02666196", "n07714571", "n15075141"]  # tench, abacus, head cabbage, toilet tissue
     for seed, name in enumerate(names):
         corpora.picture(root / "train" / name / f"{name}_1.JPEG", 90, 60, seed=seed)
-        corpora.picture(
-            root / "train" / name / f"{name}_2.JPEG", 40, 50, mode="L" if seed else "RGB", seed=seed
-        )
+        corpora.picture(root / "train" / name / f"{name}_2.JPEG", 40, 50, mode="L" if seed else "RGB", seed=seed)
         corpora.picture(root / "val" / name / "ILSVRC2012_val_1.JPEG", 64, 64, seed=9 + seed)
     (root / "meta.bin").write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
     return names
@@ -372,10 +346,7 @@ def test_imagenet_in_full(tmp_path):
     names = imagenet_folder(tmp_path / "raw")
     fs = imagenet.prepare(tmp_path / "raw", tmp_path / "out", size=32, workers=0)
     assert fs.read(np.arange(12)).shape == (12, 3, 32, 32)
-    assert fs.factor_names == ["class", "half", "man_made"] and set(fs.factors["man_made"]) == {
-        "man-made",
-        "natural",
-    }
+    assert fs.factor_names == ["class", "half", "man_made"] and set(fs.factors["man_made"]) == {"man-made", "natural"}
     assert fs.factors["official"].tolist() == ["train"] * 8 + ["validation"] * 4
     assert fs.factors["class"].tolist() == [name for name in names for _ in range(2)] + names
     assert fs.factors["id"].iloc[8] == "val/n01440764/ILSVRC2012_val_1.JPEG"
@@ -389,24 +360,8 @@ def test_imagenet_in_full(tmp_path):
 def test_imagenets_man_made_classes_are_those_of_the_published_lists():
     # Neighbours in the order of the ids, on both sides of every change: indices 397, 398, 935, 936, 958, 959, 969 to 972, 998, 999.
     sides = {
-        "natural": [
-            "n01440764",
-            "n02655020",
-            "n07714571",
-            "n07802026",
-            "n09193705",
-            "n09246464",
-            "n13133613",
-        ],
-        "man-made": [
-            "n02666196",
-            "n03929660",
-            "n07711569",
-            "n07831146",
-            "n07932039",
-            "n09229709",
-            "n15075141",
-        ],
+        "natural": ["n01440764", "n02655020", "n07714571", "n07802026", "n09193705", "n09246464", "n13133613"],
+        "man-made": ["n02666196", "n03929660", "n07711569", "n07831146", "n07932039", "n09229709", "n15075141"],
         "unknown": ["c0", "n0766619", "cats"],
     }
     assert {side: [imagenet.man_made(w) for w in wnids] for side, wnids in sides.items()} == {
@@ -429,11 +384,7 @@ def test_broken_pictures_are_counted_and_too_many_fail(tmp_path):
         corpora.picture(tmp_path / "raw" / "train" / f"c{n % 2}" / f"{n}.png", 8, 8, seed=n)
     (tmp_path / "raw" / "train" / "c0" / "0.png").write_bytes(b"")
     fs = imagenet.prepare(tmp_path / "raw", tmp_path / "out", size=8, workers=0)
-    assert (
-        len(fs) == 119
-        and fs.card["dropped"] == {"broken": 1}
-        and "train/c0/0.png" not in set(fs.factors["id"])
-    )
+    assert len(fs) == 119 and fs.card["dropped"] == {"broken": 1} and "train/c0/0.png" not in set(fs.factors["id"])
     whole = (tmp_path / "raw" / "train" / "c1" / "1.png").read_bytes()
     (tmp_path / "raw" / "train" / "c1" / "1.png").write_bytes(whole[:100])
     with pytest.raises(AtlabError, match="2 of 120 items are broken, more than 1 %"):
@@ -484,9 +435,7 @@ def test_archives_spoiled_in_the_middle_are_named(tmp_path, kind):
     content = np.random.default_rng(0).integers(0, 60, 40_000, dtype=np.uint8).tobytes()
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "pixels").write_bytes(content)
-    path = Path(
-        shutil.make_archive(str(tmp_path / "a"), {"zip": "zip", "tar.gz": "gztar"}[kind], tmp_path / "raw")
-    )
+    path = Path(shutil.make_archive(str(tmp_path / "a"), {"zip": "zip", "tar.gz": "gztar"}[kind], tmp_path / "raw"))
     whole, rng = path.read_bytes(), np.random.default_rng(1)
     for number in range(20):
         spoiled, place = bytearray(whole), rng.integers(2000, len(whole) - 2000)

@@ -28,12 +28,7 @@ def test_every_word_is_accounted_for(fs):
     assert table.word.value_counts().to_dict() == {"the": 6, "cat": 3, "dog": 2, "cat's": 1}
     assert fs.factor_names == ["word", "speaker", "chapter"]
     dropped = {k: v for k, v in fs.card["dropped"].items() if v}
-    assert dropped == {
-        "silent": 1,
-        "word under 0.05 s": 1,
-        "word over 4 s": 1,
-        "utterance without alignment": 2,
-    }
+    assert dropped == {"silent": 1, "word under 0.05 s": 1, "word over 4 s": 1, "utterance without alignment": 2}
     assert table.speaker.value_counts().to_dict() == {"84": 7, "174": 4, "251": 1}
     assert table.groupby("chapter").size().to_dict() == {"121123": 5, "121550": 2, "50561": 4, "118436": 1}
     assert fs.read([0]).shape == (1, 64_000)
@@ -84,9 +79,7 @@ def test_alignments_in_a_folder_of_their_own(raw, fs, tmp_path):
         target = tmp_path / "aligned" / path.relative_to(raw)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    again = recipe.prepare(
-        raw, tmp_path / "out", part="dev-clean", alignments=tmp_path / "aligned", workers=0
-    )
+    again = recipe.prepare(raw, tmp_path / "out", part="dev-clean", alignments=tmp_path / "aligned", workers=0)
     assert again.content_hash == fs.content_hash
 
 
@@ -99,9 +92,7 @@ def test_parse_alignment_matches_the_release():
 def test_errors_name_what_is_missing(raw, tmp_path):
     with pytest.raises(AtlabError, match="LibriSpeech folder not found: expected .*nowhere"):
         recipe.prepare(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(
-        AtlabError, match="LibriSpeech part 'train-clean-100' not found: expected .*train-clean-100"
-    ):
+    with pytest.raises(AtlabError, match="LibriSpeech part 'train-clean-100' not found: expected .*train-clean-100"):
         recipe.prepare(raw, tmp_path / "out")
     with pytest.raises(AtlabError, match="folder of word alignments not found: expected .*other.*dev-clean"):
         recipe.prepare(raw, tmp_path / "out", part="dev-clean", alignments=tmp_path / "other")
@@ -114,7 +105,7 @@ def test_errors_name_what_is_missing(raw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    ("line", "message"),
     [
         ('84-1-0 "A,B" "1.0"', "2 words but 1 end times"),
         ("84-1-0 A,B 1.0,2.0", "lists are not quoted"),

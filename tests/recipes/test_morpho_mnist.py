@@ -31,14 +31,9 @@ def test_the_factor_set_in_full(tmp_path):
         np.testing.assert_array_equal(table[name], measured[name])
         train = np.sort(measured[name].iloc[:297])
         assert table.loc[:296, f"{name}_class"].value_counts().to_dict() == {"q1": 99, "q2": 99, "q3": 99}
-        low, high = (
-            (train[98] + train[99]) / 2,
-            (train[197] + train[198]) / 2,
-        )  # between the thirds, any edge will do
+        low, high = ((train[98] + train[99]) / 2, (train[197] + train[198]) / 2)  # between the thirds, any edge will do
         classes = np.where(table[name] < low, "q1", np.where(table[name] < high, "q2", "q3"))
-        near = np.isin(table[name], train) | (np.abs(table[name] - low) > 0.5) & (
-            np.abs(table[name] - high) > 0.5
-        )
+        near = np.isin(table[name], train) | (np.abs(table[name] - low) > 0.5) & (np.abs(table[name] - high) > 0.5)
         assert (table[f"{name}_class"] == classes)[near].all()
     for row, image in ((5, written["train"][5]), (300, written["t10k"][3])):
         expected = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR))

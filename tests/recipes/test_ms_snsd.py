@@ -36,10 +36,7 @@ def test_fragments_factors_and_drops(fs):
     assert (table.duration == 1.0).all() and table.id.is_unique
     assert fs.card["dropped"]["noise files of other types"] == 1
     assert fs.card["dropped"]["remainder under 1 s"] == 5 * pairs
-    assert all(
-        source == f"{a}+{b}"
-        for source, a, b in zip(table.source, table.speech, table.noise_file, strict=True)
-    )
+    assert all(source == f"{a}+{b}" for source, a, b in zip(table.source, table.speech, table.noise_file, strict=True))
     assert (table.groupby("source").noise.nunique() == 1).all()
     assert fs.read([0]).shape == (1, 16_000) and fs.card["sample_rate"] == 16_000
     assert fs.card["published_clips"]["found"] == {"noise types": 11}

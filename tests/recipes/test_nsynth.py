@@ -40,8 +40,7 @@ def test_the_factor_set_in_full(raw, tmp_path, capsys):
     for row in table.to_dict("records"):
         note = notes[row["id"]]
         assert all(
-            row[name] == note[f"{name}_str"]
-            for name in ("instrument_family", "instrument", "instrument_source")
+            row[name] == note[f"{name}_str"] for name in ("instrument_family", "instrument", "instrument_source")
         )
         assert (row["pitch"], row["velocity"]) == (note["pitch"], note["velocity"])
         assert row["source"].endswith(f"audio/{row['id']}.wav") and (raw / row["source"]).is_file()
@@ -104,9 +103,7 @@ def test_missing_and_broken_lists_and_options(raw, tmp_path):
     with pytest.raises(AtlabError, match="NSynth folder not found: expected .*none"):
         nsynth.prepare(tmp_path / "none", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        AtlabError, match="no part of NSynth in .*: expected nsynth-train, nsynth-valid, nsynth-test"
-    ):
+    with pytest.raises(AtlabError, match="no part of NSynth in .*: expected nsynth-train, nsynth-valid, nsynth-test"):
         nsynth.prepare(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(AtlabError, match="per_family is 'few'; allowed: a whole number of at least 1"):
         nsynth.prepare(raw, tmp_path / "out", per_family="few")

@@ -24,7 +24,7 @@ def test_every_module_of_the_folder_is_a_recipe_or_shared():
 @pytest.mark.parametrize("name", sorted(data_recipes.recipes()))
 def test_a_recipe_says_what_it_is(name):
     recipe = data_recipes.get(name)
-    assert recipe is data_recipes.recipes()[name] and recipe.NAME == name
+    assert recipe is data_recipes.recipes()[name] and name == recipe.NAME
     for constant in ("LICENCE", "CITATION", "ACCESS", "SIZE", "__doc__"):
         assert isinstance(getattr(recipe, constant), str) and getattr(recipe, constant).strip()
     assert recipe.FACTORS and all(
@@ -33,17 +33,14 @@ def test_a_recipe_says_what_it_is(name):
     parameters = list(inspect.signature(recipe.prepare).parameters.values())
     assert [p.name for p in parameters[:2]] == ["raw", "out"]
     assert all(
-        p.kind is p.VAR_KEYWORD or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty)
-        for p in parameters[2:]
+        p.kind is p.VAR_KEYWORD or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty) for p in parameters[2:]
     )
     assert "workers" in {p.name for p in parameters[2:]}
 
 
 @pytest.mark.parametrize("name", ["fsd", "audio", "corpus", ""])
 def test_an_unknown_recipe_is_named_with_the_nearest(name):
-    with pytest.raises(
-        AtlabError, match=f"unknown recipe '{name}'" + ("; nearest: 'fsdd'" if name == "fsd" else "")
-    ):
+    with pytest.raises(AtlabError, match=f"unknown recipe '{name}'" + ("; nearest: 'fsdd'" if name == "fsd" else "")):
         data_recipes.get(name)
 
 

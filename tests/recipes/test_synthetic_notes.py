@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from atlab.data import notes
-from atlab.data.soundfont import SoundFont, general_midi, general_midi_path
+from atlab.data.synthetic import notes
+from atlab.data.synthetic.soundfont import SoundFont, general_midi, general_midi_path
 from atlab.errors import AtlabError
 
 RATE = 48_000
@@ -56,7 +56,7 @@ def sine(hertz: float, samples: int = 16_000) -> np.ndarray:
 MIDDLE = slice(1000, 12_000)  # past the onset, before the key is released at 0.8 s
 
 
-@pytest.mark.parametrize("key, hertz", [(60, 100), (72, 200), (48, 50)])
+@pytest.mark.parametrize(("key", "hertz"), [(60, 100), (72, 200), (48, 50)])
 def test_a_looped_sine_comes_back_at_the_pitch_of_its_key(tmp_path, key, hertz):
     font = SoundFont(write_sound_font(tmp_path / "a.sf2", [(54, 1)]))
     sound = font.note(5, key, 127)
@@ -69,15 +69,11 @@ def test_without_a_loop_the_sample_ends(tmp_path):
     assert np.abs(sound[100:750]).max() > 0.4 and np.abs(sound[850:]).max() < 1e-3
 
 
-@pytest.mark.parametrize(
-    "zone, cents", [([(51, 1)], 100), ([(52, -50)], -50), ([(58, 48)], 1200), ([(56, 0)], 0)]
-)
+@pytest.mark.parametrize(("zone", "cents"), [([(51, 1)], 100), ([(52, -50)], -50), ([(58, 48)], 1200), ([(56, 0)], 0)])
 def test_coarse_and_fine_tuning_root_key_and_scale(tmp_path, zone, cents):
     font = SoundFont(write_sound_font(tmp_path / "a.sf2", [(54, 1), *zone]))
     key = 65 if zone[0][0] == 56 else 60
-    np.testing.assert_allclose(
-        font.note(5, key, 127)[MIDDLE], sine(100 * 2 ** (cents / 1200))[MIDDLE], atol=5e-4
-    )
+    np.testing.assert_allclose(font.note(5, key, 127)[MIDDLE], sine(100 * 2 ** (cents / 1200))[MIDDLE], atol=5e-4)
 
 
 def test_detuning_within_the_note_integrates_to_the_phase(tmp_path):
@@ -94,9 +90,7 @@ def test_velocity_attenuation_and_release_follow_their_formulas(tmp_path):
     font = SoundFont(write_sound_font(tmp_path / "a.sf2", [(54, 1), (48, 100), (38, 0)], preset=[(48, 50)]))
     loud, soft = font.note(5, 60, 127, held=0.5), font.note(5, 60, 64, held=0.5)
     assert np.abs(loud[2000:7000]).max() == pytest.approx(0.5 * 10 ** (-0.4 * 15 / 20), rel=1e-3)
-    assert np.abs(soft[2000:7000]).max() == pytest.approx(
-        np.abs(loud[2000:7000]).max() * (64 / 127) ** 2, rel=2e-3
-    )
+    assert np.abs(soft[2000:7000]).max() == pytest.approx(np.abs(loud[2000:7000]).max() * (64 / 127) ** 2, rel=2e-3)
     level = [20 * np.log10(np.abs(loud[a : a + 800]).max()) for a in (8800, 12_000)]
     assert level[0] - level[1] == pytest.approx(100 * 3200 / 16_000, abs=0.1)  # 100 dB in a release of 1 s
 
@@ -104,9 +98,7 @@ def test_velocity_attenuation_and_release_follow_their_formulas(tmp_path):
 def test_envelope_attack_decay_and_sustain(tmp_path):
     seconds = {"attack": -1200, "decay": 0}  # 0.5 s and 1 s, in timecents
     font = SoundFont(
-        write_sound_font(
-            tmp_path / "a.sf2", [(54, 1), (34, seconds["attack"]), (36, seconds["decay"]), (37, 120)]
-        )
+        write_sound_font(tmp_path / "a.sf2", [(54, 1), (34, seconds["attack"]), (36, seconds["decay"]), (37, 120)])
     )
     sound = font.note(5, 60, 127, seconds=1.0, held=1.0)
     peaks = np.abs(sound).reshape(-1, 160).max(axis=1)  # one per period of 10 ms
@@ -123,9 +115,7 @@ def test_the_low_pass_takes_a_high_note_down(tmp_path):
 
 
 def test_key_and_velocity_ranges_of_zone_and_preset(tmp_path):
-    font = SoundFont(
-        write_sound_font(tmp_path / "a.sf2", [(43, 80 << 8 | 50), (54, 1)], preset=[(44, 100 << 8 | 20)])
-    )
+    font = SoundFont(write_sound_font(tmp_path / "a.sf2", [(43, 80 << 8 | 50), (54, 1)], preset=[(44, 100 << 8 | 20)]))
     assert [
         len(font.regions(5, key, velocity))
         for key, velocity in [(49, 60), (50, 60), (80, 100), (81, 60), (60, 19), (60, 101)]
@@ -236,9 +226,7 @@ def test_every_note_is_audible_and_within_full_scale():
 
 
 def test_pitches_that_the_sound_font_cannot_play_are_never_drawn():
-    drawn = {
-        notes.draw_note(general_midi(), "sax_alto", np.random.default_rng(seed))[0] for seed in range(300)
-    }
+    drawn = {notes.draw_note(general_midi(), "sax_alto", np.random.default_rng(seed))[0] for seed in range(300)}
     assert drawn == set(range(49, 78)) - {64}  # its alto sax has no sample for key 64
 
 
@@ -249,9 +237,7 @@ def test_the_factor_set_in_full(tmp_path):
     table = fs.factors
     assert len(fs) == 30 and fs.kind == "audio" and fs.sample_rate == 16_000
     assert fs.read(np.arange(30)).shape == (30, 16_000) and fs.read([0]).dtype == np.int16
-    assert (
-        table["id"].is_unique and (table["source"] == table["id"]).all() and (table["duration"] == 1.0).all()
-    )
+    assert table["id"].is_unique and (table["source"] == table["id"]).all() and (table["duration"] == 1.0).all()
     assert set(fs.factor_names) == set(synthetic_notes.FACTORS)
     assert fs.classes("instrument") == sorted(["flute", "cello", "clarinet"])
     assert set(fs.classes("goodness")) == set(notes.GOODNESS)
@@ -275,7 +261,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_subset_its_part(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option, value, allowed",
+    ("option", "value", "allowed"),
     [("instruments", 13, "1 to 12"), ("goodness", 0, "1 to 5"), ("repetitions", 0, "1 to 100000")],
 )
 def test_numbers_out_of_range(tmp_path, option, value, allowed):

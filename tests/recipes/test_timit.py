@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from atlab.data import mel
 from atlab.errors import AtlabError
+from atlab.transfer.phones import alphabet
 from data_recipes import timit
 from tests.recipes import corpora
 
@@ -46,9 +48,7 @@ def test_sphere_samples_are_exact(fs, raw):
         content = (raw / fs.factors.source[row]).read_bytes()
         samples = np.frombuffer(content[1024:], "<i2")
         clip = fs.read([row])[0]
-        assert (
-            np.abs(clip[: len(samples)].astype(int) - samples).max() <= 1 and not clip[len(samples) :].any()
-        )
+        assert np.abs(clip[: len(samples)].astype(int) - samples).max() <= 1 and not clip[len(samples) :].any()
 
 
 def test_lower_case_copy_is_the_same(fs, tmp_path):
@@ -71,10 +71,7 @@ def test_official_split_by_speaker(fs):
     split = timit.official_split(fs)
     speaker = fs.labels("speaker")
     assert set(speaker[split.train]) == {"FCJF0", "MCPM0", "FAEM0"}
-    assert set(speaker[split.validation]) == {"FAKS0", "FJEM0"} and set(speaker[split.test]) == {
-        "MDAB0",
-        "FPAS0",
-    }
+    assert set(speaker[split.validation]) == {"FAKS0", "FJEM0"} and set(speaker[split.test]) == {"MDAB0", "FPAS0"}
 
 
 def test_speaker_lists():
@@ -84,8 +81,8 @@ def test_speaker_lists():
 
 
 def test_foldings_of_lee_and_hon():
-    assert [len(timit.PHONES[n]) for n in (61, 48, 39)] == [61, 48, 39]
-    assert "q" not in timit.FOLDING[48] and "q" not in timit.FOLDING[39]
+    assert [len(alphabet.PHONES[n]) for n in (61, 48, 39)] == [61, 48, 39]
+    assert "q" not in alphabet.FOLDING[48] and "q" not in alphabet.FOLDING[39]
     groups = (
         {"aa", "ao"},
         {"ah", "ax", "ax-h"},
@@ -101,15 +98,15 @@ def test_foldings_of_lee_and_hon():
         {"pcl", "tcl", "kcl", "bcl", "dcl", "gcl", "h#", "pau", "epi"},
     )
     for group in groups:
-        assert len({timit.FOLDING[39][phone] for phone in group}) == 1
+        assert len({alphabet.FOLDING[39][phone] for phone in group}) == 1
     folded = {phone for group in groups for phone in group}
-    assert all(timit.FOLDING[39][phone] == phone for phone in timit.FOLDING[39] if phone not in folded)
-    for phone, name in timit.FOLDING[48].items():  # 39 is a coarsening of 48
-        same = {timit.FOLDING[39][p] for p, n in timit.FOLDING[48].items() if n == name}
+    assert all(alphabet.FOLDING[39][phone] == phone for phone in alphabet.FOLDING[39] if phone not in folded)
+    for phone, name in alphabet.FOLDING[48].items():  # 39 is a coarsening of 48
+        same = {alphabet.FOLDING[39][p] for p, n in alphabet.FOLDING[48].items() if n == name}
         assert len(same) == 1, phone
 
 
-@pytest.mark.parametrize("phones, states", [(61, 1), (48, 1), (48, 3), (39, 1), (39, 2)])
+@pytest.mark.parametrize(("phones", "states"), [(61, 1), (48, 1), (48, 3), (39, 1), (39, 2)])
 def test_frame_labels_against_a_loop(fs, phones, states):
     labels = timit.frame_labels(fs, phones=phones, states=states)
     assert labels.shape == (len(fs), 798) and labels.dtype == np.int16
@@ -118,14 +115,12 @@ def test_frame_labels_against_a_loop(fs, phones, states):
         for frame in range(798):
             centre, expected = frame * 160 + 200, -1
             for first, end, phone in segments:
-                if first <= centre < end and phone in timit.FOLDING[phones]:
+                if first <= centre < end and phone in alphabet.FOLDING[phones]:
                     part = int((centre - first) / (end - first) * states)
-                    expected = timit.PHONES[phones].index(timit.FOLDING[phones][phone]) * states + part
+                    expected = alphabet.PHONES[phones].index(alphabet.FOLDING[phones][phone]) * states + part
             assert labels[row, frame] == expected
-    np.testing.assert_array_equal(
-        timit.frame_labels(fs, [5, 0], phones=phones, states=states), labels[[5, 0]]
-    )
-    assert labels.max() < len(timit.PHONES[phones]) * states
+    np.testing.assert_array_equal(timit.frame_labels(fs, [5, 0], phones=phones, states=states), labels[[5, 0]])
+    assert labels.max() < len(alphabet.PHONES[phones]) * states
 
 
 def test_filterbank_against_librosa(fs):
@@ -148,12 +143,12 @@ def test_filterbank_against_librosa(fs):
         norm=None,
     )
     expected = np.log(np.maximum(mel, 1e-10)).T
-    found = timit.filterbank(wave)
+    found = mel.filterbank(wave)
     assert tuple(found.shape) == (1 + (19_000 - 400) // 160, 40) and str(found.dtype) == "torch.float32"
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
-    np.testing.assert_allclose(timit.filterbank(wave / np.float32(32768)).numpy(), found.numpy(), atol=1e-6)
+    np.testing.assert_allclose(mel.filterbank(wave / np.float32(32768)).numpy(), found.numpy(), atol=1e-6)
     with pytest.raises(AtlabError, match="a wave of 399 samples; a frame needs at least 400"):
-        timit.filterbank(wave[:399])
+        mel.filterbank(wave[:399])
 
 
 def test_frames_are_a_factorset_of_single_frames(fs):
@@ -172,19 +167,15 @@ def test_frames_are_a_factorset_of_single_frames(fs):
         start = int(frame) * 160 + 400
         np.testing.assert_array_equal(wave, padded[start : start + 1040])
         assert (
-            timit.PHONES[48][labels[np.flatnonzero(fs.factors.id == name)[0], int(frame)]]
+            alphabet.PHONES[48][labels[np.flatnonzero(fs.factors.id == name)[0], int(frame)]]
             == frames.labels("phone", [row])[0]
         )
     codes, classes = frames.codes("phone"), frames.classes("phone")
     assert codes.dtype == np.int64 and [classes[c] for c in codes] == list(frames.labels("phone"))
     assert list(frames.codes("speaker")) == [fs.classes("speaker").index(s) for s in frames.labels("speaker")]
     assert frames.card["clips"] == len(frames) and frames.card["shape"] == [1040]
-    assert (
-        frames.content_hash
-        != fs.content_hash
-        == timit.prepare.__globals__["FactorSet"].open(fs.path).content_hash
-    )
-    assert tuple(timit.filterbank(waves).shape) == (200, 5, 40)
+    assert frames.content_hash != fs.content_hash == timit.prepare.__globals__["FactorSet"].open(fs.path).content_hash
+    assert tuple(mel.filterbank(waves).shape) == (200, 5, 40)
 
 
 def test_frames_of_a_split_keep_speakers_apart(fs):
@@ -199,7 +190,7 @@ def test_frames_of_a_split_keep_speakers_apart(fs):
 def test_three_states_a_phone(fs):
     frames = timit.Frames(fs, states=3)
     assert {name.split("/")[1] for name in frames.classes("phone")} == {"0", "1", "2"}
-    codes = frames.codes("phone", [f"{p}/{s}" for p in timit.PHONES[48] for s in range(3)])
+    codes = frames.codes("phone", [f"{p}/{s}" for p in alphabet.PHONES[48] for s in range(3)])
     assert codes.max() < 144
     some = frames.codes("phone", ["sh/0"])
     assert set(some) == {-1, 0} and (some == 0).sum() == (frames.labels("phone") == "sh/0").sum()

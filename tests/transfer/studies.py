@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from atlab import grid, notebooks, runs
+from atlab import runs
+from atlab.runs import grid, notebooks
 
 GRIDS = Path(__file__).parents[2] / "notebooks/experiments/grids"
 LOST = {"base": 0.0, "BnB": 0.02, "BnB+": -0.01, "AnB": 0.05, "AnB+": -0.03, "random": 0.2}
@@ -21,9 +22,7 @@ def made(path: Path, root: Path, accuracy: Callable[[dict], float], scale: str =
         identity = notebooks._data_hash(values), notebooks._source(opened.notebook)
         with runs.open_run(root, opened.study, values, *identity) as run:
             assert run.path == folder
-            run.finish(
-                {"test_accuracy": accuracy(parameters), "train_accuracy": 1.0, "validation_accuracy": 0.5}
-            )
+            run.finish({"test_accuracy": accuracy(parameters), "train_accuracy": 1.0, "validation_accuracy": 0.5})
 
 
 def halves_accuracy(parameters: dict) -> float:

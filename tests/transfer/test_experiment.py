@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import atlab
-from atlab import models, notebooks, runs
+from atlab import models, runs
 from atlab.errors import AtlabError
-from atlab.settings import Settings
+from atlab.experiment.settings import Settings
+from atlab.runs import notebooks
 from atlab.transfer import layers
 from atlab.transfer.experiment import (
     TransferSettings,
@@ -88,14 +89,10 @@ def test_the_result_is_what_the_model_and_the_split_give(tiny, root, pictures):
 
 
 def test_recomputed_and_cached_prefixes_train_alike(tiny, root):
-    cached, live = (
-        train(replace(tiny, treatment="BnB", cached=c), root, progress=False) for c in (True, False)
-    )
+    cached, live = (train(replace(tiny, treatment="BnB", cached=c), root, progress=False) for c in (True, False))
     assert live.result()["prefix"] == "run" and cached.path != live.path
     for name in ("train_loss", "validation_loss", "test_loss"):
-        assert cached.result()[name] == pytest.approx(live.result()[name], abs=5e-4), (
-            "Adam amplifies rounding"
-        )
+        assert cached.result()[name] == pytest.approx(live.result()[name], abs=5e-4), "Adam amplifies rounding"
 
 
 def test_base_is_the_shared_network_and_n_0_and_n_8_are_it_too(tiny, root):
@@ -112,10 +109,7 @@ def test_base_is_the_shared_network_and_n_0_and_n_8_are_it_too(tiny, root):
 
 def test_new_layers_are_not_those_that_the_base_network_grew_from(tiny):
     seeds = {
-        draw(replace(tiny, treatment=t, n=n, seed=s))
-        for t in ("BnB", "AnB", "random")
-        for n in (1, 5)
-        for s in (0, 1)
+        draw(replace(tiny, treatment=t, n=n, seed=s)) for t in ("BnB", "AnB", "random") for n in (1, 5) for s in (0, 1)
     }
     assert len(seeds) == 12 and not seeds & {0, 1}
     assert draw(replace(tiny, treatment="base", n=0, seed=1)) == 1
@@ -125,7 +119,14 @@ def test_random_layers_need_no_network_and_stay(tiny, root, tmp_path):
     run = train(replace(tiny, treatment="random"), tmp_path, progress=False)
     torch.manual_seed(draw(replace(tiny, treatment="random")))
     fresh = models.alexnet(2, 1 / 32, images="small")
-    assert all(torch.equal(a, b) for a, b in zip(state(run, 0, 3), [t for p in list(layers(fresh).values())[:3] for t in p.state_dict().values()], strict=True))  # fmt: skip
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            state(run, 0, 3),
+            [t for p in list(layers(fresh).values())[:3] for t in p.state_dict().values()],
+            strict=True,
+        )
+    )
     assert not (tmp_path / "networks").exists()
 
 
@@ -143,10 +144,7 @@ def test_the_notebooks_defaults_are_the_settings(tiny):
     """A sweep asks what a run requires with the grid's parameters only; the notebook with all of them."""
     notebook = Path(__file__).parents[2] / "notebooks/experiments/train_transfer.ipynb"
     defaults = notebooks.parameters(notebook)
-    assert {**asdict(TransferSettings()), "device": "auto", "run_dir": ""} == {
-        **defaults,
-        "role": "treatment",
-    }
+    assert {**asdict(TransferSettings()), "device": "auto", "run_dir": ""} == {**defaults, "role": "treatment"}
 
 
 def test_a_requirement_is_trained_once(tiny, root):
@@ -160,13 +158,34 @@ def test_a_requirement_is_trained_once(tiny, root):
 def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     fs = atlab.data.toy(tmp_path / "toy", words=3, speakers=4, repetitions=6, samples=4096)
     settings = TransferSettings(
-        data=str(fs.path), target="word", base="speaker", treatment="AnB", n=13, split="disjoint", split_by="speaker",
-        architecture="vgg16", width=1 / 32, epochs=1, patience=5, batch_size=13, learning_rate=5e-4, precision="fp32",
-    )  # fmt: skip
+        data=str(fs.path),
+        target="word",
+        base="speaker",
+        treatment="AnB",
+        n=13,
+        split="disjoint",
+        split_by="speaker",
+        architecture="vgg16",
+        width=1 / 32,
+        epochs=1,
+        patience=5,
+        batch_size=13,
+        learning_rate=5e-4,
+        precision="fp32",
+    )
     at = Settings(
-        data=str(fs.path), target="word", orthogonal="speaker", split="disjoint", split_by="speaker", width=1 / 32, epochs=1,
-        precision="fp32", layers="conv13", strategy="at", seed=4,
-    )  # fmt: skip
+        data=str(fs.path),
+        target="word",
+        orthogonal="speaker",
+        split="disjoint",
+        split_by="speaker",
+        width=1 / 32,
+        epochs=1,
+        precision="fp32",
+        layers="conv13",
+        strategy="at",
+        seed=4,
+    )
     assert required_by(settings) == at.required()
     run = train(settings, tmp_path, progress=False)
     speaker = network(tmp_path, orthogonal="speaker")
@@ -176,9 +195,7 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     ]
     scratch = train(replace(settings, treatment="base", n=0), tmp_path, progress=False)
     again = atlab.experiment.train(replace(at, strategy="baseline", seed=0), tmp_path, progress=False)
-    assert scratch.result()["test_loss"] == pytest.approx(again.result()["test_loss"]), (
-        "the baseline of anti-transfer"
-    )
+    assert scratch.result()["test_loss"] == pytest.approx(again.result()["test_loss"]), "the baseline of anti-transfer"
     assert required_by(replace(settings, treatment="BnB")) == [replace(at.required()[0], orthogonal="word")]
 
 

@@ -7,13 +7,7 @@ import pytest
 
 from atlab.data import splits
 from atlab.errors import AtlabError
-from atlab.transfer.halves import (
-    Halves,
-    halves_of,
-    listed_halves,
-    random_halves,
-    restrict,
-)
+from atlab.transfer.halves import Halves, halves_of, listed_halves, random_halves, restrict
 from data_recipes.torchvision_sets import assign_halves
 
 

@@ -16,9 +16,12 @@ from atlab.transfer import reading
 LAYERS = (1, 4, 7)
 # Points lost (-) or won against the base by treatment and n, which the made study must give back.
 EFFECTS = {
-    "BnB": {1: 0, 4: -6, 7: -1}, "AnB": {1: 0, 4: -8, 7: -9}, "BnB+": dict.fromkeys(LAYERS, 0.5),
-    "AnB+": {1: 1.0, 4: 2.0, 7: 3.0}, "random": {1: -5, 4: -20, 7: -40},
-}  # fmt: skip
+    "BnB": {1: 0, 4: -6, 7: -1},
+    "AnB": {1: 0, 4: -8, 7: -9},
+    "BnB+": dict.fromkeys(LAYERS, 0.5),
+    "AnB+": {1: 1.0, 4: 2.0, 7: 3.0},
+    "random": {1: -5, 4: -20, 7: -40},
+}
 
 
 def study(seeds: int = 3, noise: float = 0.004) -> pd.DataFrame:
@@ -27,9 +30,7 @@ def study(seeds: int = 3, noise: float = 0.004) -> pd.DataFrame:
         base = {"random": 0.70 + 0.02 * seed, "made": 0.65}
 
         def add(halves, treatment, n, points, seed=seed, half=half, base=base):
-            accuracy = (
-                base[halves] + points / 100 + noise * rng.standard_normal() + (0.05 if half == "B" else 0)
-            )
+            accuracy = base[halves] + points / 100 + noise * rng.standard_normal() + (0.05 if half == "B" else 0)
             rows.append(
                 {
                     "seed": seed,
@@ -59,9 +60,7 @@ def table():
 def scores(table, halves, treatment, n) -> np.ndarray:
     """Mean of both directions by seed, by loops."""
     part = table[(table["halves"] == halves) & (table["treatment"] == treatment) & (table["n"] == n)]
-    return np.array(
-        [part.loc[part["seed"] == seed, "test_accuracy"].mean() for seed in sorted(part["seed"].unique())]
-    )
+    return np.array([part.loc[part["seed"] == seed, "test_accuracy"].mean() for seed in sorted(part["seed"].unique())])
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -88,9 +87,7 @@ def test_the_drop_is_separated_into_its_causes(table):
     ):
         a = scores(table, halves, above, 0 if above == "base" else n)
         row = found.loc[(halves, n, cause)]
-        assert (row["drop"], row["low"], row["high"]) == pytest.approx(
-            interval(a - scores(table, halves, below, n))
-        )
+        assert (row["drop"], row["low"], row["high"]) == pytest.approx(interval(a - scores(table, halves, below, n)))
     parts = found["drop"].unstack()
     assert np.allclose(parts["co-adaptation"] + parts["specificity"], parts["both"])
     assert found.loc[("random", 4, "co-adaptation"), "drop"] == pytest.approx(0.06, abs=0.01)
@@ -116,10 +113,7 @@ def test_table_1_stands_beside_the_papers(table):
 def test_claims_are_decided_by_what_was_put_in(table):
     lines = reading.claims(table)
     words = [line.split(": **")[1].split("**")[0] for line in lines]
-    assert (
-        len(lines) == 9
-        and words[0] == words[2] == words[3] == words[4] == words[7] == words[8] == "holds here"
-    )
+    assert len(lines) == 9 and words[0] == words[2] == words[3] == words[4] == words[7] == words[8] == "holds here"
     assert "here 28." in lines[8] or "here 27." in lines[8]
     none = table.assign(test_accuracy=np.random.default_rng(5).normal(0.7, 0.02, len(table)))
     assert sum("not decided here" in line for line in reading.claims(none)) >= 6
@@ -128,9 +122,7 @@ def test_claims_are_decided_by_what_was_put_in(table):
 def test_the_summary_names_layers(table):
     text = reading.summary(table)
     assert "Base networks: 74." in text and "62.5 %" in text
-    assert (
-        "Random halves, specificity: a loss whose interval excludes zero at" in text and "n = 7 (8." in text
-    )
+    assert "Random halves, specificity: a loss whose interval excludes zero at" in text and "n = 7 (8." in text
     assert (
         "specificity is the larger part at n = 7 of 1, 4, 7" in text
         or "specificity is the larger part at n = 1, 7 of 1, 4, 7" in text
@@ -141,9 +133,7 @@ def test_the_summary_says_where_the_selffer_gains(table):
     better = table.copy()
     chosen = (better["treatment"] == "BnB") & (better["n"] == 4) & (better["halves"] == "random")
     better.loc[chosen, "test_accuracy"] += 0.2
-    assert "Random halves, co-adaptation" in reading.summary(
-        better
-    ) and "; a gain at n = 4." in reading.summary(better)
+    assert "Random halves, co-adaptation" in reading.summary(better) and "; a gain at n = 4." in reading.summary(better)
     assert "a gain" not in reading.summary(table)
 
 
@@ -161,10 +151,7 @@ def test_the_result_is_json_without_holes(table):
     [
         (lambda t: t[t["treatment"] != "base"], "no run with treatment 'base'"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "1 runs differ in none of"),
-        (
-            lambda t: t.sort_values(["halves", "treatment", "n"]).iloc[1:],
-            "AnB with n = 1 \\(made halves\\) lacks runs",
-        ),
+        (lambda t: t.sort_values(["halves", "treatment", "n"]).iloc[1:], "AnB with n = 1 \\(made halves\\) lacks runs"),
     ],
 )
 def test_an_unfinished_study_is_refused(table, change, message):
@@ -191,9 +178,7 @@ def test_figure_3_is_less_the_base_level(table):
     figure = plots.degradation_by_layer(reading.by_layer(table), reading.by_target(table))
     lines = {t.name: t for t in figure.data}
     for name, halves in (("AnB, similar halves", "random"), ("AnB, dissimilar halves (made)", "made")):
-        expected = [
-            100 * (scores(table, halves, "AnB", n) - scores(table, halves, "base", 0)).mean() for n in LAYERS
-        ]
+        expected = [100 * (scores(table, halves, "AnB", n) - scores(table, halves, "base", 0)).mean() for n in LAYERS]
         assert list(lines[name].y) == pytest.approx(expected)
     part = table[(table["halves"] == "made") & (table["half"] == "B")]
     assert lines["target half B"].y[0] == pytest.approx(

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from atlab import grid, plots
+from atlab import plots
 from atlab.errors import AtlabError
+from atlab.runs import grid
 from atlab.transfer import relatedness
 
 TASKS = {"word": "emotion", "emotion": "word"}
@@ -47,7 +48,10 @@ def pairs():
 
 @pytest.fixture(scope="module")
 def points(pairs):
-    studies = {"words": at_table("word", "emotion", {"conv1": 0.01, "conv5": 0.05, "conv9": 0.3}), "emotions": at_table("emotion", "word", {"conv5": -0.02, "conv1": 0.0})}  # fmt: skip
+    studies = {
+        "words": at_table("word", "emotion", {"conv1": 0.01, "conv5": 0.05, "conv9": 0.3}),
+        "emotions": at_table("emotion", "word", {"conv5": -0.02, "conv1": 0.0}),
+    }
     return relatedness.joined(pairs, studies)
 
 
@@ -72,15 +76,16 @@ def test_directions_are_told_apart(pairs):
     cell = pairs.set_index(["target", "base", "n"])["difference"]
     assert both["n"].tolist() == [1, 5] and (both["first"] == "emotion").all()
     for _, row in both.iterrows():
-        assert row["difference"] == pytest.approx(
-            cell["emotion", "word", row["n"]] - cell["word", "emotion", row["n"]]
-        )
+        assert row["difference"] == pytest.approx(cell["emotion", "word", row["n"]] - cell["word", "emotion", row["n"]])
 
 
 def test_the_scatter_takes_the_gain_of_the_same_pair_and_layer(points):
     assert points[["pair", "layer"]].values.tolist() == [
-        ["emotion against word", "conv1"], ["emotion against word", "conv5"], ["word against emotion", "conv1"], ["word against emotion", "conv5"]
-    ]  # fmt: skip
+        ["emotion against word", "conv1"],
+        ["emotion against word", "conv5"],
+        ["word against emotion", "conv1"],
+        ["word against emotion", "conv5"],
+    ]
     assert points["gain"].tolist() == pytest.approx([0.0, -0.02, 0.01, 0.05]), (
         "other betas and layers without transfer are left out"
     )
@@ -91,17 +96,11 @@ def test_the_scatter_takes_the_gain_of_the_same_pair_and_layer(points):
 
 def test_the_correlation_is_scipys(points):
     found = relatedness.correlation(points)
-    assert found["spearman"] == pytest.approx(
-        scipy_stats.spearmanr(points["transfer"], points["gain"]).statistic
-    )
-    assert found["pearson"] == pytest.approx(
-        scipy_stats.pearsonr(points["transfer"], points["gain"]).statistic
-    )
+    assert found["spearman"] == pytest.approx(scipy_stats.spearmanr(points["transfer"], points["gain"]).statistic)
+    assert found["pearson"] == pytest.approx(scipy_stats.pearsonr(points["transfer"], points["gain"]).statistic)
     assert found["points"] == 4 and found["pairs"] == 2
     exact = scipy_stats.permutation_test(
-        (points["transfer"],),
-        lambda x: scipy_stats.spearmanr(x, points["gain"]).statistic,
-        permutation_type="pairings",
+        (points["transfer"],), lambda x: scipy_stats.spearmanr(x, points["gain"]).statistic, permutation_type="pairings"
     )
     assert found["p"] == pytest.approx(exact.pvalue, abs=0.03)
 
@@ -115,9 +114,8 @@ def test_the_reading_says_what_is_there(pairs, points):
     strong = pd.DataFrame(
         {"pair": list("aabbccdd"), "layer": "conv5", "transfer": np.arange(8.0), "gain": -np.arange(8.0)}
     )
-    assert (
-        "anti-transfer gains less where the orthogonal task's layer transfers better"
-        in relatedness.reading(pairs, strong)
+    assert "anti-transfer gains less where the orthogonal task's layer transfers better" in relatedness.reading(
+        pairs, strong
     )
 
 
@@ -140,9 +138,7 @@ def test_figures_show_the_cells_and_the_points(pairs, points):
             "read against training from scratch",
         ),
         (
-            lambda pairs, points: relatedness.joined(
-                pairs, {"x": at_table("goodness", "instrument", {"conv5": 0.1})}
-            ),
+            lambda pairs, points: relatedness.joined(pairs, {"x": at_table("goodness", "instrument", {"conv5": 0.1})}),
             "no pair of tasks and layer",
         ),
         (lambda pairs, points: relatedness.correlation(points.head(3)), "3 points says nothing"),
@@ -160,15 +156,9 @@ def test_the_grid_asks_for_the_networks_of_anti_transfer():
     from atlab.transfer.experiment import required_by
 
     folder = Path(__file__).parents[2] / "notebooks/experiments/grids"
-    needs = {
-        need for job in grid.load(folder / "transfer_matrix.yaml", "laptop").jobs for need in required_by(job)
-    }
+    needs = {need for job in grid.load(folder / "transfer_matrix.yaml", "laptop").jobs for need in required_by(job)}
     for name in ("table3_words", "table4_emotions", "table5_goodness"):
         jobs = [j for j in grid.load(folder / f"{name}.yaml", "laptop").jobs if j["strategy"] == "at"]
         theirs = {need for job in jobs for need in experiment.required_by(job)}
-        shared = {
-            need
-            for need in theirs
-            if need.orthogonal in ("emotion", "speaker", "instrument", "word", "noise")
-        }
+        shared = {need for need in theirs if need.orthogonal in ("emotion", "speaker", "instrument", "word", "noise")}
         assert shared <= needs, name

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from atlab import device, models, training
+from atlab import models, training
 from atlab.data import InMemory
 from atlab.errors import AtlabError
+from atlab.system import devices
 from atlab.transfer import Cut, copy_layers, layers
 from atlab.transfer.prefix import PrefixBatches
 from atlab.transfer.treatments import TREATMENTS, apply, treatment
 
-FP32 = device.precision("fp32", "cpu")
+FP32 = devices.precision("fp32", "cpu")
 BUILDS = {
     "alexnet": lambda classes: models.alexnet(classes, width=1 / 32, images="small"),
     "vgg16": lambda classes: models.vgg16(classes, width=1 / 64, in_channels=3),
@@ -54,14 +55,7 @@ def same(a: dict, b: dict) -> list[bool]:
 
 def fitted(cut: Cut) -> None:
     training.fit(
-        cut,
-        clips(shuffle=True),
-        clips(),
-        epochs=1,
-        learning_rate=0.01,
-        precision="fp32",
-        device="cpu",
-        progress=False,
+        cut, clips(shuffle=True), clips(), epochs=1, learning_rate=0.01, precision="fp32", device="cpu", progress=False
     )
 
 
@@ -70,9 +64,7 @@ def test_the_layers_in_a_row_are_the_network(name):
     model = net(name).eval()
     x = clips().x
     assert len(layers(model)) == LAYERS[name]
-    assert {id(p) for part in layers(model).values() for p in part.parameters()} == {
-        id(p) for p in model.parameters()
-    }
+    assert {id(p) for part in layers(model).values() for p in part.parameters()} == {id(p) for p in model.parameters()}
     for n in (0, 1, LAYERS[name] - 1, LAYERS[name]):
         assert torch.allclose(Cut(model, n, frozen=False)(x), model(x), atol=1e-6)
 
@@ -168,19 +160,17 @@ def test_training_from_cached_activations_is_training_with_the_layers_run(name):
         if cached:
             model, stored = cut.rest, PrefixBatches(cut.prefix, data, FP32)
             data, order = stored, stored.like(order)
-        histories.append(training.fit(
-            model, order, data, epochs=3, learning_rate=1e-3, precision="fp32", device="cpu", progress=False, seed=5
-        ))  # fmt: skip
+        histories.append(
+            training.fit(
+                model, order, data, epochs=3, learning_rate=1e-3, precision="fp32", device="cpu", progress=False, seed=5
+            )
+        )
         trained.append(state(cut.model, 0))
     columns = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
     assert histories[0][columns].to_numpy() == pytest.approx(histories[1][columns].to_numpy(), abs=1e-5)
     apart = torch.cat([(a - b).abs().flatten() for a, b in zip(*(t.values() for t in trained), strict=True)])
-    assert (apart > 1e-5).float().mean() < 0.001, (
-        "Adam makes whole steps of gradients that are rounding alone"
-    )
-    assert not torch.allclose(histories_tensor(histories[0]), histories_tensor(histories[0])[[1, 2, 0]]), (
-        "it did learn"
-    )
+    assert (apart > 1e-5).float().mean() < 0.001, "Adam makes whole steps of gradients that are rounding alone"
+    assert not torch.allclose(histories_tensor(histories[0]), histories_tensor(histories[0])[[1, 2, 0]]), "it did learn"
 
 
 def histories_tensor(history) -> torch.Tensor:
@@ -208,11 +198,7 @@ def test_a_large_cache_lies_on_disk_and_is_found_again(tmp_path, monkeypatch):
     again = PrefixBatches(cut.prefix, clips(), FP32, tmp_path, resident_bytes=100)
     assert len(runs) == 1, "for the shape only"
     for one, other in zip(memory.epoch(0), again.like(clips()).epoch(0), strict=True):
-        assert (
-            torch.equal(one.x, other.x)
-            and torch.equal(one.y, other.y)
-            and torch.equal(one.index, other.index)
-        )
+        assert torch.equal(one.x, other.x) and torch.equal(one.y, other.y) and torch.equal(one.index, other.index)
     assert PrefixBatches(net("alexnet"), clips(), FP32).identity != memory.identity
     with pytest.raises(AtlabError, match="activations are of other clips"):
         memory.like(clips(8))

@@ -1,0 +1,194 @@
+"""A study as one HTML page: what ran, accuracies with intervals, differences, layers, curves, failures, commands."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import importlib.metadata
+import json
+import warnings
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+import atlab
+from atlab import analysis, plots
+from atlab.analysis import claims, study
+from atlab.analysis.study import Study
+from atlab.runs.folder import Run
+from atlab.system.files import write_atomic
+
+SCORES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_unweighted_average_recall", "epochs_run")
+CURVES = 6
+LIBRARIES = ("torch", "numpy", "pandas", "scipy")
+
+
+def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = None) -> Path:
+    """Write the report of ROOT/NAME (or of a study's folder) to `out`, report.html in the study if not given: -> its path.
+
+    Figures are SVG where Chrome is found; elsewhere they are interactive, with plotly.js (5 MB) in the page. Nothing is
+    asked of any other host. AtlabError if there is no such study.
+    """
+    import nbformat
+
+    from atlab.runs.html import to_html
+
+    found = study.read(name, root)
+    images = _Images()
+    try:
+        cells = _cells(found, images)
+    finally:
+        images.stop()
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    page = to_html(notebook).replace("<title>Notebook</title>", f"<title>{escape(found.title)}</title>", 1)
+    return write_atomic(out or found.folder / "report.html", page)
+
+
+def _cells(found: Study, images: _Images) -> list:
+    cells = [_text(f"# {found.title}\n\n{_counts(found)}"), *_parameters(found)]
+    if not found.table.empty:
+        for title, part, by, notes in study.comparable(found):
+            cells += _condition(title, part, by, notes, images)
+        shown = ["id", *found.varying, *(c for c in SCORES if c in found.table)]
+        cells.append(_folded(f"Every finished run ({len(found.table)})", _html(found.table[shown].round(4))))
+        cells.append(_folded("Command lines", "<pre>" + escape("\n".join(study.commands(found))) + "</pre>"))
+    return [*cells, _text(_made(found, images))]
+
+
+def _counts(found: Study) -> str:
+    lines = [f"{len(found.table)} runs finished, {len(found.unfinished)} unfinished, {len(found.failed)} failed."]
+    if took := study.seconds(found):
+        lines[0] += f" Their notebooks took {took / 60:.1f} minutes in all."
+    lines += [
+        f"- failed: `{name}`: {message.splitlines()[0]} (as far as it came: `out.failed.ipynb`)"
+        for name, message in found.failed.items()
+    ]
+    lines += [f"- unfinished: `{run.id}`" for run in found.unfinished]
+    if stages := len(found.table) - len(found.asked_for):
+        lines.append(
+            f"- {stages} of the finished runs are first stages that others required; they stand in no comparison."
+        )
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _parameters(found: Study) -> list:
+    if found.table.empty:
+        return []
+    rows = [{"parameter": c, "values": ", ".join(map(str, sorted(found.table[c].unique())))} for c in found.varying]
+    fixed = [{"parameter": c, "value": found.table[c].iloc[0]} for c in found.parameters if c not in found.varying]
+    return [
+        _text("## What varies"),
+        _text(_html(pd.DataFrame(rows, columns=["parameter", "values"]))),
+        _folded("The same in all runs", _html(pd.DataFrame(fixed, columns=["parameter", "value"]))),
+    ]
+
+
+def _condition(title: str, table: pd.DataFrame, by: list[str], notes: list[str], images: _Images) -> list:
+    cells = [_text("\n".join([f"## Accuracy{f': {title}' if title else ''}", "", *(f"- {note}" for note in notes)]))]
+    if table.empty:
+        return cells
+    compared = analysis.comparison(table, by)
+    units = "Means over repetitions with 95 % t intervals; differences are paired by repetition, in points; p values are Holm's over all arms."
+    cells += [_text(units), _text(_html(analysis.percent(compared)))]
+    gains = compared.dropna(subset="difference")
+    if not gains.empty:
+        cells += [images.cell(plots.improvement_by_arm(compared)), _text(analysis.findings(compared))]
+        cells += _layers(title, gains, table, by, images) + _map(gains, by, images)
+    return cells + _curves(table, by, compared, images)
+
+
+def _layers(title: str, gains: pd.DataFrame, table: pd.DataFrame, by: list[str], images: _Images) -> list:
+    """Fig. 6, where AT was tried at several single layers and nothing else tells arms apart."""
+    at = gains[(gains["strategy"] == "at") & ~gains["layers"].str.contains(",")]
+    if at["layers"].nunique() < 2 or len(by) > 3:
+        return []
+    single = table[~table["layers"].str.contains(",")]
+    tests = claims.layer_tests({title or "this study": single})
+    return [
+        _text("### By layer"),
+        images.cell(plots.improvement_by_layer({tests["task"][0]: analysis.by_layer(at)})),
+        _text("\n".join(claims.of_layers(tests))),
+    ]
+
+
+def _map(gains: pd.DataFrame, by: list[str], images: _Images) -> list:
+    """A map of AT's differences, where exactly two of its settings vary."""
+    at = gains[gains["strategy"] == "at"]
+    axes = [name for name in by if name != "strategy" and at[name].nunique() > 1]
+    if len(axes) != 2 or at.duplicated(axes).any():
+        return []
+    return [_text(f"### {axes[0].capitalize()} and {axes[1]} of AT"), images.cell(plots.accuracy_map(at, *axes))]
+
+
+def _curves(table: pd.DataFrame, by: list[str], compared: pd.DataFrame, images: _Images) -> list:
+    """Learning curves of the baseline and the best arms, cross-entropy and anti-transfer loss apart."""
+    best = compared.sort_values("test", ascending=False, kind="stable")
+    shown = pd.concat([best[best["strategy"] == "baseline"], best[best["strategy"] != "baseline"]])[:CURVES]
+    runs_of = analysis.arms(table).groupby(by)["path"].agg(list)
+    paths = {row["arm"]: runs_of.loc[tuple(row[by])] for _, row in shown.iterrows()}
+    curves = {
+        arm: [Run(path).history() for path in of_arm if (Path(path) / "history.parquet").exists()]
+        for arm, of_arm in paths.items()
+    }
+    curves = {arm: found for arm, found in curves.items() if found}
+    if not curves:
+        return []
+    text = "### Learning curves\n\nThe baseline and the arms with the highest test accuracy; means over repetitions with their range."
+    return [_text(text), images.cell(plots.dynamics(curves))]
+
+
+def _made(found: Study, images: _Images) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    here = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    made = f"Runs made with {', '.join(study.versions(found)) or 'nothing yet'}. Page made {now} by atlab {atlab.__version__} beside {here}."
+    return (
+        made if images.static else f"{made} No Chrome was found: figures are drawn by plotly.js, which is in this page."
+    )
+
+
+class _Images:
+    """Figures as cells: SVG drawn by one Chrome for the whole page, or interactive if there is none."""
+
+    def __init__(self) -> None:
+        import kaleido
+
+        self.static = True
+        try:
+            kaleido.start_sync_server(silence_warnings=True)
+        except Exception:  # kaleido raises several types where it finds no Chrome
+            self.static = False
+
+    def cell(self, figure):
+        import nbformat
+        import plotly.io
+
+        if self.static:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that its options do not reach a server which has none
+                    svg = base64.b64encode(plotly.io.to_image(figure, format="svg")).decode()
+                return _text(f'<img alt="figure" src="data:image/svg+xml;base64,{svg}">')
+            except Exception:  # as above: some are raised only by the first figure
+                self.static = False
+        data = {"application/vnd.plotly.v1+json": json.loads(figure.to_json())}
+        return nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data=data)])
+
+    def stop(self) -> None:
+        import kaleido
+
+        kaleido.stop_sync_server(silence_warnings=True)
+
+
+def _text(markdown: str):
+    import nbformat
+
+    return nbformat.v4.new_markdown_cell(markdown)
+
+
+def _folded(title: str, html: str):
+    return _text(f"<details><summary>{escape(title)}</summary>\n{html}\n</details>")
+
+
+def _html(table: pd.DataFrame) -> str:
+    return table.to_html(index=False, border=0, na_rep="")

@@ -1,0 +1,1 @@
+"""The `atlab` command: parsing, and one file per group of commands."""

@@ -1,0 +1,68 @@
+"""The one place where a data set's name becomes a folder: prepared, embedded or demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlab.errors import AtlabError
+from atlab.system.home import data_folder, find
+
+if TYPE_CHECKING:
+    from atlab.data.factorset import FactorSet
+
+DEMO = "demo_speech"
+DEMO_SPEECH = {"words": "zero,one,two,three,four,five", "speakers": 8, "emotions": 2, "repetitions": 5}
+
+
+def _speech(out: Path) -> FactorSet:
+    from atlab.data.synthetic.speech import synthetic_speech
+
+    return synthetic_speech(out)
+
+
+def _notes(out: Path) -> FactorSet:
+    from atlab.data.synthetic.notes import synthetic_notes
+
+    return synthetic_notes(out)
+
+
+def _demo(out: Path) -> FactorSet:
+    from atlab.data.synthetic.speech import synthetic_speech
+
+    return synthetic_speech(out, **DEMO_SPEECH)
+
+
+# What needs no raw files: each is rendered into the data folder on first use.
+EMBEDDED: dict[str, Callable[[Path], FactorSet]] = {"synthetic_speech": _speech, "synthetic_notes": _notes, DEMO: _demo}
+
+
+def data_sets() -> list[str]:
+    """Names of what `load_data` opens: the prepared sets, and the embedded ones."""
+    prepared = [card.parent.name for card in sorted(data_folder().glob("*/card.json")) if card.parent.name[0] != "."]
+    return list(dict.fromkeys([*prepared, *EMBEDDED]))
+
+
+def load_data(data: str | Path) -> FactorSet:
+    """Open a data set by its folder or name; an embedded one is rendered into data/<name> on first use.
+
+    Raises AtlabError if there is no such data set, with the ways to get one.
+    """
+    from atlab.data.factorset import FactorSet
+
+    if folder := data_set_folder(data):
+        return FactorSet.open(folder)
+    if str(data) in EMBEDDED:
+        return EMBEDDED[str(data)](data_folder() / str(data))
+    raise AtlabError(
+        f"no data set at {str(data)!r}: give the folder that `atlab data prepare` wrote (it holds card.json), "
+        f"or one of the embedded ones: {', '.join(EMBEDDED)}"
+    )
+
+
+def data_set_folder(data: str | Path) -> Path | None:
+    """The folder that `load_data` opens for this folder or name; None where there is no prepared set."""
+    if not str(data):
+        return None
+    return next((path for path in (find(data), data_folder() / data) if (path / "card.json").is_file()), None)

@@ -1,0 +1,1 @@
+"""Embedded data sets that need no download: speech, notes, toys."""

@@ -1,0 +1,209 @@
+"""What a training run will take before it is run: steps from its split, seconds from a few timed steps, memory."""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from atlab.cost import predicted
+from atlab.experiment import one
+from atlab.experiment.settings import Settings, from_parameters
+
+WARM_UP, TIMED = 1, 5
+BATCHES = 4  # different ones, taken in turn
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Median seconds of a training step and of a validation step, input shape, bytes of a clip as it is stored."""
+
+    train: float
+    validation: float
+    shape: tuple[int, ...]
+    clip_bytes: int
+
+
+def estimate_run(parameters: Mapping) -> dict[str, float]:
+    """Upper bound of what a run of `experiments/train.ipynb` with these parameters takes, its networks apart.
+
+    A few steps with random weights are timed in this process (once for all runs that differ in seed, split or length
+    only) and multiplied by the steps of all epochs: early stopping can only shorten them. What the run requires
+    (`experiment.required_by`) is estimated by the same function with those settings' own parameters.
+
+    Returns:
+        seconds: of the training with its validations and final evaluation, on as many threads as PyTorch has here.
+        peak_bytes: weights, Adam, feature maps, eq. 4 and data on the device (see `step_memory`); libraries apart.
+        steps: optimiser steps, epochs x batches of the training part.
+        seconds_per_step: median of the timed steps.
+
+    Raises:
+        AtlabError: what the run itself would refuse, with the same message.
+
+    >>> import atlab, tempfile
+    >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy")
+    >>> estimate = estimate_run({"data": str(fs.path), "split": "random", "width": 0.0625, "epochs": 3, "strategy": "baseline"})
+    >>> estimate["steps"], estimate["seconds"] > 0
+    (15, True)
+    """
+    s, device = from_parameters(parameters), str(parameters.get("device", "auto"))
+    one.check_settings(s)
+    sizes = _part_sizes(replace(s, seed=0))
+    batches = [math.ceil(clips / s.batch_size) for clips in sizes]
+    probe = _probe(_timed_alike(s), device)
+    steps = s.epochs * batches[0]
+    passes = s.epochs * batches[1] + sum(batches) + (sum(batches[:2]) if _cached(s) else 0)
+    return {
+        "seconds": steps * probe.train + passes * probe.validation,
+        "peak_bytes": _peak_bytes(s, probe, sizes, device),
+        "steps": steps,
+        "seconds_per_step": probe.train,
+    }
+
+
+@functools.lru_cache(maxsize=256)
+def _part_sizes(s: Settings) -> list[int]:
+    """Clips of the training, validation and test part."""
+    split = one.make_split(_data(s.data, s.noise, s.split_seed), s)
+    return [len(part) for part in (split.train, split.validation, split.test)]
+
+
+@functools.lru_cache(maxsize=8)
+def _data(data: str, noise: str, seed: int):
+    return one.open_data(replace(Settings(), data=data, noise=noise, split_seed=seed))
+
+
+def _timed_alike(s: Settings) -> Settings:
+    """The same for all settings whose steps take equally long."""
+    default = Settings()
+    alike = (
+        "split",
+        "split_by",
+        "pairing",
+        "held_out",
+        "split_seed",
+        "clips",
+        "teacher_clips",
+        "beta",
+        "warm_up",
+        "start",
+        "epochs",
+        "patience",
+        "learning_rate",
+        "seed",
+        "teacher_seed",
+    )
+    return replace(s, **{name: getattr(default, name) for name in alike})
+
+
+def _cached(s: Settings) -> bool:
+    return s.role == "student" and s.cached and not s.published and s.strategy in ("at", "inverse_at", "dual_at")
+
+
+@functools.lru_cache(maxsize=256)
+def _probe(s: Settings, device_name: str) -> Probe:
+    import torch
+
+    from atlab import models, strategies, training
+    from atlab.data import Batches
+    from atlab.system import devices
+
+    fs = _data(s.data, s.noise, s.split_seed)
+    device = devices.choose(None if device_name == "auto" else device_name)
+    mode, factor = devices.precision(s.precision, device), s.orthogonal if s.role == "teacher" else s.target
+    rows, codes = np.arange(min(len(fs), BATCHES * s.batch_size)), fs.codes(factor)
+    batches = Batches(fs, rows, codes, batch_size=s.batch_size, device=device)
+    shape = tuple(next(iter(batches.epoch(0))).x.shape[1:])
+    with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
+        model = models.vgg16(len(fs.classes(factor)), s.width, in_channels=shape[0]).to(device)
+        networks = [models.vgg16(2, s.width, in_channels=shape[0]).to(device) for _ in s.required()]
+        with mode.autocast():
+            plan = strategies.apply(
+                s.strategy, model, networks, _strategy_settings(s, fs, batches, codes, mode, folder)
+            )
+        mode.place(model)
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True)
+
+        def train(batch) -> None:
+            optimizer.zero_grad()
+            losses, _ = training.step_losses(model, batch, plan.loss_terms, mode)
+            sum(losses).backward()
+            optimizer.step()
+
+        def validate(batch) -> None:
+            with torch.no_grad():
+                training.step_losses(model, batch, plan.loss_terms, mode)
+
+        model.train()
+        seconds = median_seconds(train, batches, device)
+        model.eval()
+        probe = Probe(seconds, median_seconds(validate, batches, device), shape, fs.read(rows[:1]).nbytes)
+        plan.close()
+    return probe
+
+
+def _strategy_settings(s: Settings, fs, batches, codes: np.ndarray, mode, folder: str):
+    """As `one` makes them, with the probe's batches in place of the data set."""
+    import torch
+
+    from atlab.teachers.cached import CachedTeacher
+    from atlab.teachers.residual import ResidualTeacher
+
+    if s.strategy == "gradient_reversal":
+        return one.loss_settings(s, codes=torch.from_numpy(fs.codes(s.factors()[0])))
+    count = iter(range(100))
+
+    def wrap(teacher):
+        if s.residual:
+            teacher = ResidualTeacher(teacher, batches, torch.from_numpy(codes))
+        if not _cached(s):
+            return teacher
+        return CachedTeacher(teacher, [batches], f"{folder}/{next(count)}", s.aggregation, mode.channels_last)
+
+    return one.loss_settings(s, wrap=wrap)
+
+
+def median_seconds(step: Callable, batches, device) -> float:
+    """Of a step on batches taken in turn, their making included, after one of each size has warmed up."""
+    import torch
+
+    seconds = []
+    while len(seconds) < WARM_UP + TIMED:
+        start = time.perf_counter()
+        for batch in batches.epoch(0):
+            step(batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            now = time.perf_counter()
+            seconds.append(now - start)
+            start = now
+    return float(np.median(seconds[WARM_UP:]))
+
+
+def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -> int:
+    from atlab.data.loaders import RESIDENT_BYTES
+    from atlab.system import devices
+
+    device = devices.choose(None if device_name == "auto" else device_name)
+    networks, at = len(s.required()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
+    teachers = (networks - (s.strategy == "dual_at")) if at else 0
+    layers = [name for name in s.layer_names() if name.removesuffix(".pre") in predicted.vgg16_layers(s.width)]
+    step = predicted.step_memory(
+        layers,
+        width=s.width,
+        batch=min(s.batch_size, max(sizes)),
+        shape=probe.shape,
+        networks=networks + (0 if _cached(s) else teachers),
+        teachers=teachers,
+        cached=_cached(s),
+        bf16=devices.precision(s.precision, device).name == "bf16",
+    )
+    resident = [
+        clips * probe.clip_bytes for clips in (sizes[0], *sizes)
+    ]  # the training part is opened again for evaluation
+    return step + sum(size for size in resident if size <= RESIDENT_BYTES)

@@ -1,0 +1,1 @@
+"""What the explorers show, computed without any widget."""

@@ -1,0 +1,208 @@
+"""What a study found, computed from its table of runs: what varies, cells of two axes, differences to the baseline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+
+from atlab import stats
+from atlab.errors import AtlabError, unknown
+from atlab.experiment.settings import Settings
+
+PARAMETERS = tuple(field.name for field in fields(Settings))
+# What tells arms of a comparison apart; all else has to agree between a run and the baseline it is compared with.
+ARM = (
+    "strategy",
+    "orthogonal",
+    "layers",
+    "aggregation",
+    "similarity",
+    "beta",
+    "published",
+    "warm_up",
+    "start",
+    "residual",
+    "teacher_seed",
+    "teacher_clips",
+    "cached",
+)
+UNUSED = {  # what a strategy does not look at, though its parameters name it
+    "baseline": ARM[1:],
+    "wi": ARM[2:10],
+    "frozen_wi": ARM[2:10],
+    "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual"),
+}
+NONE = "-"
+
+
+def students(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs of students, with "-" where a strategy does not use a parameter; all runs if there is no student."""
+    chosen = table[table["role"] == "student"] if "role" in table and (table["role"] == "student").any() else table
+    chosen = chosen.reset_index(drop=True)
+    if "strategy" not in chosen:
+        return chosen
+    if {"split", "split_by", "orthogonal"} <= set(chosen):  # a split without a factor goes by the first orthogonal one
+        unnamed = (chosen["split"] != "random") & (chosen["split_by"] == "")
+        chosen["split_by"] = chosen["split_by"].mask(unnamed, chosen["orthogonal"].str.partition(",")[0].str.strip())
+    for strategy, names in UNUSED.items():
+        rows = chosen["strategy"] == strategy
+        for name in names:
+            if name in chosen and rows.any():
+                chosen[name] = chosen[name].astype(object).mask(rows, NONE)
+    return chosen
+
+
+def axes(table: pd.DataFrame) -> list[str]:
+    """The parameters that runs differ in, the arm's first, the seed last."""
+    results = {"id", "path", *metrics(table)}
+    names = [name for name in table if name not in results and len(set(table[name].astype(str)) - {NONE}) > 1]
+    known = [*ARM, "split_seed", *PARAMETERS]
+    own = [name for name in names if name in PARAMETERS or _is_kind(table[name])]
+    return sorted(own, key=lambda n: (n == "seed", known.index(n) if n in known else len(known)))
+
+
+def _is_kind(column: pd.Series) -> bool:
+    """Whether a column that is no setting of atlab's tells kinds of runs apart: texts that come again."""
+    return column.nunique() < len(column) and column.map(lambda value: isinstance(value, str | bool)).all()
+
+
+def metrics(table: pd.DataFrame) -> list[str]:
+    """Results that are numbers, accuracies first."""
+    numbers = [
+        n
+        for n in table
+        if n not in PARAMETERS
+        and n not in ("id", "path")
+        and pd.api.types.is_numeric_dtype(table[n])
+        and not pd.api.types.is_bool_dtype(table[n])
+    ]
+    first = ["test_accuracy", "validation_accuracy", "train_accuracy", "test_unweighted_average_recall"]
+    return [n for n in first if n in numbers] + [n for n in numbers if n not in first]
+
+
+def values_of(table: pd.DataFrame, name: str) -> list[str]:
+    """Values of a parameter as texts, numbers and layers in their order."""
+    if name not in table:
+        raise unknown("parameter", name, axes(table))
+    return sorted(set(table[name].astype(str)), key=_natural)
+
+
+def _natural(text: str) -> tuple:
+    try:
+        return (0, float(text), "")
+    except ValueError:
+        parts = re.findall(r"\d+|\D+", text)
+        return (1, 0.0, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts))
+
+
+def filtered(table: pd.DataFrame, where: Sequence[tuple[str, Sequence[str]]]) -> pd.DataFrame:
+    """Rows that have one of the given values (as texts) of every parameter; AtlabError if none is left."""
+    for name, values in where:
+        offered = values_of(table, name)
+        for value in values:
+            if value not in offered:
+                raise unknown(f"value of {name!r} among the runs left", value, offered)
+        table = table[table[name].astype(str).isin(list(values))]
+    if table.empty:
+        raise AtlabError("no run is left by these filters")
+    return table
+
+
+def above_baseline(table: pd.DataFrame, metric: str) -> pd.Series:
+    """The metric minus that of the baseline of the same seed, data, split and size; nan for baselines and without one.
+
+    Several baselines that agree in all that is not the arm's are averaged. AtlabError if the table has no baseline.
+    """
+    if "strategy" not in table or not (table["strategy"] == "baseline").any():
+        raise AtlabError("the runs shown have no baseline to subtract: leave the difference off, or filter less")
+    keys = table.apply(_context, axis=1)
+    baselines = table["strategy"] == "baseline"
+    level = table.loc[baselines, metric].groupby(keys[baselines]).mean()
+    difference = table[metric] - keys.map(level).astype(float)
+    return difference.mask(baselines)
+
+
+def _context(row: pd.Series) -> tuple:
+    """What a run shares with its baseline."""
+    return tuple(str(row[name]) for name in PARAMETERS if name in row and name not in ARM)
+
+
+def cells(table: pd.DataFrame, x: str, y: str, values: pd.Series) -> pd.DataFrame:
+    """Mean, 95 % t interval and number of the runs at every pair of axis values: columns x, y (texts), mean, low, high, n.
+
+    One run has no interval (nan). Without `y` its column holds "". Runs without a value are left out.
+    """
+    frame = pd.DataFrame(
+        {"x": table[x].astype(str), "y": table[y].astype(str) if y else "", "value": values.astype(float)}
+    )
+    frame = frame.dropna(subset="value")
+    rows = []
+    for (one, other), part in frame.groupby(["x", "y"], sort=False):
+        low = high = np.nan
+        if len(part) > 1:
+            _, low, high, _ = stats.mean_interval(part["value"])
+        rows.append((one, other, float(part["value"].mean()), low, high, len(part)))
+    found = pd.DataFrame(rows, columns=["x", "y", "mean", "low", "high", "n"])
+    return found.sort_values(["y", "x"], key=lambda c: c.map(_natural), ignore_index=True)
+
+
+def effect_by_layer(
+    table: pd.DataFrame, parts: Sequence[str] = ("train", "test"), strategy: str = "at"
+) -> pd.DataFrame:
+    """AT's accuracy above the baseline, paired by seed, by AT layer and part: cells with x the layer and y the part."""
+    found = []
+    for part in parts:
+        difference = above_baseline(table, f"{part}_accuracy")[table["strategy"] == strategy]
+        chosen = table.loc[difference.index]
+        found.append(cells(chosen, "layers", "", difference).assign(y=part))
+    together = pd.concat(found, ignore_index=True)
+    if together.empty:
+        raise AtlabError(f"this study has no run of strategy {strategy!r} with a baseline of its seed")
+    return together
+
+
+def in_cell(table: pd.DataFrame, x: str, y: str, cell: tuple[str, str]) -> pd.DataFrame:
+    """The runs at a pair of axis values; AtlabError if there is none."""
+    chosen = table[(table[x].astype(str) == cell[0]) & ((table[y].astype(str) == cell[1]) if y else True)]
+    if chosen.empty:
+        place = f"{x} {cell[0]}" + (f", {y} {cell[1]}" if y else "")
+        raise AtlabError(f"no run has {place}: choose another cell")
+    return chosen
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The rows as comma-separated values."""
+    return frame.to_csv(index=False)
+
+
+def latex(found: pd.DataFrame, x: str, y: str, metric: str, percent: bool = True) -> str:
+    """Cells as a LaTeX table (booktabs): a row a value of y, a column a value of x, mean and half the t interval."""
+
+    def escape(text: str) -> str:
+        return re.sub(r"([_%&#$])", r"\\\1", text)
+
+    columns = sorted(set(found["x"]), key=_natural)
+    scale = 100 if percent else 1
+    lines = [
+        f"% {metric}: mean and 95 % t interval over runs" + (", percent" if percent else ""),
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\toprule",
+        " & ".join([escape(f"{y} / {x}" if y else x), *map(escape, columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for value in sorted(set(found["y"]), key=_natural):
+        row = [escape(value) if y else escape(metric)]
+        for column in columns:
+            cell = found[(found["x"] == column) & (found["y"] == value)]
+            if cell.empty:
+                row.append("--")
+            else:
+                mean, low, high = cell.iloc[0][["mean", "low", "high"]]
+                spread = "" if np.isnan(low) else rf" \pm {scale * (high - low) / 2:.1f}"
+                row.append(f"${scale * mean:.1f}{spread}$")
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -1,0 +1,91 @@
+"""What the data explorer shows, computed: clips that match, a clip with noise, a split and its leaks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from atlab.data import splits
+from atlab.data.noise import active_part, mix, noise
+from atlab.data.splits import PARTS, Split
+from atlab.data.summary import cramers_v, split_table
+from atlab.errors import AtlabError, unknown
+from atlab.experiment.settings import SPLITS
+from atlab.explore.cache import RESULTS
+
+
+def matching(fs, factor: str = "", value: str = "") -> np.ndarray:
+    """Rows of the clips with this value of a factor, of all clips without one: int64 [n]."""
+    if not factor:
+        return np.arange(len(fs))
+    labels = fs.labels(factor).astype(str)
+    rows = np.flatnonzero(labels == value)
+    if not len(rows):
+        raise unknown(f"value of {factor!r}", value, sorted(set(labels)))
+    return rows
+
+
+def counts(fs, rows: np.ndarray) -> dict[str, pd.Series]:
+    """Per factor, the number of these clips with each value, most frequent first."""
+    return {name: fs.factors[name].iloc[rows].value_counts() for name in fs.factor_names}
+
+
+def with_noise(wave: np.ndarray, kind: str, snr_db: float, sample_rate: int, name: str = "") -> np.ndarray:
+    """A clip with noise at a true ratio to its active part, int16 [T]; the same noise at every ratio of a clip."""
+    if not wave.any():
+        raise AtlabError("this clip is silent: there is no signal-to-noise ratio")
+    rng = np.random.default_rng([7, *hashlib.sha256(name.encode()).digest()])
+    added = noise(kind, rng, len(wave), sample_rate)
+    mixture = mix(wave / 32768, added, snr_db, active_part(wave))
+    return np.clip(np.round(mixture * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def wav(wave: np.ndarray, sample_rate: int) -> bytes:
+    """A WAV file (16 bit) of int16 samples, or of floats in -1..1, which are turned down if they exceed that."""
+    import soundfile
+
+    if wave.dtype != np.int16:
+        peak = max(1.0, float(np.abs(wave).max(initial=0.0)))
+        wave = np.clip(np.round(wave / peak * 32767), -32768, 32767).astype(np.int16)
+    file = io.BytesIO()
+    soundfile.write(file, wave, sample_rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def split_of(fs, kind: str, target: str, by: str, pairing: float, seed: int) -> Split:
+    """The split of these settings, checked for use with the target."""
+    if kind not in SPLITS:
+        raise unknown("split", kind, SPLITS)
+    if kind == "random":
+        made = splits.random(fs, seed=seed)
+    elif kind == "disjoint":
+        made = splits.disjoint(fs, by, seed=seed)
+    else:
+        made = splits.confounded(fs, target, by, p=pairing, seed=seed)
+    made.check(fs, target)
+    return made
+
+
+def leaks(fs, split: Split, target: str, by: str) -> pd.DataFrame:
+    """Per part: clips, sources and values of `by`, how many of these training has too, Cramer's V of target and `by`.
+
+    The association says how far `by` gives the target away in that part: bias-corrected, 0 (not at all) to 1.
+    """
+    table = split_table(fs, split, list(dict.fromkeys([by, target])))
+    values = [cramers_v(fs.labels(target, getattr(split, part)), fs.labels(by, getattr(split, part))) for part in PARTS]
+    return table.assign(association=[value.corrected for value in values])
+
+
+def spectrogram(fs, waves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Magnitudes of int16 clips of one length: [n, time, frequency], seconds, Hz."""
+    import torch
+
+    from atlab.data import Spectrogram
+
+    front = RESULTS.get(("front end", fs.sample_rate), lambda: Spectrogram(sample_rate=fs.sample_rate))
+    stacked = torch.from_numpy(np.stack(waves))
+    return front(stacked)[:, 0].numpy(), front.times(stacked.shape[1]), front.frequencies

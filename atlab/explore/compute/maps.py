@@ -1,0 +1,200 @@
+"""Where networks look, computed: maps, the sound under a map, relevance by band and time, pairs of clips and their agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from atlab.data import frontend
+from atlab.errors import AtlabError, unknown
+from atlab.explore.cache import RESULTS
+from atlab.explore.compute.data import with_noise
+from atlab.invariance.maps.gradcam import class_activation_map, map_agreement
+from atlab.plots import Picture
+
+BANDS = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 24000)  # Hz
+MOST_PAIRS = 32
+SILENT = 1e-12
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip as networks see it: its stored array, what it is known by, its row and its labels in words."""
+
+    key: Hashable
+    array: np.ndarray
+    row: int
+    caption: str
+
+
+def sample(fs, row: int, noise: str = "", snr_db: float = 0.0) -> Sample:
+    """A clip of a data set, with noise of a kind if one is given."""
+    clip = fs.factors.iloc[row]
+    caption = ", ".join(str(clip[name]) for name in fs.factor_names)
+    array, key = fs.read([row])[0], (fs.content_hash, int(row))
+    if not noise:
+        return Sample(key, array, int(row), caption)
+    if fs.kind != "audio":
+        raise AtlabError("noise is mixed into sound: this data set holds images")
+    noisy = with_noise(array, noise, snr_db, fs.sample_rate, str(clip["id"]))
+    return Sample((*key, noise, snr_db), noisy, int(row), f"{caption}, {noise} at {snr_db:g} dB SNR")
+
+
+def inputs(fs, samples: Sequence[Sample]) -> torch.Tensor:
+    """What the networks get: float32 [B, C, H, W]."""
+    front = RESULTS.get(("inputs", fs.kind, fs.sample_rate), lambda: frontend(fs))
+    return front(torch.from_numpy(np.stack([s.array for s in samples])))
+
+
+def picture(fs, one: Sample) -> Picture:
+    """The clip as the ground that maps are laid over: dB below the maximum, or grey values."""
+
+    def make() -> Picture:
+        x = inputs(fs, [one])[0].numpy()
+        if fs.kind == "image":
+            return Picture(
+                x.mean(0),
+                np.arange(x.shape[2]),
+                np.arange(x.shape[1]),
+                "column (px)",
+                "row (px)",
+                one.caption,
+                upward=False,
+            )
+        front = RESULTS.get(("inputs", fs.kind, fs.sample_rate), lambda: frontend(fs))
+        decibel = 20 * np.log10(np.maximum(x[0] / max(float(x.max()), SILENT), 1e-4))
+        return Picture(
+            decibel.T, front.times(len(one.array)), front.frequencies, "time (s)", "frequency (Hz)", one.caption
+        )
+
+    return RESULTS.get(("picture", one.key), make)
+
+
+def network_key(net: Any) -> Hashable:
+    """What a network's results are kept under."""
+    return getattr(net, "card", {}).get("weights_hash") or id(net)
+
+
+def predictions(net, fs, samples: Sequence[Sample]) -> list[int]:
+    """Predicted class numbers, one a clip."""
+    key = ("predictions", network_key(net), tuple(s.key for s in samples))
+
+    def make() -> list[int]:
+        with torch.no_grad():
+            return net(inputs(fs, samples)).argmax(1).tolist()
+
+    return RESULTS.get(key, make)
+
+
+def target_classes(net, fs, samples: Sequence[Sample], target: str) -> list[int]:
+    """The class whose map is drawn, one a clip: "true" (the clip's label), "predicted", or a class by name.
+
+    A network that has no such class, or does not know the clip's label, explains what it predicts.
+    """
+    classes = [str(name) for name in net.card["classes"]]
+    predicted = predictions(net, fs, samples)
+    if target == "predicted":
+        return predicted
+    task = net.card.get("task")
+    if target == "true":
+        labels = [str(fs.factors[task].iloc[s.row]) if task in fs.factor_names else "" for s in samples]
+    else:
+        labels = [target] * len(samples)
+    return [classes.index(label) if label in classes else p for label, p in zip(labels, predicted, strict=True)]
+
+
+def class_maps(net, fs, samples: Sequence[Sample], layer: str, method: str, targets: Sequence[int]) -> np.ndarray:
+    """Maps of some clips over their pictures, each for its class: float32 [B, height, width], kept one by one."""
+    keys = [("map", network_key(net), s.key, layer, method, t) for s, t in zip(samples, targets, strict=True)]
+    maps = [RESULTS.find(key) for key in keys]
+    wanted = [i for i, found in enumerate(maps) if found is None]
+    if wanted:
+        x = inputs(fs, [samples[i] for i in wanted])
+        drawn = class_activation_map(net, x, layer, [targets[i] for i in wanted], method)
+        for i, one in zip(wanted, drawn, strict=True):
+            # Networks see time downwards, pictures show it from left to right.
+            maps[i] = RESULTS.get(keys[i], lambda one=one: one.T if fs.kind == "audio" else one)
+    return np.stack(maps)
+
+
+def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
+    """The crossed design's other clips: for each other value of `factor`, the row most like this one in all else.
+
+    The target's class is the same (unless `factor` is the target); of the other factors as many as possible are, then
+    the repetition, if the data set has such a column. AtlabError for an unknown factor, or if there is no such clip.
+    """
+    if factor not in fs.factor_names:
+        raise unknown("factor", factor, [*fs.factor_names, "noise"])
+    table, others = fs.factors, [name for name in fs.factor_names if name != factor]
+    alike = {
+        name: (table[name] == table[name].iloc[row]).to_numpy() for name in [*others, "repetition"] if name in table
+    }
+    score = 2 * sum((alike[name].astype(int) for name in others), np.zeros(len(table), int)) + alike.get(
+        "repetition", 0
+    )
+    allowed = alike[target] if target in others else np.ones(len(table), bool)
+    found = {}
+    for value in fs.classes(factor):
+        rows = np.flatnonzero((table[factor] == value).to_numpy() & allowed)
+        if value != table[factor].iloc[row] and len(rows):
+            found[str(value)] = int(rows[np.argmax(score[rows])])
+    if not found:
+        raise AtlabError(f"no clip differs from this one in {factor!r} alone: there is nothing to pair it with")
+    return found
+
+
+def lag(fs, one: Sample, other: Sample) -> int:
+    """By how many columns of its picture `other` comes later than `one`: the best match of their loudness over time."""
+    if fs.kind != "audio" or one.row == other.row:
+        return 0
+    loud = [10 ** (picture(fs, s).values / 20) for s in (one, other)]
+    a, b = (z.sum(0) - z.sum(0).mean() for z in loud)
+    return int(np.argmax(np.correlate(b, a, mode="full"))) - (len(a) - 1)
+
+
+def agreement(one: np.ndarray, other: np.ndarray, shift: int = 0) -> float:
+    """Pearson correlation of two maps [height, width], the second moved back by `shift` columns; nan if one is constant."""
+    width = one.shape[1] - abs(shift)
+    if width < 2:
+        return float("nan")
+    a, b = one[:, max(0, -shift) :][:, :width], other[:, max(0, shift) :][:, :width]
+    return float(map_agreement(a[None], b[None])[0])
+
+
+def masked_sound(wave: np.ndarray, mask: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+    """What a map selects of a sound: int16 [T] and a map [frequency, time] in [0, 1] -> float32 [T] in -1..1.
+
+    The short-time Fourier transform of the front end times the map (times 1 where the map is at least `threshold`, if
+    that is above 0), turned back into sound with the original phase.
+
+    >>> wave = (8000 * np.sin(np.arange(4096) / 3)).astype(np.int16)
+    >>> float(np.abs(masked_sound(wave, np.ones((129, 33))) - wave / 32768).max()) < 1e-5
+    True
+    """
+    options = {"n_fft": 256, "hop_length": 128, "window": torch.hamming_window(256), "center": True}
+    spectrum = torch.stft(torch.from_numpy(wave / 32768).float(), pad_mode="constant", return_complex=True, **options)
+    if tuple(spectrum.shape) != mask.shape:
+        raise AtlabError(f"a map of {mask.shape} does not fit the sound's spectrogram {tuple(spectrum.shape)}")
+    gain = torch.from_numpy(np.ascontiguousarray(mask >= threshold if threshold > 0 else mask)).float()
+    return torch.istft(spectrum * gain, length=len(wave), **options).numpy()
+
+
+def by_band(values: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Share of a map's (or a power spectrogram's) mass in each band: [frequency, time], Hz -> ([bands], names in kHz)."""
+    edges = [edge for edge in BANDS if edge < frequencies[-1]] + [np.inf]
+    band = np.searchsorted(edges, frequencies, side="right") - 1
+    mass = np.bincount(band, values.sum(1), minlength=len(edges) - 1)
+    ends = [*edges[1:-1], int(frequencies[-1])]
+    return mass / max(mass.sum(), SILENT), [
+        f"{low / 1000:g}-{high / 1000:g}" for low, high in zip(edges[:-1], ends, strict=True)
+    ]
+
+
+def by_time(values: np.ndarray) -> np.ndarray:
+    """Share of the mass in each column: [frequency, time] -> [time]."""
+    mass = values.sum(0)
+    return mass / max(float(mass.sum()), SILENT)

@@ -1,0 +1,260 @@
+"""What there is to explore: data sets, studies and the networks in them, under names that a person can read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlab.data.catalog import data_set_folder, load_data
+from atlab.errors import AtlabError, unknown
+from atlab.explore.cache import MODELS, RESULTS
+from atlab.labels import NAMES
+from atlab.system.home import find
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_COLUMNS = 5  # networks shown side by side unless others are chosen
+# What a label says of a run beside its strategy, if runs of the study differ in it.
+_TOLD = {
+    "layers": "",
+    "orthogonal": "",
+    "aggregation": "",
+    "similarity": "",
+    "beta": "beta ",
+    "start": "start ",
+    "warm_up": "warm-up ",
+    "residual": "residual ",
+    "noise": "noise ",
+    "clips": "clips ",
+    "pairing": "pairing ",
+    "held_out": "without ",
+    "split_seed": "split ",
+    "width": "width ",
+    "data": "",
+    "target": "",
+    "base": "from ",
+    "halves": "",
+    "half": "half ",
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network of a study: its label, model file, strategy (or treatment), and the seed it was trained with."""
+
+    label: str
+    path: Path
+    strategy: str
+    role: str
+    seed: int
+    id: str = ""
+
+
+def open_data(data: str | Path):
+    """`atlab.data.catalog.load_data`, kept open while the set's card is unchanged."""
+    folder = data_set_folder(data)
+    if folder is None:
+        return load_data(data)
+    return RESULTS.get(("data", str(folder.resolve()), _stamp(folder / "card.json")), lambda: load_data(folder))
+
+
+def row_of(fs, clip: str) -> int:
+    """Row of a clip by its id; AtlabError if the data set has no such clip."""
+    ids = RESULTS.get(("ids", fs.content_hash), lambda: {name: row for row, name in enumerate(fs.factors["id"])})
+    if clip not in ids:
+        near = difflib.get_close_matches(clip, ids, n=3, cutoff=0.3) if len(ids) <= 20_000 else []
+        hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+        raise AtlabError(
+            f"there is no clip {clip!r} in {fs.card['name']} ({len(fs)} clips): it belongs to another data set{hint}"
+        )
+    return ids[clip]
+
+
+def study_table(study: str) -> pd.DataFrame:
+    """The finished runs of a study (`runs.table`); AtlabError, in words, if there is no such study or none is finished."""
+    from atlab import runs
+
+    folder = find(study)
+    if not study or not folder.is_dir():
+        near = [path.parent.parent.name for path in find("runs").glob("*/*/params.json")]
+        shown = (
+            ", ".join(dict.fromkeys(f"runs/{name}" for name in near))
+            or "none here yet; explore.demo_study() trains a small one"
+        )
+        raise AtlabError(f"there is no study folder {study!r}; studies: {shown}")
+    table = RESULTS.get(("study", *study_stamp(folder)), lambda: runs.table(folder))
+    if table.empty:
+        raise AtlabError(f"the study {study} has no finished run yet: an explorer shows runs that are done")
+    return table
+
+
+def study_stamp(folder: Path) -> Hashable:
+    """Changes when a run of the study is finished or removed."""
+    return str(folder.resolve()), tuple(sorted((done.parent.name, _stamp(done)) for done in folder.glob("*/done")))
+
+
+def settings_of(study: str):
+    """The settings of a study's first student (or of its first run): its data, split, target and noise."""
+    from atlab.experiment.settings import from_parameters
+
+    table = study_table(study)
+    students = table[table["role"] == "student"] if "role" in table else table
+    first = (students if len(students) else table).iloc[0]
+    from atlab import runs
+
+    return from_parameters(runs.Run(first["path"]).parameters)
+
+
+def study_data(study: str, data: str = ""):
+    """The data set of a study as its students saw it (with noise if they did), or another one by name."""
+    from atlab.data import Noisy
+    from atlab.experiment.settings import NOISE
+
+    settings = settings_of(study)
+    fs = open_data(data or settings.data)
+    if data or NOISE[settings.noise] is None or "noise" in fs.factor_names:
+        return fs
+    key = ("noisy", fs.content_hash, settings.noise, settings.split_seed)
+    return RESULTS.get(key, lambda: Noisy(fs, NOISE[settings.noise], seed=settings.split_seed))
+
+
+def networks(study: str) -> dict[str, Network]:
+    """The networks of a study by label: orthogonal ones first, then students by strategy and seed.
+
+    Orthogonal networks are found in the study and in `networks/` beside it, those that its students were trained with.
+    """
+    from atlab.experiment.settings import NETWORKS
+
+    table = study_table(study)
+    beside = find(study).parent / NETWORKS
+    key = ("networks", *study_stamp(find(study)), study_stamp(beside) if beside.is_dir() else None)
+    return RESULTS.get(key, lambda: _networks(table, beside))
+
+
+def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
+    from dataclasses import asdict
+
+    from atlab import runs
+    from atlab.experiment.settings import from_parameters
+
+    found = [runs.Run(path) for path in table["path"]]
+    if "strategy" in table and beside.is_dir() and not table["path"].str.startswith(str(beside)).any():
+        students = [from_parameters(run.parameters) for run in found]
+        wanted = [asdict(need) for s in students for need in required(s) if need.role == "teacher"]
+        found += [
+            run
+            for run in map(runs.Run, runs.table(beside)["path"])
+            if asdict(from_parameters(run.parameters)) in wanted
+        ]
+    found = [run for run in found if run.model_path.exists()]
+    if not found:
+        raise AtlabError("the finished runs of this study left no network (model.safetensors)")
+    parameters = [run.parameters for run in found]
+    varying = {n for n in _TOLD if len({str(p.get(n)) for p in parameters if p.get("role") != "teacher"}) > 1}
+    labels = _unique([_label(p, varying, len(parameters)) for p in parameters], [run.id for run in found])
+    entries = [
+        Network(
+            label,
+            run.model_path,
+            str(p.get("strategy", p.get("treatment", ""))),
+            str(p.get("role", "student")),
+            int(p.get("seed", 0)),
+            run.id,
+        )
+        for label, run, p in zip(labels, found, parameters, strict=True)
+    ]
+    order = list(NAMES)
+    entries.sort(
+        key=lambda e: (e.role != "teacher", order.index(e.strategy) if e.strategy in order else 99, e.seed, e.label)
+    )
+    return {entry.label: entry for entry in entries}
+
+
+def _label(parameters: dict, varying: set[str], count: int) -> str:
+    if parameters.get("role") == "teacher":
+        return f"{parameters.get('orthogonal')} network"
+    strategy, treatment = parameters.get("strategy", ""), parameters.get("treatment", "")
+    kind = f"{treatment} n = {parameters.get('n', 0)}" if treatment else NAMES.get(strategy, strategy) or "network"
+    # A baseline has no layer, no orthogonal factor and no loss, though its parameters name them.
+    idle = (
+        set()
+        if strategy not in ("baseline", "wi", "frozen_wi")
+        else {"layers", "aggregation", "similarity", "beta", "start", "warm_up", "residual"}
+    )
+    idle |= {"orthogonal"} if strategy == "baseline" else set()
+    told = [
+        f"{prefix}{parameters[name]}"
+        for name, prefix in _TOLD.items()
+        if name in varying - idle and parameters.get(name) not in ("", None)
+    ]
+    return " ".join([kind, *told, f"seed {parameters.get('seed', 0)}"])
+
+
+def _unique(labels: Sequence[str], ids: Sequence[str]) -> list[str]:
+    twice = {label for label in labels if list(labels).count(label) > 1}
+    return [f"{label} ({run[:6]})" if label in twice else label for label, run in zip(labels, ids, strict=True)]
+
+
+def required(settings) -> list:
+    """Every run that these settings take networks of, and the runs that those take them of, in an order to train them in."""
+    found = [need for first in settings.required() for need in (*required(first), first)]
+    return list(dict.fromkeys(found))
+
+
+def first_choice(found: dict[str, Network], most: int = MOST_COLUMNS) -> tuple[str, ...]:
+    """Labels to begin with: orthogonal networks, baseline, WI, AT and dual AT, then other strategies, each at its lowest seed."""
+    teachers = [n.label for n in found.values() if n.role == "teacher"][: max(1, most - 3)]
+    firsts: dict[str, str] = {}
+    for network in found.values():
+        if network.role != "teacher":
+            firsts.setdefault(network.strategy, network.label)
+    begun = [name for name in ("baseline", "wi", "at", "dual_at") if name in firsts]
+    return tuple([*teachers, *(firsts[name] for name in dict.fromkeys([*begun, *firsts]))][:most])
+
+
+def model(study: str, name: str):
+    """A network by label, run id or model file: -> (label, network in evaluation mode). Kept while its file is unchanged.
+
+    AtlabError if it is not there.
+    """
+    from atlab import models
+
+    path, label = find(name), name
+    if path.suffix == ".safetensors":
+        label = path.parent.name if path.name == "model.safetensors" else path.stem
+    else:
+        known = networks(study)
+        entry = known.get(name) or next((n for n in known.values() if n.id == name), None)
+        if entry is None:
+            raise unknown("network", name, known)
+        path, label = entry.path, entry.label
+    if not path.exists():
+        raise AtlabError(f"the model file of {label!r} is gone: {path}")
+    return label, MODELS.get((str(path.resolve()), _stamp(path)), lambda: models.load(path))
+
+
+def layers_of(net) -> list[str]:
+    """Layers to choose from: the tap points after the non-linearities, or every named module."""
+    points = [name for name in getattr(net, "tap_points", {}) if not name.endswith(".pre")]
+    return points or [name for name, _ in net.named_modules() if name]
+
+
+def knows(net, fs) -> bool:
+    """Whether a network was trained on this data set, or on the clean clips or a noisy view of it.
+
+    A network of noise counts as one that was: it hears clips with noise mixed in, and its classes are not the data's.
+    """
+    if net.card.get("task") == "noise":
+        return True
+    noise = fs.card.get("noise")
+    clean = noise.get("of") if isinstance(noise, dict) else None
+    return net.card.get("data") in (fs.content_hash, clean)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size

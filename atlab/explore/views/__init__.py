@@ -1,0 +1,1 @@
+"""One explorer per file: its controls and figures."""

@@ -1,0 +1,193 @@
+"""The data explorer: factors and their crossing, clips with noise at any ratio, splits and their leaks."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ipywidgets as widgets
+
+from atlab import plots
+from atlab.data import catalog
+from atlab.data.noise import KINDS
+from atlab.data.summary import cramers_v, crossing
+from atlab.experiment.settings import SPLITS
+from atlab.explore import studies
+from atlab.explore.cache import FIGURES
+from atlab.explore.compute import data as compute
+from atlab.explore.widgets import explorer as parts
+from atlab.explore.widgets import inputs
+from atlab.explore.widgets.background import Step
+from atlab.explore.widgets.explorer import Explorer, Shown
+
+OFFERED = 300  # clips proposed by name
+RESETS = {
+    "data": ("down", "across", "filter_by", "filter_value", "clip", "target", "split_by"),
+    "filter_by": ("filter_value", "clip"),
+    "filter_value": ("clip",),
+}
+
+
+@dataclass(frozen=True)
+class DataState:
+    """What the data explorer shows; empty fields stand for the first there is.
+
+    Attributes:
+        data: a data set's folder or name.
+        down, across: the factors of the crossing table.
+        filter_by, filter_value: only clips with this value of a factor are counted and offered.
+        clip: its id; noise: "none" or a kind in `atlab.data.noise.KINDS`; snr_db: signal-to-noise ratio.
+        split, target, split_by, pairing, seed: see `atlab.experiment.Settings`.
+    """
+
+    data: str = "synthetic_speech"
+    down: str = ""
+    across: str = ""
+    filter_by: str = ""
+    filter_value: str = ""
+    clip: str = ""
+    noise: str = "none"
+    snr_db: float = 10.0
+    split: str = "confounded"
+    target: str = ""
+    split_by: str = ""
+    pairing: float = 0.9
+    seed: int = 0
+
+
+def steps(s: DataState) -> Iterator[Step | Shown]:
+    """What a state shows, part by part."""
+    yield Step(0, 3, f"opening {s.data}")
+    fs = studies.open_data(s.data)
+    names = fs.factor_names
+    down, across = s.down or names[0], s.across or names[min(1, len(names) - 1)]
+    target, by = s.target or names[0], s.split_by or names[min(1, len(names) - 1)]
+    resolved = {"down": down, "across": across, "target": target, "split_by": by}
+    values = [] if not s.filter_by else [str(value) for value in fs.classes(s.filter_by)]
+    filter_value = s.filter_value or (values[0] if values else "")
+    yield Shown(
+        choices={
+            "data": catalog.data_sets(),
+            "filter_by": [("every clip", ""), *((n, n) for n in names)],
+            "filter_value": values,
+            **dict.fromkeys(("down", "across", "target", "split_by"), names),
+        },
+        resolved=resolved | ({"filter_value": filter_value} if values else {}),
+    )
+    rows = compute.matching(fs, s.filter_by, filter_value)
+    clip = s.clip or str(fs.factors["id"].iloc[rows[0]])
+    proposals = [str(name) for name in fs.factors["id"].iloc[rows[:OFFERED]]]
+    yield Shown(choices={"clip": proposals}, resolved={"clip": clip}, texts={"facts": _facts(fs, rows)})
+    yield Step(1, 3, "counting")
+    key = (fs.content_hash, s.filter_by, filter_value)
+    yield Shown(
+        figures={
+            "counts": FIGURES.get(
+                ("counts", *key), lambda: plots.factor_counts(compute.counts(fs, rows), f"{len(rows)} clips by factor")
+            ),
+            "crossing": FIGURES.get(("crossing", fs.content_hash, down, across), lambda: _crossing(fs, down, across)),
+        }
+    )
+    yield _clip(fs, studies.row_of(fs, clip), s)
+    yield Step(2, 3, "splitting")
+    yield _split(fs, s, target, by)
+
+
+def _crossing(fs, down: str, across: str):
+    strength = cramers_v(fs.labels(down), fs.labels(across))
+    return plots.crossing_table(crossing(fs, down, across), f"{down} and {across}: Cramer's V {strength}")
+
+
+def _facts(fs, rows) -> str:
+    card = fs.card
+    rate = f", {fs.sample_rate} Hz" if fs.sample_rate else ""
+    facts = [
+        f"<b>{html.escape(str(card['name']))}</b>: {len(fs)} {fs.kind} clips{rate}, {len(rows)} match",
+        f"licence: {html.escape(str(card.get('licence', 'not stated')))}",
+        f"content hash {fs.content_hash[:12]}",
+    ]
+    return " · ".join(facts)
+
+
+def _clip(fs, row: int, s: DataState) -> Shown:
+    """Spectrogram and player of the clip, and of the clip with noise beside it."""
+    caption = ", ".join(f"{name} {fs.factors[name].iloc[row]}" for name in fs.factor_names)
+    key = (fs.content_hash, row, s.noise, s.snr_db if s.noise != "none" else 0)
+    if fs.kind == "image":
+        figure = FIGURES.get(
+            ("picture", *key), lambda: plots.image_grid(fs.read([row]), [caption], str(fs.factors["id"].iloc[row]))
+        )
+        notes = ["Noise is mixed into sound: this data set holds images."] if s.noise != "none" else []
+        return Shown(figures={"clip": figure}, sounds={"clean": b"", "noisy": b""}, notes=notes)
+    name = str(fs.factors["id"].iloc[row])
+    waves = {"clip": fs.read([row])[0]}
+    if s.noise != "none":
+        waves[f"with {s.noise} at {s.snr_db:g} dB SNR"] = compute.with_noise(
+            waves["clip"], s.noise, s.snr_db, fs.sample_rate, name
+        )
+
+    def figure():
+        magnitudes, times, frequencies = compute.spectrogram(fs, list(waves.values()))
+        return plots.spectrograms(dict(zip(waves, magnitudes, strict=True)), times, frequencies, f"{name}: {caption}")
+
+    sounds = [compute.wav(wave, fs.sample_rate) for wave in waves.values()]
+    return Shown(
+        figures={"clip": FIGURES.get(("clip", *key), figure)},
+        sounds={"clean": sounds[0], "noisy": sounds[1] if len(sounds) > 1 else b""},
+    )
+
+
+def _split(fs, s: DataState, target: str, by: str) -> Shown:
+    split = compute.split_of(fs, s.split, target, by, s.pairing, s.seed)
+    table = compute.leaks(fs, split, target, by)
+    key = ("split", fs.content_hash, s.split, target, by, s.pairing, s.seed)
+    figure = FIGURES.get(key, lambda: plots.split_parts(table, target, by, f"{s.split} split of {fs.card['name']}"))
+    return Shown(figures={"split": figure}, texts={"split": parts.table_html(table.round(2))})
+
+
+def data(
+    data: str = "synthetic_speech", *, state: DataState | None = None, threaded: bool | None = None, **fields
+) -> Explorer:
+    """Open the data explorer on a data set, or at a `state`; further fields of `DataState` by name."""
+    controls = {
+        "data": inputs.text("data set", catalog.data_sets(), "A prepared folder, or the name of one"),
+        "down": inputs.choice("rows"),
+        "across": inputs.choice("columns"),
+        "filter_by": inputs.choice("only clips by", [("every clip", "")]),
+        "filter_value": inputs.choice("its value"),
+        "clip": inputs.text("clip", help="Id of a clip"),
+        "noise": inputs.choice("noise", ("none", *KINDS)),
+        "snr_db": inputs.number("SNR (dB)", -10, 40, 1, "Signal-to-noise ratio of the active part"),
+        "split": inputs.choice("split", SPLITS),
+        "target": inputs.choice("target"),
+        "split_by": inputs.choice("split by"),
+        "pairing": inputs.number(
+            "pairing", 0, 1, 0.05, "Share of training clips whose factors are paired (confounded)"
+        ),
+        "seed": inputs.whole("seed", 0, 20),
+    }
+    return Explorer("Data explorer", state or DataState(data=data, **fields), steps, controls, _body, threaded, RESETS)
+
+
+def _body(e: Explorer) -> list[widgets.Widget]:
+    def browse(by: int):
+        def act(_) -> None:
+            offered = list(e.controls["clip"].options)
+            if offered:
+                place = offered.index(e.state.clip) if e.state.clip in offered else -by
+                e.change(clip=offered[(place + by) % len(offered)])
+
+        return act
+
+    before, after = (widgets.Button(description=d, layout={"width": "120px"}) for d in ("◀ previous", "next ▶"))
+    before.add_class("atlab-previous").on_click(browse(-1))
+    after.add_class("atlab-next").on_click(browse(1))
+    factors = widgets.VBox([e.row("down", "across"), e.view("crossing"), e.view("counts")])
+    players = widgets.HBox([e.sound("clean", "clip"), e.sound("noisy", "with noise")])
+    clip = widgets.VBox(
+        [widgets.Box([e.controls["clip"], before, after]), e.row("noise", "snr_db"), e.view("clip"), players]
+    )
+    split = widgets.VBox([e.row("split", "target", "split_by", "pairing", "seed"), e.view("split"), e.text("split")])
+    tabs = widgets.Tab([factors, clip, split], titles=["Factors", "Clip and noise", "Split and leaks"])
+    return [e.row("data", "filter_by", "filter_value"), e.text("facts"), tabs]

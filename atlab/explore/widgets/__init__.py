@@ -1,0 +1,1 @@
+"""Widgets that any explorer is built from."""

@@ -1,0 +1,166 @@
+"""Anti-transfer as pure functions of feature maps (Guizzo, Weyde & Tarroni 2021, eq. 1-3 and table 6).
+
+An *aggregation* turns feature maps [B, C, H, W] into a descriptor; a *similarity* compares the descriptors of
+student and teacher, one value a clip. The loss is their composition, averaged over the batch.
+
+Similarities need only inner products of descriptors, so each is written once for all of them. Everything is computed in
+float32 under any autocast (float16 Grams overflow); float64 input stays float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from atlab.errors import AtlabError, unknown
+from atlab.functional.aggregations import AGGREGATIONS
+from atlab.functional.descriptors import Descriptor, Factor, Maps, flat, self_product
+from atlab.functional.similarities import SIMILARITIES
+
+# --- aggregations: feature maps [B, C, H, W] -> descriptor ------------------------------------------------
+
+
+# --- similarities: two descriptors -> one value a clip ----------------------------------------------------
+
+
+# --- the loss ---------------------------------------------------------------------------------------------
+
+Aggregation = str | Callable[[Tensor], Tensor]
+SimilarityName = str | Callable[[Tensor, Tensor], Tensor]
+
+
+def anti_transfer_loss(
+    student: Tensor,
+    teacher: Tensor,
+    aggregation: Aggregation = "gram",
+    similarity: SimilarityName = "squared_cosine",
+    *,
+    published: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """Similarity of student and teacher feature maps, to be added to the loss (eq. 2 with beta = 1).
+
+    Args:
+        student: feature maps [B, C, H, W], with gradient.
+        teacher: feature maps of the same clips at the same layer.
+        aggregation: a name in `AGGREGATIONS`, or a callable [B, C, H, W] -> [B, n] or kernel [B, n, n].
+        similarity: a name in `SIMILARITIES`, or a callable of two such descriptors -> [B].
+        published: the authors' code instead of the paper: one Gram matrix over the batch, cosine of its rows,
+            their absolute values averaged before the square. Only for "gram" with the paper's two similarities.
+        reduction: "mean" -> a scalar, the mean over clips; "none" -> [B].
+
+    Raises:
+        AtlabError: an unknown name, feature maps whose shapes cannot be compared, fewer than 4 clips for
+            `clip_kernel`.
+
+    >>> x = torch.randn(4, 16, 12, 10)
+    >>> round(float(anti_transfer_loss(x, x)), 4)
+    1.0
+    >>> anti_transfer_loss(x, -2 * x, aggregation="mean", reduction="none").shape
+    torch.Size([4])
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        if published:
+            return _published(student, teacher, aggregation, similarity, reduction)
+        _check_shapes(student, teacher, aggregation)
+        target = describe(teacher, aggregation, lean=not callable(similarity))
+    return target_loss(student, target, aggregation, similarity, reduction=reduction)
+
+
+def target_loss(
+    student: Tensor,
+    target: Descriptor,
+    aggregation: Aggregation = "gram",
+    similarity: SimilarityName = "squared_cosine",
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """`anti_transfer_loss` against a teacher that was described beforehand: target = describe(features, aggregation).
+
+    >>> x, y = torch.randn(4, 16, 12, 10), torch.randn(4, 16, 12, 10)
+    >>> float(target_loss(x, describe(y)) - anti_transfer_loss(x, y))
+    0.0
+    """
+    if reduction not in ("mean", "none"):
+        raise unknown("reduction", reduction, ["mean", "none"])
+    if aggregation == "clip_kernel" and reduction == "none":
+        raise AtlabError("clip_kernel has one value a batch, none a clip: use reduction='mean'")
+    compare = resolve("similarity", similarity, SIMILARITIES)
+    with torch.autocast(student.device.type, enabled=False):
+        if callable(similarity):
+            values = _compare_plain(compare, describe(student, aggregation, lean=False), target)
+        else:
+            values = compare(describe(student, aggregation), target)
+    return values.mean() if reduction == "mean" else values
+
+
+def describe(features: Tensor, aggregation: Aggregation = "gram", lean: bool = True) -> Descriptor:
+    """What `aggregation` makes of feature maps [B, C, H, W]; kernels as `Factor` where that costs less.
+
+    <x xᵀ, y yᵀ> = ||xᵀ y||², so a kernel of n examples with m features each can be left unbuilt; that takes
+    fewer operations when m < n / 3 (conv11-13 of VGG16 for `gram`, early layers for `position_gram`).
+
+    >>> type(describe(torch.randn(2, 512, 7, 8))).__name__, describe(torch.randn(2, 64, 30, 30)).shape
+    ('Factor', torch.Size([2, 64, 64]))
+    """
+    if lean and aggregation in ("gram", "position_gram") and features.ndim > 1:
+        n, m = features.shape[1], math.prod(features.shape[2:])  # channels, positions
+        if aggregation == "gram" and 3 * m < n:
+            return Factor(flat(features))
+        if aggregation == "position_gram" and 3 * n < m:
+            return Factor(flat(features).mT)
+    return resolve("aggregation", aggregation, AGGREGATIONS)(features)
+
+
+# --- names, shapes, other people's callables --------------------------------------------------------------
+
+
+def resolve(kind: str, given: str | Callable, registry: dict[str, Callable]) -> Callable:
+    """The function of a name, or the callable given; AtlabError with the nearest names if there is none."""
+    if callable(given):
+        return given
+    if given not in registry:
+        raise unknown(kind, given, registry)
+    return registry[given]
+
+
+def _check_shapes(student: Tensor, teacher: Tensor, aggregation: Aggregation) -> None:
+    """What has to agree: clips always, channels for `gram`, positions for all that keep them."""
+    s, t = tuple(student.shape), tuple(teacher.shape)
+    wants = {"gram": s[:2] == t[:2], "clip_kernel": s[0] == t[0]}
+    for name in ("position_gram", "mean", "sum", "max", "comp_mul", "pairwise", "stochastic_pairwise"):
+        wants[name] = s[0] == t[0] and s[2:] == t[2:]
+    agrees = s[0] == t[0] if callable(aggregation) else wants.get(aggregation, s == t)
+    if not agrees:
+        raise AtlabError(f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}")
+
+
+def _compare_plain(compare: Callable, student: Descriptor, teacher: Descriptor) -> Tensor:
+    """A user's similarity sees plain tensors: channel pairs are laid out as rows and averaged a clip."""
+    if not isinstance(student, Maps):
+        return compare(student, teacher)
+    (b, c, n), k = student.x.shape, teacher.x.shape[1]
+    if student.every_pair:
+        s = student.x[:, :, None].expand(b, c, k, n).reshape(-1, n)
+        t = teacher.x[:, None].expand(b, c, k, n).reshape(-1, n)
+    else:
+        s, t = (student.x.reshape(-1, n), teacher.x[:, torch.randint(k, (c,), device=teacher.x.device)].reshape(-1, n))
+    return compare(s, t).reshape(b, -1).mean(1)
+
+
+def _published(student: Tensor, teacher: Tensor, aggregation, similarity, reduction: str) -> Tensor:
+    """The authors' code: rows are the B * C maps of the whole batch, so clips are compared with each other."""
+    if aggregation != "gram" or similarity not in ("squared_cosine", "sigmoid_mse") or reduction != "mean":
+        raise AtlabError(
+            "published=True reproduces the authors' batch-wide Gram: aggregation 'gram', similarity 'squared_cosine' or "
+            f"'sigmoid_mse', reduction 'mean'; found {aggregation!r}, {similarity!r}, {reduction!r}"
+        )
+    _check_shapes(student, teacher, "none")
+    g_s, g_t = (self_product(flat(f).flatten(0, 1)) / (f.numel() * 0.001) for f in (student, teacher))
+    if similarity == "sigmoid_mse":
+        return -torch.sigmoid((g_s - g_t).square().mean())
+    rows = torch.nn.functional.cosine_similarity(g_s, g_t, dim=1, eps=1e-12)
+    return rows.abs().mean().square()

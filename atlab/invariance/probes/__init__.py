@@ -1,0 +1,1 @@
+"""Is a factor still in the features? Linear and MLP probes."""

@@ -1,0 +1,5 @@
+"""What the papers print, and where the authors' own code departs from them."""
+
+from atlab.paper.tables import averages, deviations, table
+
+__all__ = ["averages", "deviations", "table"]

@@ -1,0 +1,128 @@
+"""Numbers that the papers print, as data, each with its source; to stand beside what is measured here.
+
+Guizzo, Weyde & Tarroni (2021), Anti-transfer learning for task invariance in convolutional neural networks for speech
+processing, Neural Networks 142, doi:10.1016/j.neunet.2021.05.012: tables 2 to 6. Yosinski, Clune, Bengio & Lipson (2014), How
+transferable are features in deep neural networks?, NIPS 27: table 1. All accuracies are in percent, as printed; one number a
+cell, without interval, of an unstated number of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from atlab.errors import unknown
+
+FOLDER = Path(__file__).parent
+SOURCES = {
+    "table2_pretraining": "Guizzo, Weyde & Tarroni 2021, table 2",
+    "table3_word_recognition": "Guizzo, Weyde & Tarroni 2021, table 3",
+    "table4_emotion_recognition": "Guizzo, Weyde & Tarroni 2021, table 4",
+    "table5_sound_goodness": "Guizzo, Weyde & Tarroni 2021, table 5",
+    "table6_aggregation_similarity": "Guizzo, Weyde & Tarroni 2021, table 6",
+    "yosinski2014_table1_boost": "Yosinski et al. 2014, table 1",
+}
+# The column of a table with the test accuracies of a condition: the parameter that tells conditions apart, and its values.
+TEST_COLUMNS = {
+    "table3_word_recognition": ("noise", {"none": "test_none", "low": "test_low", "high": "test_high"}),
+    "table4_emotion_recognition": ("split", {"random": "test_rand", "disjoint": "test_speaker"}),
+    "table5_sound_goodness": ("split", {"random": "test_rand", "disjoint": "test_instr"}),
+}
+# What the text of Guizzo, Weyde & Tarroni 2021 says in numbers about its figures and costs (points of test accuracy, unless said).
+STATED = {
+    "average improvement of the test accuracy (section 4.3)": 4.11,
+    "average improvement of the training accuracy (section 4.3)": 2.35,
+    "largest improvement of the test accuracy (section 4.3)": 11.5,
+    "largest improvement of the training accuracy (section 4.3)": 6.7,
+    "improvement with beta 1 on emotions, squared cosine (section 5.6)": 3.0,
+    "time of training with AT over time without (section 5.7)": 2.8,
+}
+# Where the authors' code is not what the paper says (their repository at 09fb6e7 and 3154afc), and what that means for a number.
+DEVIATIONS = {
+    "Gram": "The code builds one Gram matrix over the whole batch and averages row cosines before the square (published=True).",
+    "layer": "Layer n of the code ends before convolution n: it is layer n - 1, and layer 1 is the input itself.",
+    "weight initialisation": "The code loads a whole network's weights into its convolutions without matching names: nothing is "
+    "loaded, and WI and the start of dual AT are random unless checkpoints were converted by hand.",
+    "repeats": "The baseline was run 20 times, WI 3 times, AT once a layer with the best of 13 layers reported.",
+    "rate": "0.00005 in every experiment file instead of 0.0005.",
+    "speakers": "IEMOCAP's speaker labels are sessions of two actors each.",
+    "instruments": "The labels of Good-Sounds' instruments are all zero: 100 % is the accuracy of a constant.",
+    "noise": "The mixer halves the ratio in dB: low is 10 to 20 dB, high 0 to 5 dB.",
+}
+
+
+def table(name: str) -> pd.DataFrame:
+    """A printed table, a row a row of the paper; missing task names are empty strings.
+
+    >>> table("table3_word_recognition").query("strategy == 'none'")["test_none"].item()
+    95.32
+    """
+    if name not in SOURCES:
+        raise unknown("published table", name, SOURCES)
+    return pd.read_csv(FOLDER / f"{name}.csv", keep_default_na=False)
+
+
+def improvements(name: str, column: str) -> pd.DataFrame:
+    """Rows above the baseline (strategy "none") in one column of a table, in points: strategy, task, data, improvement.
+
+    >>> improvements("table4_emotion_recognition", "test_speaker")["improvement"].round(1).tolist()
+    [2.0, 1.3, 3.9, 4.1]
+    """
+    printed = table(name)
+    if column not in printed:
+        raise unknown(f"column of {name}", column, printed.columns)
+    base = printed.loc[printed["strategy"] == "none", column].item()
+    others = printed[printed["strategy"] != "none"]
+    columns = {"strategy": others["strategy"], "task": others["orthogonal_task"], "data": others["orthogonal_dataset"]}
+    return pd.DataFrame({**columns, "improvement": others[column] - base}).reset_index(drop=True)
+
+
+def deviations(*topics: str) -> str:
+    """Where the authors' code is not what the paper says, a bullet a topic of `DEVIATIONS` (Markdown).
+
+    >>> deviations("rate")
+    '- rate: 0.00005 in every experiment file instead of 0.0005.'
+    """
+    for topic in topics:
+        if topic not in DEVIATIONS:
+            raise unknown("deviation", topic, DEVIATIONS)
+    return "\n".join(f"- {topic}: {DEVIATIONS[topic]}" for topic in topics)
+
+
+def test_column(name: str, parameters: Mapping) -> str:
+    """The column of a printed table that stands for a run's condition, "" if the paper has none like it.
+
+    >>> test_column("table4_emotion_recognition", {"split": "disjoint"})
+    'test_speaker'
+    """
+    if name not in TEST_COLUMNS:
+        raise unknown("published table with conditions", name, TEST_COLUMNS)
+    parameter, columns = TEST_COLUMNS[name]
+    return columns.get(parameters[parameter], "")
+
+
+def averages() -> pd.DataFrame:
+    """Fig. 3's averages as the printed tables 3 to 5 give them, in points: group, cells, improvement.
+
+    Tasks average the best AT row of each test column, as the figure's caption says; strategies all their cells.
+
+    >>> averages().set_index("group")["improvement"].round(2)["all three tasks"].item()
+    3.58
+    """
+    best: dict[str, list[float]] = {}
+    cells: dict[str, list[float]] = {}
+    for name, (_, columns) in TEST_COLUMNS.items():
+        for column in columns.values():
+            above = improvements(name, column)
+            with_at = above[above["strategy"].isin(["at", "dual_at"])]
+            best.setdefault(name, []).append(with_at["improvement"].max())
+            for strategy, points in zip(above["strategy"], above["improvement"], strict=True):
+                cells.setdefault(strategy, []).append(points)
+    groups = {name.split("_", 1)[1].replace("_", " "): values for name, values in best.items()}
+    by_strategy = {
+        {"wi": "WI", "at": "AT", "dual_at": "dual AT"}[strategy]: values for strategy, values in cells.items()
+    }
+    groups = {"all three tasks": [v for values in best.values() for v in values], **groups, **by_strategy}
+    return pd.DataFrame([{"group": g, "cells": len(v), "improvement": sum(v) / len(v)} for g, v in groups.items()])

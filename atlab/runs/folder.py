@@ -1,0 +1,285 @@
+"""Run folders: `runs/<study>/<id>/`, complete or resumable, named by what went into the run.
+
+The id is a hash of the notebook's source, the parameters, the data and atlab's version, so the same question is never
+computed twice, whichever process asks it. `done` is written last: without it a folder is unfinished, and the next
+`open_run` with the same arguments carries on in it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import atlab
+from atlab.errors import AtlabError
+from atlab.system.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas
+
+_STUDY = re.compile(r"[\w.-]*\w[\w.-]*")
+
+
+def to_json(value: object, name: str, indent: int | None = None) -> str:
+    """JSON, canonical (sorted keys, no spaces) unless indented; NumPy values become numbers and lists, paths strings.
+
+    AtlabError names the entry that is NaN, infinite, or of a type that JSON cannot hold.
+
+    >>> to_json({"b": 1, "a": (0.5, None)}, "parameters")
+    '{"a":[0.5,null],"b":1}'
+    """
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.dumps(_plain(value, name), sort_keys=indent is None, ensure_ascii=False, indent=indent, separators=separators)
+
+
+def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        strange = [key for key in value if not isinstance(key, str)]
+        if strange:
+            raise AtlabError(f"{name} has the key {strange[0]!r}; allowed: strings")
+        return {key: _plain(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing either
+        return _plain(value.tolist(), name)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise AtlabError(f"{name} is {value}: JSON holds finite numbers only (use None for a missing one)")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise AtlabError(f"{name} is a {type(value).__name__}; allowed: numbers, strings, None, lists and dicts of them")
+
+
+def run_id(parameters: Mapping[str, Any], data_hash: str = "", source: str = "") -> str:
+    """16 hexadecimal digits of the SHA-256 over source, parameters, data hash and atlab's version.
+
+    The order of the parameters does not matter; AtlabError if they are not plain JSON.
+
+    >>> run_id({"seed": 0, "beta": 1.0}) == run_id({"beta": 1.0, "seed": 0})
+    True
+    >>> run_id({"seed": 0}) == run_id({"seed": 1})
+    False
+    """
+    identity = [source, to_json(dict(parameters), "parameters"), data_hash, atlab.__version__]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+class Held(AtlabError):
+    """The run is being computed by another process."""
+
+
+class Run:
+    """One run's folder. `Run(path)` reads or fills an existing one; `open_run` makes it and holds its lock.
+
+    `path`, `parameters`, and the places `model_path` (model.safetensors), `checkpoint_path` (a folder or file stem for
+    the training loop's state), `notebook_path` (out.ipynb). AtlabError if the folder is no run folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._card = json.loads((self.path / "params.json").read_text())
+            self.parameters: dict[str, Any] = self._card["parameters"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise AtlabError(f"{self.path} is not a run folder: its params.json cannot be read ({error})") from None
+        self._lock: IO[str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {'done' if self.done else 'unfinished'})"
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def done(self) -> bool:
+        """True once everything of the run is on disk."""
+        return (self.path / "done").exists()
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def notebook_path(self) -> Path:
+        return self.path / "out.ipynb"
+
+    def save_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json (nested dicts, lists, finite numbers, strings, None); AtlabError for anything else."""
+        write_atomic(self.path / "result.json", to_json(dict(result), "result", indent=1) + "\n")
+
+    def result(self) -> dict[str, Any]:
+        """What `save_result` wrote; AtlabError if there is none."""
+        try:
+            return json.loads((self.path / "result.json").read_text())
+        except FileNotFoundError:
+            raise AtlabError(f"{self.path} has no result.json{self._state()}") from None
+        except ValueError as error:
+            raise AtlabError(f"{self.path / 'result.json'} is damaged: {error}") from None
+
+    def save_history(self, history: pandas.DataFrame) -> None:
+        """Write history.parquet, one row an epoch."""
+        write_atomic(self.path / "history.parquet", history.to_parquet())
+
+    def history(self) -> pandas.DataFrame:
+        """What `save_history` wrote; AtlabError if there is none."""
+        import pandas
+
+        try:
+            return pandas.read_parquet(self.path / "history.parquet")
+        except FileNotFoundError:
+            raise AtlabError(f"{self.path} has no history.parquet{self._state()}") from None
+
+    def finish(self, result: Mapping[str, Any] | None = None) -> None:
+        """Save the result, if one is given, mark the run done and let go of its lock.
+
+        Only the process that opened the run marks it: a notebook that was handed the folder saves its result here,
+        and `done` comes after the executed notebook itself.
+        """
+        if result is not None:
+            self.save_result(result)
+        if self._lock is not None:
+            write_atomic(self.path / "done", "")
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the lock; the run stays as far as it came."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _state(self) -> str:
+        return "" if self.done else " (the run is unfinished)"
+
+
+def check_study(study: str) -> None:
+    """AtlabError for a study's name that is no plain folder name."""
+    if not _STUDY.fullmatch(study):
+        raise AtlabError(f"study is {study!r}; allowed: letters, digits, dot, dash and underscore, not dots alone")
+
+
+def open_run(
+    root: str | Path,
+    study: str,
+    parameters: Mapping[str, Any],
+    data_hash: str = "",
+    source: str = "",
+    wait: bool = False,
+) -> Run:
+    """The run of these parameters in `root/study/`: made, resumed where it was interrupted, or opened done.
+
+    An unfinished run belongs to one process at a time, by a file lock that ends with its holder however it dies.
+    While another process holds it: Held (an AtlabError), or with `wait=True` the run as that process leaves it. AtlabError also
+    for a study name that is no plain folder name and parameters that are not plain JSON.
+
+    >>> import tempfile
+    >>> root = tempfile.mkdtemp()
+    >>> run = open_run(root, "demo", {"seed": 0})
+    >>> run.save_result({"test_accuracy": 0.75})
+    >>> run.finish()
+    >>> open_run(root, "demo", {"seed": 0}).result()
+    {'test_accuracy': 0.75}
+    """
+    check_study(study)
+    path = Path(root) / study / run_id(parameters, data_hash, source)
+    if (path / "done").exists():
+        return Run(path)
+    lock = _locked(path, wait)
+    try:
+        if not (path / "params.json").exists():
+            card = {
+                "parameters": dict(parameters),
+                "study": study,
+                "data_hash": data_hash,
+                "source": hashlib.sha256(source.encode()).hexdigest() if source else "",
+                "atlab": atlab.__version__,
+            }
+            write_atomic(path / "params.json", to_json(card, "run", indent=1) + "\n")
+        run = Run(path)
+    except BaseException:
+        lock.close()
+        raise
+    if run.done:  # finished by another process while this one waited
+        lock.close()
+    else:
+        run._lock = lock
+    return run
+
+
+def _locked(path: Path, wait: bool) -> IO[str]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "a+")
+    except OSError as error:
+        raise AtlabError(f"the run folder {path} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise Held(f"the run {path} is being computed by another process (process id {holder})") from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def table(study_folder: str | Path) -> pandas.DataFrame:
+    """All finished runs of a study, one row a run: id, parameters, results, path.
+
+    Nested results become columns joined by dots; a result named as a parameter becomes "result.NAME". Unfinished runs
+    are left out. AtlabError if the folder does not exist.
+
+    >>> import tempfile
+    >>> root = tempfile.mkdtemp()
+    >>> for seed in (0, 1):
+    ...     with open_run(root, "demo", {"seed": seed}) as run:
+    ...         run.save_result({"test": {"accuracy": 0.5 + seed / 4}})
+    ...         run.finish()
+    >>> table(f"{root}/demo")[["seed", "test.accuracy"]].sort_values("seed").values.tolist()
+    [[0.0, 0.5], [1.0, 0.75]]
+    """
+    import pandas
+
+    folder = Path(study_folder)
+    if not folder.is_dir():
+        raise AtlabError(f"there is no study folder {folder}")
+    rows = []
+    for done in sorted(folder.glob("*/done")):
+        run = Run(done.parent)
+        results = _flat(run.result()) if (run.path / "result.json").exists() else {}
+        parameters = {name: value for name, value in run.parameters.items() if name not in ("id", "path")}
+        taken = {"id", "path", *parameters}
+        results = {f"result.{name}" if name in taken else name: value for name, value in results.items()}
+        rows.append({"id": run.id, **parameters, **results, "path": str(run.path)})
+    names = dict.fromkeys(name for row in rows for name in row if name != "path")
+    return pandas.DataFrame(rows, columns=[*(names or ["id"]), "path"])
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Files, hashes, processes and devices of this machine."""

@@ -1,0 +1,7 @@
+"""One compact training loop, its checkpoints and its evaluation."""
+
+from atlab.losses.term import LossTerm
+from atlab.training.evaluation import Evaluation, evaluate
+from atlab.training.loop import NotFinite, fit, step_losses
+
+__all__ = ["Evaluation", "LossTerm", "NotFinite", "evaluate", "fit", "step_losses"]

@@ -1,0 +1,1 @@
+"""Gradual transfer learning between tasks (Fayek et al. 2018)."""

@@ -1,0 +1,1 @@
+"""Phone recognition: transcripts, frames, alignment, decoding."""

@@ -1,0 +1,322 @@
+"""Tables and claims from runs, against naive computations; and the printed numbers against some typed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from atlab import analysis, plots
+from atlab.analysis import claims
+from atlab.errors import AtlabError
+from atlab.paper import tables
+from atlab.stats import Interval
+
+LAYERS = ("conv1", "conv5", "conv9")
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Five seeds; AT against the speaker is made 10 points better at conv5 (and validation knows it), frozen WI worse."""
+    rng = np.random.default_rng(0)
+    kinds = [
+        ("baseline", "speaker", "conv5", 0.0),
+        ("wi", "speaker", "conv5", 0.0),
+        ("frozen_wi", "speaker", "conv5", -0.2),
+        ("inverse_at", "speaker", "conv5", -0.1),
+        ("dual_at", "emotion,noise", "conv5", 0.0),
+        *(("at", task, layer, 0.1 * (layer == "conv5")) for task in ("speaker", "emotion") for layer in LAYERS),
+    ]
+    rows = [
+        {
+            "strategy": strategy,
+            "orthogonal": task,
+            "layers": layer,
+            "aggregation": "gram",
+            "similarity": "squared_cosine",
+            "beta": 1.0,
+            "seed": seed,
+            "train_accuracy": 0.9 + rng.normal(0, 0.01),
+            "validation_accuracy": 0.5 + gain + rng.normal(0, 0.01),
+            "test_accuracy": 0.5 + gain + rng.normal(0, 0.01),
+        }
+        for strategy, task, layer, gain in kinds
+        for seed in range(5)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def scores(
+    table: pd.DataFrame, strategy: str, task: str = "speaker", layer: str = "conv5", part: str = "test"
+) -> np.ndarray:
+    rows = table[(table["strategy"] == strategy) & (table["orthogonal"] == task) & (table["layers"] == layer)]
+    return rows.sort_values("seed")[f"{part}_accuracy"].to_numpy()
+
+
+def test_differences_are_paired_by_seed_and_holm_counts_all_arms(table):
+    compared = analysis.comparison(table).set_index("arm")
+    assert len(compared) == 11 and compared.index[0] == "baseline" and "WI speaker" in compared.index
+    a, b = scores(table, "at", layer="conv9"), scores(table, "baseline")
+    row = compared.loc["AT speaker conv9"]
+    low, high = scipy_stats.t.interval(0.95, 4, (a - b).mean(), scipy_stats.sem(a - b))
+    assert row[["test", "difference", "d_low", "d_high"]].tolist() == pytest.approx(
+        [a.mean(), (a - b).mean(), low, high]
+    )
+    assert row["p"] == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
+    p = np.sort(compared["p"].dropna())
+    want = np.minimum(1, np.maximum.accumulate(p * (len(p) - np.arange(len(p)))))
+    assert np.sort(compared["p_holm"].dropna()) == pytest.approx(want) and len(p) == 10
+    numbers = analysis.result(analysis.comparison(table))
+    assert numbers["AT speaker conv9"]["difference"] == pytest.approx(row["difference"])
+    assert numbers["baseline"]["difference"] is None
+
+
+def test_the_best_layer_is_chosen_by_validation_for_every_seed(table):
+    best, difference, layers = analysis.best_layer(table, "at", "emotion")
+    validation = np.array([scores(table, "at", "emotion", layer, "validation") for layer in LAYERS])
+    test = np.array([scores(table, "at", "emotion", layer) for layer in LAYERS])
+    picked = validation.argmax(0)
+    assert layers == [LAYERS[i] for i in picked] and best.budget == 3
+    d = test[picked, range(5)] - scores(table, "baseline")
+    assert difference.mean == pytest.approx(d.mean()) and difference.n == 5
+
+
+def test_seeds_that_are_missing_or_there_twice_are_named(table):
+    with pytest.raises(AtlabError, match="seeds missing"):
+        analysis.comparison(table[~((table["strategy"] == "wi") & (table["seed"] == 3))])
+    with pytest.raises(AtlabError, match="has seed 2 twice"):
+        analysis.comparison(pd.concat([table, table[(table["strategy"] == "wi") & (table["seed"] == 2)]]))
+    with pytest.raises(AtlabError, match="one arm of strategy 'baseline', found 0"):
+        analysis.comparison(table[table["strategy"] != "baseline"])
+
+
+def test_the_papers_improvements_stand_beside_those_here(table):
+    printed = tables.improvements("table4_emotion_recognition", "test_speaker")
+    here = analysis.beside(table, analysis.comparison(table), printed)
+    assert here[["strategy", "task", "paper"]].values.tolist() == [["WI", "speaker", 1.3], ["AT", "speaker", 4.1]]
+    assert here["here"].iloc[1] == analysis.best_layer(table, "at", "speaker")[1].percent()
+    words = tables.improvements("table3_word_recognition", "test_none")
+    assert "emotion,noise" in analysis.beside(table, analysis.comparison(table), words)["task"].tolist()
+
+
+def test_claims_are_decided_by_their_intervals(table):
+    assert "**holds here**" in claims.claim("x", Interval(0.1, 0.05, 0.15, 5))
+    assert "**does not hold here**" in claims.claim("x", Interval(-0.1, -0.15, -0.05, 5))
+    assert "**holds here**" in claims.claim("x", Interval(-0.1, -0.15, -0.05, 5), above=False)
+    said = claims.of_table(table)
+    assert any("AT against speaker is above the baseline (best of 3 layers" in s and "holds here" in s for s in said)
+    assert any("WI from speaker is above the baseline" in s and "not decided" in s for s in said)
+    of_four = claims.of_strategies({"words": table})
+    assert [("does not hold" in s, "**holds" in s) for s in of_four] == [(False, True)] * 3
+
+
+def test_layers_are_told_apart_where_they_differ(table):
+    tests = claims.layer_tests({"words": table})
+    same = np.array([scores(table, "at", tests["task"][0], layer) for layer in LAYERS])
+    assert tests["friedman_p"][0] == pytest.approx(scipy_stats.friedmanchisquare(*same).pvalue)
+    assert (tests["best"][0], tests["layers"][0], tests["seeds"][0]) == ("conv5", 3, 5)
+    assert "layers differ" in claims.of_layers(tests)[0]
+
+
+def test_averages_are_means_of_arms(table):
+    compared = analysis.comparison(table).assign(study="words")
+    averages = analysis.improvements(compared, analysis.strategy_groups(compared)).set_index("group")
+    want = compared.loc[compared["strategy"] == "at", "difference"]
+    assert averages.loc["AT", "improvement"] == pytest.approx(want.mean()) and averages.loc["AT", "arms"] == 6
+
+
+def test_the_figures_show_differences_in_points(table):
+    compared = analysis.comparison(table)
+    figure = plots.improvement_by_arm(compared, {"WI speaker": 1.3})
+    by_arm = dict(zip(figure.data[0].y, figure.data[0].x, strict=True))
+    assert by_arm["AT speaker conv5"] == pytest.approx(
+        100 * compared.set_index("arm").loc["AT speaker conv5", "difference"]
+    )
+    assert list(figure.data[1].x) == [1.3] and "points" in figure.layout.xaxis.title.text
+    layers = analysis.by_layer(compared)
+    assert layers["layers"].tolist() == list(LAYERS)
+    line = plots.improvement_by_layer({"words": layers}).data[0]
+    assert list(line.x) == [1, 5, 9] and list(line.y) == pytest.approx((100 * layers["difference"]).tolist())
+
+
+def test_pretraining_is_the_mean_over_networks_of_a_task():
+    networks = pd.DataFrame(
+        {
+            "data": "s",
+            "orthogonal": ["speaker", "speaker", "word", "speaker"],
+            "role": ["teacher"] * 3 + ["student"],
+            "train_accuracy": [1.0, 0.8, 0.7, 0.1],
+            "test_accuracy": [0.5, 0.7, 0.6, 0.1],
+        }
+    )
+    row = analysis.pretraining(networks).set_index("task").loc["speaker"]
+    assert (row["n"], row["test"], row["lowest"]) == (2, pytest.approx(0.6), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "column", "value"),
+    [
+        ("table3_word_recognition", "strategy == 'dual_at' and orthogonal_task == 'emotion+noise'", "test_none", 96.60),
+        ("table4_emotion_recognition", "strategy == 'at' and orthogonal_task == 'speaker'", "test_speaker", 61.3),
+        ("table5_sound_goodness", "strategy == 'none'", "test_instr", 22.8),
+        ("table6_aggregation_similarity", "aggregation == 'gram' and similarity == 'squared_cosine'", "test", 66.9),
+        ("table2_pretraining", "dataset == 'MS-SNSD'", "test_acc", 99.8),
+    ],
+)
+def test_printed_numbers_are_the_papers(name, query, column, value):
+    assert tables.table(name).query(query)[column].item() == value
+
+
+def test_unknown_tables_and_columns_are_named():
+    with pytest.raises(AtlabError, match="unknown published table 'table3'; allowed: table2_pretraining, table3_word"):
+        tables.table("table3")
+    with pytest.raises(AtlabError, match="unknown column of table4_emotion_recognition 'test'"):
+        tables.improvements("table4_emotion_recognition", "test")
+
+
+def test_conditions_are_compared_apart_and_stand_beside_their_own_columns(table):
+    harder = table.assign(
+        split="disjoint", test_accuracy=table["test_accuracy"] - 0.2 + 0.1 * (table["strategy"] == "wi")
+    )
+    both = pd.concat([table.assign(split="random"), harder]).assign(noise="none")
+    compared = analysis.comparison(both).set_index("arm")
+    alone = analysis.comparison(harder).set_index("arm")
+    assert len(compared) == 22
+    for column in ("test", "difference", "d_low", "p_holm"):
+        assert compared.loc["WI speaker, disjoint split", column] == pytest.approx(alone.loc["WI speaker", column])
+    here = analysis.beside_all(both, "table4_emotion_recognition")
+    assert here[["condition", "strategy", "paper"]].values.tolist() == [
+        ["disjoint split", "WI", 1.3],
+        ["disjoint split", "AT", 4.1],
+        ["random split", "WI", 1.1],
+        ["random split", "AT", 2.8],
+    ]
+    assert list(analysis.by_layers({"words": analysis.comparison(both)})) == [
+        "words, disjoint split",
+        "words, random split",
+    ]
+    assert analysis.beside_all(table.assign(split="confounded"), "table4_emotion_recognition").empty
+
+
+def test_layers_stand_in_their_order_and_holm_is_over_them(table):
+    wider = pd.concat([table, table[table["layers"] == "conv9"].assign(layers="conv13")])
+    compared = analysis.comparison(wider)
+    assert compared.loc[compared["orthogonal"].eq("emotion") & compared["strategy"].eq("at"), "layers"].tolist() == [
+        *LAYERS,
+        "conv13",
+    ]
+    layers = analysis.by_layer(compared)
+    p = np.sort(layers["p"])
+    assert np.sort(layers["p_holm"]) == pytest.approx(
+        np.minimum(1, np.maximum.accumulate(p * np.arange(len(p), 0, -1)))
+    )
+
+
+@pytest.fixture
+def settings_table() -> pd.DataFrame:
+    """Baseline, two aggregations and two weights on four seeds, with accuracies that are easy to add up."""
+    kinds = {
+        ("baseline", "gram", "squared_cosine", 1.0): 0.0,
+        ("at", "gram", "squared_cosine", 1.0): 0.1,
+        ("at", "mean", "squared_cosine", 1.0): 0.3,
+        ("at", "gram", "squared_cosine", 20.0): -0.2,
+    }
+    rows = []
+    for (strategy, aggregation, similarity, beta), gain in kinds.items():
+        for seed, noise in enumerate((0.01, -0.01, 0.02, -0.02)):
+            rows.append(
+                {
+                    "strategy": strategy,
+                    "orthogonal": "speaker",
+                    "layers": "conv9",
+                    "aggregation": aggregation,
+                    "similarity": similarity,
+                    "beta": beta,
+                    "seed": seed,
+                    "train_accuracy": 0.9,
+                    "test_accuracy": 0.5 + gain + noise * (1 + gain),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def test_claims_of_table_6_and_figure_8_are_paired_differences(settings_table):
+    similarity = claims.of_similarity(settings_table[settings_table["beta"] == 1])
+    assert "above the baseline: **holds here** (+10.0 [" in similarity[0]
+    assert "above mean with squared_cosine: **does not hold here** (-20.0 [" in similarity[1] and len(similarity) == 2
+    beta = claims.of_beta(settings_table[settings_table["aggregation"] == "gram"])
+    assert "beta = 1 with squared_cosine is above the baseline: **holds here** (+10.0" in beta[0]
+    assert "beta = 1 is above beta = 20: **holds here** (+30.0" in beta[1] and len(beta) == 2
+    assert "no run with beta = 1" in claims.of_beta(settings_table[settings_table["beta"] == 20])[0]
+    named = analysis.comparison(settings_table, ["strategy", "aggregation", "beta"])["arm"].tolist()
+    assert named == ["baseline", "AT gram beta 1", "AT gram beta 20", "AT mean beta 1"]
+    cells = analysis.comparison(settings_table[settings_table["beta"] == 1], ["strategy", "aggregation", "similarity"])
+    beside = analysis.beside_cells(cells, tables.table("table6_aggregation_similarity"), baseline=63.7)
+    assert beside[["aggregation", "paper"]].values.tolist() == [["gram", 3.2], ["mean", -3.7]]
+
+
+def test_arms_that_have_only_learnt_further_are_named(table):
+    slow = table.assign(train_accuracy=table["train_accuracy"] - 0.4 * (table["strategy"] == "baseline"))
+    said = analysis.findings(analysis.comparison(slow))
+    assert "ahead by as much or more on the training clips (AT emotion conv5, AT speaker conv5)" in said
+    assert "learnt further" not in analysis.findings(analysis.comparison(table))
+
+
+def test_the_dynamics_are_those_of_the_histories(tmp_path):
+    from atlab import runs
+
+    falls = {}
+    for strategy in ("baseline", "at", "inverse_at"):
+        for seed in (0, 1, 2):
+            with runs.open_run(
+                tmp_path,
+                "s",
+                {
+                    "strategy": strategy,
+                    "seed": seed,
+                    "orthogonal": "word",
+                    "layers": "conv5",
+                    "aggregation": "gram",
+                    "similarity": "squared_cosine",
+                    "beta": 1.0,
+                },
+            ) as run:
+                first = 0.1 + 0.01 * seed
+                history = pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0]})
+                run.save_history(history if strategy == "baseline" else history.assign(train_at=[first, 0.02]))
+                run.finish({"test_accuracy": 0.5})
+                falls.setdefault(strategy, []).append(first - 0.02)
+    curves = analysis.histories(runs.table(tmp_path / "s"))
+    assert {arm: len(found) for arm, found in curves.items()} == {
+        "baseline": 3,
+        "AT word conv5": 3,
+        "inverse AT word conv5": 3,
+    }
+    left = analysis.loss_left(curves)
+    low, high = scipy_stats.t.interval(0.95, 2, np.mean(falls["at"]), scipy_stats.sem(falls["at"]))
+    assert left.loc["AT word conv5", ["fall", "f_low", "f_high"]].tolist() == pytest.approx(
+        [np.mean(falls["at"]), low, high]
+    )
+    said = claims.of_dynamics(left)
+    assert len(said) == 1 and "**holds here** (from 0.11 to 0.02" in said[0] and "5.5 % of the cross-entropy" in said[0]
+
+
+def test_the_printed_tables_do_not_give_the_average_that_the_text_states():
+    best = [96.60 - 95.32, 95.20 - 93.67, 91.38 - 90.44, 66.9 - 63.7, 61.3 - 57.2, 86.3 - 83.8, 34.3 - 22.8]
+    averages = tables.averages().set_index("group")["improvement"]
+    assert averages["all three tasks"] == pytest.approx(np.mean(best)) and averages["sound goodness"] == pytest.approx(
+        np.mean(best[-2:])
+    )
+    assert tables.STATED["average improvement of the test accuracy (section 4.3)"] == 4.11
+
+
+def test_deviations_are_named_by_topic():
+    assert (
+        tables.deviations("rate", "layer").startswith("- rate: 0.00005")
+        and tables.deviations("rate", "layer").count("\n") == 1
+    )
+    with pytest.raises(AtlabError, match="unknown deviation 'rates'; nearest: 'rate'"):
+        tables.deviations("rates")
+    with pytest.raises(AtlabError, match="unknown published table with conditions 'table2_pretraining'"):
+        tables.test_column("table2_pretraining", {})

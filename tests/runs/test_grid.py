@@ -1,0 +1,135 @@
+"""Grids: what is crossed, zipped, excluded and scaled, against products written out; every mistake named."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from atlab.runs import grid
+from atlab.errors import AtlabError
+
+PARAMETERS = 'seed = 0  # >= 0\nbeta = 1.0\nlayers = "conv5"\nstrategy = "at"  # one of: baseline, wi, at'
+GRIDS = sorted((Path(__file__).parents[2] / "notebooks/experiments/grids").glob("*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    cell = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "n.ipynb")
+
+    def write(text: str) -> Path:
+        (tmp_path / "g.yaml").write_text("study: s\nnotebook: n.ipynb\n" + text)
+        return tmp_path / "g.yaml"
+
+    return write
+
+
+def test_axes_are_crossed_in_their_order_and_ints_become_floats_where_the_notebook_has_floats(write):
+    jobs = grid.load(write("fixed: {layers: conv1}\naxes: {seed: 1..3, beta: [0.5, 2]}")).jobs
+    want = [{"layers": "conv1", "seed": s, "beta": b} for s, b in itertools.product((1, 2, 3), (0.5, 2.0))]
+    assert jobs == want and all(isinstance(job["beta"], float) for job in jobs)
+
+
+def test_mappings_set_parameters_together_and_lists_in_them_expand(write):
+    text = "axes:\n  arm:\n    - {strategy: baseline}\n    - {strategy: [wi, at], layers: [conv1, conv2]}\n  seed: [0, 4]"
+    arms = [{"strategy": "baseline"}] + [{"strategy": s, "layers": c} for s in ("wi", "at") for c in ("conv1", "conv2")]
+    assert grid.load(write(text)).jobs == [arm | {"seed": seed} for arm in arms for seed in (0, 4)]
+
+
+def test_exclusions_match_every_pair_defaults_included_and_equal_runs_are_one(write):
+    text = "axes: {seed: [0, 1, 1], strategy: [baseline, at]}\nexclude:\n  - {seed: 1, strategy: at, layers: conv5}"
+    assert grid.load(write(text)).jobs == [
+        {"seed": 0, "strategy": "baseline"}, {"seed": 0, "strategy": "at"}, {"seed": 1, "strategy": "baseline"},
+    ]
+
+
+def test_a_scale_updates_fixed_and_replaces_axes_and_given_parameters_win(write):
+    text = (
+        "fixed: {beta: 2, layers: conv1}\naxes: {seed: 0..9, strategy: [wi, at]}\n"
+        "scales:\n  laptop: {fixed: {layers: conv3}, axes: {seed: [7]}}\n  paper: {exclude: [{strategy: wi}]}"
+    )
+    path = write(text)
+    assert grid.load(path).jobs == [{"beta": 2.0, "layers": "conv3", "seed": 7, "strategy": s} for s in ("wi", "at")]
+    assert len(grid.load(path, "paper").jobs) == 10
+    assert {job["seed"] for job in grid.load(path, "paper", seed=3).jobs} == {3}
+
+
+def test_null_is_the_default_and_runs_that_are_equal_with_it_are_one(write):
+    text = "fixed: {beta: 2}\naxes: {layers: [null, conv5, conv9]}\nscales: {laptop: {fixed: {beta: null}}}"
+    assert grid.load(write(text)).jobs == [{}, {"layers": "conv9"}]
+
+
+def test_numbers_with_an_exponent_need_no_point(write):
+    assert grid.load(write("axes: {beta: [1e-3, 2E+1, -1e1]}")).jobs == [{"beta": 0.001}, {"beta": 20.0}, {"beta": -10.0}]
+
+
+def test_a_mapping_is_a_grid_too(write, tmp_path):
+    path = write("axes: {seed: 0..2}\nexclude: [{seed: 1}]")
+    content = {"study": "s", "notebook": "n.ipynb", "axes": {"seed": "0..2"}, "exclude": [{"seed": 1}]}
+    assert grid.parse(content, folder=tmp_path) == grid.load(path)
+    with pytest.raises(AtlabError, match="study is '../s'; allowed: letters"):
+        grid.parse(content | {"study": "../s"}, folder=tmp_path)
+    with pytest.raises(AtlabError, match="the grid needs `notebook:` with a name"):
+        grid.parse({"study": "s"})
+    with pytest.raises(AtlabError, match="unknown notebook in .* 'm.ipynb'; nearest: 'n.ipynb'"):
+        grid.parse(content | {"notebook": "m.ipynb"}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("axis: {seed: 0}", "unknown key in .*g.yaml 'axis'; nearest: 'axes'"),
+        ("axes: {sed: [0]}", "unknown parameter in .* 'sed'; nearest: 'seed'"),
+        ("axes: {seed: [-1]}", "parameter 'seed' is -1; allowed: >= 0"),
+        ("axes: {seed: []}", "axis 'seed' has no values"),
+        ("axes: {strategy: [att]}", "unknown value of parameter 'strategy' 'att'; nearest: 'at'"),
+        ("exclude: [{sed: 0}]", "unknown parameter in `exclude`"),
+        ("axes: {seed: 0}\nexclude: [{seed: 0}]", "describes no run"),
+        ("axes: {seed: [0}", "line 3 is not YAML"),
+        ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6 is not YAML: the key 'seed' comes twice"),
+        ("axes: {arm: [{strategy: []}]}", "axis 'strategy' has no values"),
+        ("axes: {seed: 3..2}", "axis 'seed' has no values"),
+        ("axes: [seed]", r"`axes` of .* is \['seed'\]; wanted is a mapping"),
+        ("fixed: 3", "`fixed` of .* is 3; wanted is a mapping"),
+        ("exclude: {seed: 0}", r"`exclude` of .* is \{'seed': 0\}; wanted is a list"),
+        ("exclude: [seed]", "an item in `exclude` of .* is 'seed'; wanted is a mapping"),
+        ("scales: tiny", "`scales` of .* is 'tiny'; wanted is a mapping"),
+        ("scales: {laptop: 3}", "scale 'laptop' is 3; wanted is a mapping"),
+        ("axes: {beta: high}", "g.yaml: parameter 'beta' is 'high', a str; allowed: float"),
+        ("scales: {laptop: {axis: 1}}", "unknown key in .*, scale 'laptop' 'axis'"),
+    ],
+)
+def test_mistakes_are_named(write, text, message):
+    with pytest.raises(AtlabError, match=message):
+        grid.load(write(text))
+
+
+def test_scales_files_and_names_that_are_not_there_are_named(write, tmp_path, monkeypatch):
+    with pytest.raises(AtlabError, match="the only one is 'laptop'; found 'paper'"):
+        grid.load(write(""), "paper")
+    with pytest.raises(AtlabError, match="unknown scale of .* 'papr'; nearest: 'paper'"):
+        grid.load(write("scales: {paper: {}}"), "papr")
+    with pytest.raises(AtlabError, match="unknown grid in .* 'h.yaml'; nearest: 'g.yaml'"):
+        grid.load(tmp_path / "h.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(AtlabError, match="is no grid: it holds a list"):
+        grid.load(tmp_path / "list.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AtlabError, match="no folder notebooks/experiments/grids"):
+        grid.find("table3_words")
+    monkeypatch.chdir(Path(__file__).parents[2])
+    with pytest.raises(AtlabError, match="'table3_word'; nearest: 'table3_words'"):
+        grid.find("table3_word")
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
+def test_every_grid_that_is_shipped_can_be_read_at_all_its_scales(path):
+    import yaml
+
+    for scale in yaml.safe_load(path.read_text())["scales"]:
+        jobs = grid.load(path, scale).jobs
+        assert jobs and len({str(job) for job in jobs}) == len(jobs)

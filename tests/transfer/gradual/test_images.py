@@ -1,0 +1,95 @@
+"""DenseNet-40 between image tasks: parts, channel statistics, block levels, shared networks, refused settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from atlab import models, runs
+from atlab.errors import AtlabError
+from atlab.transfer.gradual import images
+from atlab.transfer.gradual.images import ImageSettings, channel_statistics, required_by
+
+SMALL = ImageSettings(width=1 / 12, epochs=1, batch_size=16, clips=33, target="class", source_target="parity")
+
+
+@pytest.fixture(scope="module")
+def transferred(pictures, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    settings = replace(SMALL, data=str(pictures.path), source=str(pictures.path))
+    return root, settings, images.train(settings, root, "blocks", progress=False)
+
+
+def test_every_group_of_blocks_has_an_error(transferred):
+    root, settings, run = transferred
+    result = run.result()
+    assert list(result["errors"]) == ["0", "block 1", "blocks 2-3", "blocks 4-5", "blocks 6-7"]
+    assert all(0 <= error <= 1 for error in result["errors"].values())
+    networks = runs.table(root / "networks").set_index("target")
+    assert sorted(networks.index) == ["class", "parity"] and result["primary_error"] == networks.loc["class", "error"]
+    assert (result["train_clips"], result["classes"]) == (33, 4)
+    base = models.load(runs.Run(networks.loc["parity", "path"]).model_path)
+    assert base.architecture == "densenet40" and base.card["classes"] == ["0", "1"]
+    back = replace(settings, target="parity", source_target="class")
+    assert set(required_by(settings)) == set(required_by(back)), "both directions share their networks"
+    assert required_by({"data": "a", "source": "b", "device": "cpu"})[0].data == "b"
+
+
+def test_parts_are_official_and_channels_are_normalised(pictures):
+    settings = replace(SMALL, data=str(pictures.path), clips=0)
+    split = settings.split(pictures)
+    official = pictures.factors["official"].to_numpy()
+    assert (official[split.test] == "test").all() and len(split.test) == (official == "test").sum()
+    assert len(split.validation) == round(0.1 * (official == "train").sum())
+    prepared = settings.prepare(pictures, torch.device("cpu"))
+    mean, std = prepared.normalisation
+    rows = split.train if len(split.train) % 16 != 1 else split.train[:-1]
+    x = pictures.read(rows).astype(float) / 255
+    assert mean[:, 0, 0] == pytest.approx(x.mean((0, 2, 3)), abs=1e-6)
+    assert std[:, 0, 0] == pytest.approx(x.std((0, 2, 3)), abs=1e-6)
+    without = type(pictures)(pictures.path, pictures.card, pictures.factors.drop(columns="official"), pictures.inputs)
+    parts = settings.split(without)
+    assert not set(parts.train) & set(parts.test) and len(parts.train) > len(parts.test)
+
+
+def test_a_last_batch_of_one_is_left_out_of_training(pictures):
+    prepared = replace(SMALL, data=str(pictures.path), clips=33).prepare(pictures, torch.device("cpu"))
+    assert prepared.train.clips == 32 and prepared.counts["train_clips"] == 33
+
+
+def test_errors_are_shares_of_wrong_images(pictures):
+    settings = replace(SMALL, data=str(pictures.path))
+    prepared = settings.prepare(pictures, torch.device("cpu"))
+    model = settings.network(4, 0).eval()
+    split = settings.split(pictures)
+    with torch.no_grad():
+        found = [
+            model(torch.from_numpy(pictures.read(rows) / 255).float()).argmax(1).numpy()
+            for rows in (split.validation, split.test)
+        ]
+    codes = pictures.codes("class")
+    expected = [np.mean(f != codes[rows]) for f, rows in zip(found, (split.validation, split.test), strict=True)]
+    assert prepared.errors(model, False) == pytest.approx(expected)
+    assert channel_statistics(prepared.train)[0].shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base": "none"}, "unknown base 'none'"),
+        ({"role": "both"}, "unknown role 'both'"),
+        ({"source": "data/cifar10"}, "source and target are the same: 'class' of 'data/cifar10'"),
+        ({"clips": -1}, "clips must be at least 0, found -1"),
+    ],
+)
+def test_settings_that_are_not_allowed_are_named(change, message):
+    with pytest.raises(AtlabError, match=message):
+        replace(ImageSettings(), **change).check()
+
+
+def test_sound_is_refused(spoken):
+    with pytest.raises(AtlabError, match="holds audio; DenseNet-40 takes images"):
+        replace(ImageSettings(), data=str(spoken.path)).data_set()
