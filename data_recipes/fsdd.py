@@ -5,7 +5,7 @@ itself. Each recording is resampled to 16 kHz and zero-padded at its end to 1 s;
 second is kept, and how many they are is counted. Version 1.0.10 has 3,000 recordings; the card says what
 differs.
 
-Splits: `official_split` (takes 0-4 are the corpus's test set, takes 5-9 validate here),
+Splits: column official (takes 0-4 are the corpus's test set, takes 5-9 validate here),
 `atlab.data.splits.random`, `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs,
 "word", "speaker")`.
 
@@ -29,7 +29,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from atlab.data.build import Clip, build
@@ -41,7 +40,6 @@ from data_recipes.corpus import compare, sounds
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
-    from atlab.data.splits import Split
 
 NAME = "fsdd"
 LICENCE = "CC BY-SA 4.0"
@@ -91,19 +89,6 @@ def prepare(raw: str | Path | None, out: str | Path, *, workers: int | None = No
     fs = _from_folder(downloaded, out, workers)
     shutil.rmtree(downloaded)
     return fs
-
-
-def official_split(fs: FactorSet) -> Split:
-    """The corpus's own test set, takes 0-4; takes 5-9 validate, the others train."""
-    from atlab.data.splits import Split
-
-    take = fs.labels("take")
-    return Split(
-        np.flatnonzero(take > 9),
-        np.flatnonzero((take > 4) & (take < 10)),
-        np.flatnonzero(take < 5),
-        {"split": "fsdd.official"},
-    )
 
 
 def download(folder: Path, url: str | None = None) -> None:
@@ -156,7 +141,7 @@ def _from_folder(raw: Path, out: str | Path, workers: int | None) -> FactorSet:
     other = {"other_wav_files": len(names) - len(recordings)}
     card = {
         **{"name": NAME, "kind": "audio", "licence": LICENCE, "citation": CITATION},
-        **{"recipe": NAME, "recipe_version": 1, "parameters": {"seconds": SAMPLES / SAMPLE_RATE}, "seed": 0},
+        **{"recipe": NAME, "recipe_version": 2, "parameters": {"seconds": SAMPLES / SAMPLE_RATE}, "seed": 0},
         **{"sample_rate": SAMPLE_RATE, "published_clips": compare(NAME, found, PUBLISHED) | other},
     }
     items = [match[0] for match in recordings]
@@ -171,6 +156,7 @@ def _convert(name: str, folder: Path) -> tuple[list[Clip], dict[str, int]]:
     row = {
         **{"id": name.removesuffix(".wav"), "source": f"recordings/{name}", "duration": len(wave) / SAMPLE_RATE},
         **{"word": WORDS[int(digit)], "speaker": speaker, "take": int(take)},
+        "official": "test" if int(take) < 5 else "validation" if int(take) < 10 else "train",
     }
     return [Clip(to_int16(fit_length(wave, SAMPLES)), row)], {"end beyond 1 s (clip kept)": 1} if len(
         wave

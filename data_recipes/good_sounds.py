@@ -10,8 +10,8 @@ the classes balanced at random, one microphone of each sound, clips zero-padded 
 - Scales, other tags and clips not louder than 0.05 are left out. Everything left out is counted in the card.
 
 Columns: goodness, instrument, player, pack (recording session), microphone, tag (klass as it stands),
-semitone (MIDI key, -1 where not given). Splits: `random_split`, and `instrument_split` with 8 instruments to
-train, 2 to validate and 2 to test.
+semitone (MIDI key, -1 where not given). Splits: `atlab.data.splits.random`, and `instrument_split` with 8
+instruments to train, 2 to validate and 2 to test.
 
 Access: free download (Zenodo 820937): database.sqlite and sound_files/<pack>/<microphone>/*.wav or .flac. The
 database is opened read-only.
@@ -162,11 +162,6 @@ def goodness(klass: str | None) -> str | None:
     if len(tags) != 1 or tags[0].count("bad") > 1:
         return None
     return next((name for beginning, name in TAGS.items() if tags[0].startswith(beginning)), None)
-
-
-def random_split(fs: FactorSet, seed: int = 0) -> splits.Split:
-    """70 / 20 / 10 % at random by sound."""
-    return splits.random(fs, seed=seed)
 
 
 def instrument_split(fs: FactorSet, seed: int = 0) -> splits.Split:

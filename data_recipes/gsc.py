@@ -13,7 +13,7 @@ SNRs of 20..40 and 0..10 dB, in five steps; the published mixer takes a square r
 noise="none" leaves the clips as they are. The noise comes from a folder of MS-SNSD (`noise_raw`), else from
 the corpus's own `_background_noise_`, else it is synthesised; the card says which.
 
-Splits: `official_split` (the two lists of the corpus; speakers are disjoint), `atlab.data.splits.random` (the
+Splits: column official (the two lists of the corpus; speakers are disjoint), `atlab.data.splits.random` (the
 paper's: by clip, speakers overlap), `atlab.data.splits.disjoint(fs, by="speaker")`.
 """
 
@@ -30,7 +30,6 @@ import numpy as np
 
 from atlab.data.build import Clip, build
 from atlab.data.factorset import FactorSet
-from atlab.data.splits import Split
 from atlab.errors import AtlabError, unknown
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
@@ -167,13 +166,6 @@ def prepare(
     }
     factors = [name for name in FACTORS if noise != "none" or name not in ("noise", "snr_db")]
     return build(out, items, convert, card=card, factors=factors, workers=workers, title="Speech Commands")
-
-
-def official_split(fs: FactorSet) -> Split:
-    """The corpus's own split (validation_list.txt, testing_list.txt); its speakers are disjoint."""
-    official = fs.labels("official")
-    train, validation, test = (np.flatnonzero(official == part) for part in ("train", "validation", "test"))
-    return Split(train, validation, test, {"split": "gsc.official"})
 
 
 def _official_lists(raw: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ task) with 50 % overlap cover each utterance; the last one, or an utterance that
 Segments of one utterance share their source.
 
 Splits: `atlab.data.splits.random` (by utterance); `session_split` (sessions 1-3 / 4 / 5, the published class
-split); `leave_one_speaker_out` (one fold of Fayek's eight: one speaker tests, two validate).
+split).
 """
 
 from __future__ import annotations
@@ -123,24 +123,6 @@ def session_split(
     session = fs.labels("session")
     rows = [np.flatnonzero(np.isin(session, [f"Ses{n:02d}" for n in numbers])) for numbers in parts.values()]
     return Split(*rows, {"split": "iemocap.session", **{part: list(numbers) for part, numbers in parts.items()}})
-
-
-def leave_one_speaker_out(fs: FactorSet, speaker: str, validation: Sequence[str] = ("Ses05F", "Ses05M")) -> Split:
-    """One speaker tests, two validate, the others train (Fayek et al. 2018, section 3: eight such folds)."""
-    speakers = fs.labels("speaker")
-    names = sorted(set(speakers))
-    for name in (speaker, *validation):
-        if name not in names:
-            raise unknown("speaker", name, names)
-    if speaker in validation:
-        raise AtlabError(f"speaker {speaker!r} cannot both test and validate; name other validation speakers")
-    test, middle = speakers == speaker, np.isin(speakers, list(validation))
-    return Split(
-        np.flatnonzero(~test & ~middle),
-        np.flatnonzero(middle),
-        np.flatnonzero(test),
-        {"split": "iemocap.leave_one_speaker_out", "speaker": speaker, "validation": list(validation)},
-    )
 
 
 def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from atlab.data.build import Clip, build
-from atlab.data.splits import Split, hold_out
 from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import whole_number
 from data_recipes.images import quantile_classes, raw_folder, scratch_folder
@@ -70,11 +69,6 @@ def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int 
             chunk=8,
             title="Morpho-MNIST",
         )
-
-
-def official_split(fs: FactorSet, validation: int = 5_000, seed: int = 0) -> Split:
-    """The official test images; of the training images `validation` drawn at random for validation."""
-    return hold_out(fs, validation, seed)
 
 
 def _measures(root: Path, part: Records, prefix: str) -> pd.DataFrame:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atlab.data.build import Clip, build
-from atlab.data.splits import Split
 from atlab.errors import AtlabError
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
@@ -95,12 +94,6 @@ def prepare(
         workers=workers,
         title="NSynth",
     )
-
-
-def official_split(fs: FactorSet) -> Split:
-    """The corpus's own split; training instruments are in neither of the other parts."""
-    official = fs.factors["official"].to_numpy()
-    return Split(*(np.flatnonzero(official == part) for part in FOLDERS), {"split": "nsynth.official"})
 
 
 def _examples(path: Path) -> list[tuple]:

@@ -1,20 +1,19 @@
-"""Groups: is the network as good for every speaker, and does it say the same as often? Fairlearn's measures, with intervals.
+"""Groups: does the network treat every speaker alike? The equalised-odds difference, with an interval.
 
 Differences between groups are maxima (over groups, over classes), and the maximum of many noisy rates is large even if all
-groups are alike. So every measure comes with what it would be by chance, from shuffled groups, and with an interval that
+groups are alike. So the measure comes with what it would be by chance, from shuffled groups, and with an interval that
 allows for not knowing which groups are the extreme ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from atlab import stats
 from atlab.errors import AtlabError
 
 DRAWS = 2000
@@ -47,129 +46,39 @@ class _Rates(NamedTuple):
     names: list[str]
 
 
-def by_group(
+def equalised_odds(
     codes: Sequence[int],
     predictions: Sequence[int],
     groups: Sequence,
-    metrics: Mapping[str, Callable] | None = None,
+    *,
     level: float = 0.95,
-) -> pd.DataFrame:
-    """Accuracy with its Wilson interval and number of clips n of every group, worst first, and other metrics beside it.
-
-    `metrics` are functions (true, predicted) as scikit-learn's, evaluated by fairlearn's MetricFrame, each a column.
-
-    >>> from sklearn.metrics import recall_score
-    >>> recall = {"recall": lambda true, predicted: recall_score(true, predicted, average="macro")}
-    >>> by_group([0, 1, 0, 1], [0, 1, 1, 1], list("aabb"), recall)[["group", "accuracy", "n", "recall"]].values.tolist()
-    [['b', 0.5, 2, 0.5], ['a', 1.0, 2, 1.0]]
-    """
-    codes, predictions, names, _ = _checked(codes, predictions, groups)
-    table = stats.by_group(codes == predictions, names, level)
-    if metrics:
-        from fairlearn.metrics import MetricFrame
-
-        frame = MetricFrame(
-            metrics=dict(metrics), y_true=codes, y_pred=predictions, sensitive_features=pd.Series(names, name="group")
-        )
-        table = table.join(frame.by_group[list(metrics)], on="group")
-    return table
-
-
-def accuracy_gap(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options) -> Difference:
-    """Accuracy of the best group minus that of the worst (fairlearn: MetricFrame.difference of accuracy).
-
-    Direction: more is more difference between groups. Range 0 to 1. Shuffled within classes, so groups with other shares
-    of the classes are not held against the network. Options and assumptions: see `equalised_odds`.
-
-    >>> found = accuracy_gap([0, 0, 1, 1] * 50, [0, 1, 1, 0] * 50, ["ann", "bob"] * 100)
-    >>> found.value, found.low > 0.9, found.where
-    (1.0, True, 'accuracy: ann - bob')
-    """
-    return _difference(_accuracy, codes, predictions, groups, within_class=True, **options)
-
-
-def equalised_odds(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options) -> Difference:
+    seed: int = 0,
+    shuffles: int = SHUFFLES,
+) -> Difference:
     """Equalised-odds difference (Hardt, Price & Srebro 2016): 0 if the prediction depends on the group only by the class.
 
     The largest difference between two groups in the true-positive or the false-positive rate, over all classes, each
-    against the rest (fairlearn.metrics.equalized_odds_difference, for two classes the same). Groups without clips of a class
-    (or of the rest) have no such rate and are left out of it. Direction: more is more use of the group. Range 0 to 1.
+    against the rest. Groups without clips of a class (or of the rest) have no such rate and are left out of it. Direction:
+    more is more use of the group. Range 0 to 1.
 
     The interval holds its level or more: the lower bound allows for all groups and classes that may be the extreme ones
     (selected as in Andrews & Soares 2010, rates resampled 2,000 times), the upper one takes the largest bound of them
-    (Agresti & Caffo 2000). Chance and p: 500 shuffles of the groups within classes. Assumes that clips are independent
+    (Agresti & Caffo 2000). Chance and p come from shuffles of the groups within classes. Assumes that clips are independent
     given class and group.
 
     Args:
         codes, predictions: true and predicted class numbers [N].
         groups: of every clip [N], e.g. its speaker.
-        options: level (0.95), seed (0), shuffles (500; 0: chance and p are nan).
+        shuffles: how many; with 0, chance and p are nan.
+
+    Raises AtlabError for lengths that differ, values that are no class numbers, fewer than two groups.
 
     >>> found = equalised_odds([0, 0, 1, 1] * 50, [0, 0, 1, 0] * 50, ["ann", "bob"] * 100)
     >>> found.value, found.smallest, found.where
     (1.0, 50, 'true positives of class 1: ann - bob')
     """
-    return _difference(_odds, codes, predictions, groups, within_class=True, **options)
-
-
-def demographic_parity(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options) -> Difference:
-    """Demographic-parity difference: the largest difference between two groups in how often a class is predicted.
-
-    Over all classes, each against the rest (fairlearn.metrics.demographic_parity_difference). Only of meaning where every
-    group has the same share of each class, as in a crossed design. Direction: more is more dependence on the group. Range 0
-    to 1. Shuffled over all clips. Options and assumptions: see `equalised_odds`.
-
-    >>> demographic_parity([0, 1] * 20, [0, 0] * 20, [0, 1] * 20).value
-    0.0
-    """
-    return _difference(_selection, codes, predictions, groups, within_class=False, **options)
-
-
-def measure(codes: Sequence[int], predictions: Sequence[int], groups: Sequence, **options) -> pd.DataFrame:
-    """All of it: a row each for the worst group's accuracy and the three differences, with the columns of `Difference`.
-
-    The worst group's interval is Wilson's for its clips; its chance is the mean accuracy of the worst of shuffled groups,
-    its p the share of shuffles whose worst group is as bad.
-
-    >>> measure([0, 1] * 40, [0, 1] * 39 + [1, 0], ["a", "b", "b", "a"] * 20)["measure"].tolist()
-    ['worst_group_accuracy', 'accuracy_gap', 'equalised_odds_difference', 'demographic_parity_difference']
-    """
     codes, predictions, names, numbers = _checked(codes, predictions, groups)
-    worst, interval = stats.worst_group(codes == predictions, names, options.get("level", 0.95))
-    shuffled = _shuffled(
-        _lowest, codes, predictions, numbers, True, options.get("shuffles", SHUFFLES), options.get("seed", 0)
-    )
-    low = Difference(
-        interval.mean,
-        interval.low,
-        interval.high,
-        len(codes),
-        interval.n,
-        *_chance(-interval.mean, -shuffled, -1),
-        f"{worst}",
-    )
-    found = {
-        "worst_group_accuracy": low,
-        "accuracy_gap": accuracy_gap(codes, predictions, names, **options),
-        "equalised_odds_difference": equalised_odds(codes, predictions, names, **options),
-        "demographic_parity_difference": demographic_parity(codes, predictions, names, **options),
-    }
-    return pd.DataFrame([{"measure": name, **row._asdict()} for name, row in found.items()])
-
-
-def _difference(
-    rates_of: Callable[[np.ndarray], _Rates],
-    codes,
-    predictions,
-    groups,
-    *,
-    within_class: bool,
-    level: float = 0.95,
-    seed: int = 0,
-    shuffles: int = SHUFFLES,
-) -> Difference:
-    codes, predictions, names, numbers = _checked(codes, predictions, groups)
-    rates = rates_of(_counts(codes, predictions, numbers))
+    rates = _odds(_counts(codes, predictions, numbers))
     share = _shares(rates)
     spread = np.nanmax(share, 1) - np.nanmin(share, 1)
     if not ((rates.clips > 0).sum(1) > 1).any():
@@ -178,7 +87,7 @@ def _difference(
     known = sorted(set(names.tolist()), key=str)
     where = f"{rates.names[f]}: {known[int(np.nanargmax(share[f]))]} - {known[int(np.nanargmin(share[f]))]}"
     low, high = _interval(rates, share, level, seed)
-    shuffled = _shuffled(lambda c: _largest(rates_of(c)), codes, predictions, numbers, within_class, shuffles, seed)
+    shuffled = _shuffled(codes, predictions, numbers, shuffles, seed)
     smallest = int(rates.clips[rates.clips > 0].min())
     return Difference(float(spread[f]), low, high, len(codes), smallest, *_chance(float(spread[f]), shuffled), where)
 
@@ -220,24 +129,22 @@ def _deviations(q: np.ndarray, clips: np.ndarray, tops: np.ndarray, bottoms: np.
     return np.concatenate(found)
 
 
-def _shuffled(
-    measured: Callable, codes, predictions, numbers, within_class: bool, shuffles: int, seed: int
-) -> np.ndarray:
-    """The measure under shuffled groups [shuffles]; within classes, every class keeps its number of clips a group."""
+def _shuffled(codes, predictions, numbers, shuffles: int, seed: int) -> np.ndarray:
+    """The difference with groups shuffled within classes [shuffles]: every class keeps its number of clips per group."""
     rng, count = np.random.default_rng([seed, 1]), len(codes)
-    stratum = codes if within_class else np.zeros(count, int)
-    order, found = np.argsort(stratum, kind="stable"), np.empty(shuffles)
+    order, found = np.argsort(codes, kind="stable"), np.empty(shuffles)
     given = np.empty(count, int)
     for i in range(shuffles):
-        given[order] = numbers[np.lexsort((rng.random(count), stratum))]
-        found[i] = measured(_counts(codes, predictions, given))
+        given[order] = numbers[np.lexsort((rng.random(count), codes))]
+        share = _shares(_odds(_counts(codes, predictions, given)))
+        found[i] = (np.nanmax(share, 1) - np.nanmin(share, 1)).max()
     return found
 
 
-def _chance(value: float, shuffled: np.ndarray, sign: int = 1) -> tuple[float, float]:
+def _chance(value: float, shuffled: np.ndarray) -> tuple[float, float]:
     if not len(shuffled):
         return float("nan"), float("nan")
-    return float(sign * shuffled.mean()), float((1 + (shuffled >= value - 1e-12).sum()) / (1 + len(shuffled)))
+    return float(shuffled.mean()), float((1 + (shuffled >= value - 1e-12).sum()) / (1 + len(shuffled)))
 
 
 def _counts(codes: np.ndarray, predictions: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -246,38 +153,16 @@ def _counts(codes: np.ndarray, predictions: np.ndarray, numbers: np.ndarray) -> 
     return np.bincount((numbers * k + codes) * k + predictions, minlength=g * k * k).reshape(g, k, k)
 
 
-def _accuracy(counts: np.ndarray) -> _Rates:
-    return _Rates(np.trace(counts, axis1=1, axis2=2)[None], counts.sum((1, 2))[None], ["accuracy"])
-
-
 def _odds(counts: np.ndarray) -> _Rates:
     right, predicted, true = np.diagonal(counts, axis1=1, axis2=2).T, counts.sum(1).T, counts.sum(2).T
     names = [f"{kind} positives of class {k}" for kind in ("true", "false") for k in range(len(right))]
     return _Rates(np.concatenate([right, predicted - right]), np.concatenate([true, true.sum(0) - true]), names)
 
 
-def _selection(counts: np.ndarray) -> _Rates:
-    predicted = counts.sum(1).T
-    return _Rates(
-        predicted,
-        np.broadcast_to(predicted.sum(0), predicted.shape),
-        [f"predictions of class {k}" for k in range(len(predicted))],
-    )
-
-
 def _shares(rates: _Rates) -> np.ndarray:
     """Rates [F, G] that two groups have at least, nan where a group has no clips."""
     share = np.where(rates.clips > 0, rates.hits / np.maximum(rates.clips, 1), np.nan)
     return np.where(np.isfinite(share).any(1)[:, None], share, 0.0)
-
-
-def _largest(rates: _Rates) -> float:
-    share = _shares(rates)
-    return float((np.nanmax(share, 1) - np.nanmin(share, 1)).max())
-
-
-def _lowest(counts: np.ndarray) -> float:
-    return float(_shares(_accuracy(counts)).min())
 
 
 def _checked(codes, predictions, groups) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from atlab.plots.data import (
 )
 from atlab.plots.forms import differences_by_form
 from atlab.plots.gradual import errors_by_held
-from atlab.plots.invariance import invariance_card, presence_by_layer, similarity_matrix
+from atlab.plots.invariance import invariance_card, presence_by_layer
 from atlab.plots.layers import channel_maps, cka_map, effect_by_layer, gram_matrices, layer_similarity
 from atlab.plots.maps import Picture, class_maps, map_agreements, map_profiles
 from atlab.plots.style import COLOURS, LAYOUT
@@ -71,7 +71,6 @@ __all__ = [
     "map_profiles",
     "presence_by_layer",
     "similarity_by_layer",
-    "similarity_matrix",
     "spectrogram",
     "spectrogram_grid",
     "spectrograms",

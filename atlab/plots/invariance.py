@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -125,25 +124,3 @@ def presence_by_layer(
     return figure.update_layout(
         title=title, height=420, width=820, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
     )
-
-
-def similarity_matrix(table: pd.DataFrame, names: tuple[str, str] = ("network", "other"), title: str = "") -> go.Figure:
-    """CKA of all layers of two networks (`invariance.similarity`) -> Figure."""
-    matrix = table.pivot(index="layer", columns="other", values="cka")
-    order = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["other"]))
-    matrix = matrix.loc[order[0], order[1]]
-    heat = go.Heatmap(
-        z=matrix,
-        x=order[1],
-        y=order[0],
-        colorscale="Cividis",
-        zmin=0,
-        zmax=1,
-        colorbar={"title": "CKA"},
-        text=np.round(matrix.to_numpy(), 2),
-        texttemplate="%{text}",
-    )
-    figure = go.Figure(heat).update_layout(
-        title=title or f"CKA on {int(table['n'].iloc[0])} clips", height=460, width=560, **LAYOUT
-    )
-    return figure.update_xaxes(title_text=names[1]).update_yaxes(title_text=names[0], autorange="reversed")

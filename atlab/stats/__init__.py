@@ -1,9 +1,9 @@
 """Intervals, tests and comparisons that say what varies: over seeds, over paired seeds, over test clips."""
 
 from atlab.stats.intervals import Interval, clip_bootstrap, mean_interval, paired_difference, verdict
-from atlab.stats.paired import holm, mcnemar, paired_p, sign_flip_p
-from atlab.stats.resampling import cluster_bootstrap, over_seeds_and_clips
-from atlab.stats.selection import Best, best_difference, best_of, by_group, expected_best_of, worst_group
+from atlab.stats.paired import holm, paired_p
+from atlab.stats.resampling import cluster_bootstrap
+from atlab.stats.selection import Best, best_difference, best_of, by_group, expected_best_of
 
 __all__ = [
     "Best",
@@ -15,12 +15,8 @@ __all__ = [
     "cluster_bootstrap",
     "expected_best_of",
     "holm",
-    "mcnemar",
     "mean_interval",
-    "over_seeds_and_clips",
     "paired_difference",
     "paired_p",
-    "sign_flip_p",
     "verdict",
-    "worst_group",
 ]

@@ -72,48 +72,6 @@ def percentiles(drawn: np.ndarray, units: int, level: float = 0.95) -> np.ndarra
     return np.quantile(drawn, [tail, 1 - tail], axis=0)
 
 
-def over_seeds_and_clips(values: np.ndarray, groups: Sequence | None = None, level: float = 0.95) -> Interval:
-    """Mean of [seeds, clips], with an interval over other seeds and other clips at once; `n` is the number of seeds.
-
-    Every seed is judged on the same clips, so the mean varies with the seeds, with the clips (or groups of clips), and with
-    what is left. The three variances are estimated by the analysis of variance of the table of seeds x groups, and added; t
-    quantiles with Satterthwaite's degrees of freedom (1946). Resampling seeds and clips both would count what is left three
-    times (Owen 2007, "The pigeonhole bootstrap") and give intervals almost twice as wide where that dominates. Assumes
-    independent seeds and independent groups. For a paired comparison give the difference of right and wrong.
-
-    Raises AtlabError unless there are at least two seeds and two groups.
-
-    >>> over_seeds_and_clips(np.random.default_rng(0).random((5, 200)) < 0.8)._replace(low=0, high=1)
-    Interval(mean=0.788, low=0, high=1, n=5)
-    """
-    values = np.asarray(values, float)
-    if values.ndim != 2 or len(values) < 2:
-        raise AtlabError(f"values of at least 2 seeds x clips, found shape {values.shape}")
-    seeds, clips = values.shape
-    units = codes_of(groups, clips) if groups is not None else np.arange(clips)
-    count = int(units.max(initial=-1)) + 1
-    if count < 2:
-        raise AtlabError(f"an interval over clips needs at least 2 groups of them, found {count}")
-    mean = values.mean()
-    # A group's part in the deviation of the mean, as if all groups were of one size.
-    table = np.stack([np.bincount(units, row - mean, count) for row in values]) * (count / clips)
-    of_seed, of_clip = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
-    free = np.array([seeds - 1, count - 1, (seeds - 1) * (count - 1)])
-    squares = [count * (of_seed**2).sum(), seeds * (of_clip**2).sum(), ((table - of_seed - of_clip) ** 2).sum()]
-    between_seeds, between_clips, rest = np.array(squares) / free
-    variance, freedom = _satterthwaite(between_seeds, between_clips, rest, free)
-    half = scipy_stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance / (seeds * count))
-    return Interval(float(mean), float(mean - half), float(mean + half), seeds)
-
-
-def _satterthwaite(seeds: float, clips: float, rest: float, free: np.ndarray) -> tuple[float, float]:
-    """Mean squares -> that of the mean, and its degrees of freedom; no variance is taken for negative."""
-    variance = seeds + clips - rest
-    if variance <= max(seeds, clips):  # one of them adds nothing
-        return (seeds, free[0]) if seeds > clips else (clips, free[1])
-    return variance, variance**2 / float(np.square([seeds, clips, rest]) @ (1 / free))
-
-
 def codes_of(groups: Sequence, clips: int) -> np.ndarray:
     """Numbers 0.. of the groups, int64 [N]; AtlabError unless there is one for every clip and none is missing.
 

@@ -32,16 +32,6 @@ def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> 
     return pd.DataFrame(rows).sort_values("accuracy", kind="stable").reset_index(drop=True)
 
 
-def worst_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> tuple[object, Interval]:
-    """The group with the lowest accuracy and its interval; the lowest of many groups is low by chance alone, too.
-
-    >>> worst_group([True, True, False, True], ["a", "a", "b", "b"])[0]
-    'b'
-    """
-    worst = by_group(correct, groups, level).iloc[0]
-    return worst["group"], Interval(worst["accuracy"], worst["low"], worst["high"], int(worst["n"]))
-
-
 class Best(NamedTuple):
     """What choosing by validation gives: test scores by seed, the number of the choice by seed, and the budget."""
 

@@ -123,13 +123,9 @@ def test_the_folder_of_recordings_does_as_well(fs, raw, tmp_path):
 
 
 def test_splits_do_not_leak(fs):
-    official = fsdd.official_split(fs)
-    take = fs.labels("take")
-    assert set(take[official.test]) == set(range(5)) and set(take[official.validation]) == set(range(5, 10))
-    assert set(take[official.train]) == {10, 11}
+    takes = fs.factors.groupby("official")["take"].agg(set)
+    assert takes.to_dict() == {"test": set(range(5)), "validation": set(range(5, 10)), "train": {10, 11}}
     for split, by in (
-        (official, "source"),
-        (official, "take"),
         (splits.random(fs), "source"),
         (splits.disjoint(fs, "speaker"), "speaker"),
         (splits.confounded(fs, "word", "speaker", p=0.8), "source"),
@@ -368,6 +364,6 @@ def test_real_recordings(real_data, tmp_path):
         assert fsdd.digest_of(recordings, speaker) == fsdd.MANIFEST[speaker]
     assert fs.factors["duration"].between(0.1, 3).all()
     assert np.abs(fs.read(range(len(fs)))).max(axis=1).min() > 300  # no silent clip
-    counts = np.bincount(fs.labels("take")[fsdd.official_split(fs).test])
+    counts = np.bincount(fs.labels("take")[fs.factors["official"] == "test"])
     assert counts.tolist() == [len(speakers) * 10] * 5
     splits.disjoint(fs, "speaker", test=speakers[:1]).check(fs, "word")

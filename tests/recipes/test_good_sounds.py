@@ -112,7 +112,7 @@ def test_microphones(corpus, tmp_path):
     both = good_sounds.prepare(raw, tmp_path / "b", balanced=False, microphone="all", workers=0)
     assert set(neumann.factors["microphone"]) == {"neumann"} and len(neumann) == len(one)
     assert len(both) == 2 * len(one) and both.factors["source"].nunique() == len(one)
-    split = good_sounds.random_split(both, seed=3)
+    split = splits.random(both, seed=3)
     sides = [set(both.factors["source"].iloc[part]) for part in (split.train, split.validation, split.test)]
     assert sum(map(len, sides)) == len(set().union(*sides))  # no sound on two sides, whatever the microphone
     with pytest.raises(

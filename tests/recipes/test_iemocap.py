@@ -97,22 +97,6 @@ def test_session_split(fs):
         iemocap.session_split(fs, train=(1, 2), validation=(2,), test=(5,))
 
 
-def test_leave_one_speaker_out(fs):
-    speaker = fs.labels("speaker")
-    tested = []
-    for name in iemocap.SPEAKERS[:8]:
-        split = iemocap.leave_one_speaker_out(fs, name)
-        assert set(speaker[split.test]) == {name}
-        assert set(speaker[split.validation]) == {"Ses05F", "Ses05M"}
-        assert set(speaker[split.train]) == set(iemocap.SPEAKERS[:8]) - {name}
-        tested += list(split.test)
-    assert sorted(tested) == sorted(np.flatnonzero(~np.isin(speaker, ["Ses05F", "Ses05M"])))
-    with pytest.raises(AtlabError, match="unknown speaker 'Ses01'; nearest: 'Ses01"):
-        iemocap.leave_one_speaker_out(fs, "Ses01")
-    with pytest.raises(AtlabError, match="'Ses05F' cannot both test and validate"):
-        iemocap.leave_one_speaker_out(fs, "Ses05F")
-
-
 def test_segments_of_an_utterance_stay_on_one_side(fs):
     for by, split in (
         ("source", splits.random(fs, seed=0)),

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from atlab.data.splits import hold_out
 from atlab.errors import AtlabError
 from data_recipes import morpho_mnist
 from data_recipes.morpho_mnist import MEASURES
@@ -47,7 +48,7 @@ def test_quantile_edges_come_from_training_only_and_the_split_is_official(tmp_pa
     fs = morpho_mnist.prepare(tmp_path / "raw", tmp_path / "out", classes=2, workers=0)
     train = fs.factors[fs.factors["official"] == "train"]
     assert fs.card["parameters"]["quantile_edges"]["slant"] == [pytest.approx(np.median(train["slant"]))]
-    split = morpho_mnist.official_split(fs, validation=50)
+    split = hold_out(fs, 50)
     assert [len(part) for part in (split.train, split.validation, split.test)] == [250, 50, 40]
     assert not set(split.train) & set(split.validation) and set(split.test) == set(range(300, 340))
 

@@ -67,11 +67,10 @@ def test_converted_copies_are_left_out(fs, tmp_path):
     assert again.card["dropped"]["converted copy of an utterance"] == 1
 
 
-def test_official_split_by_speaker(fs):
-    split = timit.official_split(fs)
-    speaker = fs.labels("speaker")
-    assert set(speaker[split.train]) == {"FCJF0", "MCPM0", "FAEM0"}
-    assert set(speaker[split.validation]) == {"FAKS0", "FJEM0"} and set(speaker[split.test]) == {"MDAB0", "FPAS0"}
+def test_the_official_parts_are_by_speaker(fs):
+    parts = fs.factors.groupby("official")["speaker"].agg(set)
+    assert parts["train"] == {"FCJF0", "MCPM0", "FAEM0"}
+    assert parts["validation"] == {"FAKS0", "FJEM0"} and parts["test"] == {"MDAB0", "FPAS0"}
 
 
 def test_speaker_lists():
@@ -106,28 +105,11 @@ def test_foldings_of_lee_and_hon():
         assert len(same) == 1, phone
 
 
-@pytest.mark.parametrize(("phones", "states"), [(61, 1), (48, 1), (48, 3), (39, 1), (39, 2)])
-def test_frame_labels_against_a_loop(fs, phones, states):
-    labels = timit.frame_labels(fs, phones=phones, states=states)
-    assert labels.shape == (len(fs), 798) and labels.dtype == np.int16
-    for row in (0, 5, 20):
-        segments = timit.parse_phones(fs.factors.phones[row].replace(";", "\n"))
-        for frame in range(798):
-            centre, expected = frame * 160 + 200, -1
-            for first, end, phone in segments:
-                if first <= centre < end and phone in alphabet.FOLDING[phones]:
-                    part = int((centre - first) / (end - first) * states)
-                    expected = alphabet.PHONES[phones].index(alphabet.FOLDING[phones][phone]) * states + part
-            assert labels[row, frame] == expected
-    np.testing.assert_array_equal(timit.frame_labels(fs, [5, 0], phones=phones, states=states), labels[[5, 0]])
-    assert labels.max() < len(alphabet.PHONES[phones]) * states
-
-
 def test_filterbank_against_librosa(fs):
     librosa = pytest.importorskip("librosa")
     wave = fs.read([3])[0][:19_000]
     # librosa centres the 400-sample window in its 512-sample frame: 56 zeros in front align the two
-    mel = librosa.feature.melspectrogram(
+    energies = librosa.feature.melspectrogram(
         y=np.pad(wave / 32768.0, (56, 56)),
         sr=16_000,
         n_fft=512,
@@ -142,60 +124,13 @@ def test_filterbank_against_librosa(fs):
         htk=True,
         norm=None,
     )
-    expected = np.log(np.maximum(mel, 1e-10)).T
+    expected = np.log(np.maximum(energies, 1e-10)).T
     found = mel.filterbank(wave)
     assert tuple(found.shape) == (1 + (19_000 - 400) // 160, 40) and str(found.dtype) == "torch.float32"
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
     np.testing.assert_allclose(mel.filterbank(wave / np.float32(32768)).numpy(), found.numpy(), atol=1e-6)
     with pytest.raises(AtlabError, match="a wave of 399 samples; a frame needs at least 400"):
         mel.filterbank(wave[:399])
-
-
-def test_frames_are_a_factorset_of_single_frames(fs):
-    frames = timit.Frames(fs, context=5)
-    labels = timit.frame_labels(fs)
-    assert len(frames) == (labels >= 0).sum() and frames.factor_names[-1] == "phone"
-    assert "q" not in frames.classes("phone") and frames.factors.id.is_unique
-    assert set(frames.factors.columns) >= {"id", "source", "duration", "speaker", "official", "phone"}
-    rows = np.random.default_rng(0).permutation(len(frames))[:200]
-    waves = frames.read(rows)
-    assert waves.shape == (200, 4 * 160 + 400) and waves.dtype == np.int16
-    for row, wave in zip(rows, waves, strict=True):
-        name, frame = frames.factors.id[row].split("@")
-        utterance = fs.read(np.flatnonzero(fs.factors.id == name))[0]
-        padded = np.pad(utterance, 2 * 160 + 400)
-        start = int(frame) * 160 + 400
-        np.testing.assert_array_equal(wave, padded[start : start + 1040])
-        assert (
-            alphabet.PHONES[48][labels[np.flatnonzero(fs.factors.id == name)[0], int(frame)]]
-            == frames.labels("phone", [row])[0]
-        )
-    codes, classes = frames.codes("phone"), frames.classes("phone")
-    assert codes.dtype == np.int64 and [classes[c] for c in codes] == list(frames.labels("phone"))
-    assert list(frames.codes("speaker")) == [fs.classes("speaker").index(s) for s in frames.labels("speaker")]
-    assert frames.card["clips"] == len(frames) and frames.card["shape"] == [1040]
-    assert frames.content_hash != fs.content_hash == timit.prepare.__globals__["FactorSet"].open(fs.path).content_hash
-    assert tuple(mel.filterbank(waves).shape) == (200, 5, 40)
-
-
-def test_frames_of_a_split_keep_speakers_apart(fs):
-    frames = timit.Frames(fs, phones=39)
-    split = timit.official_split(frames)
-    speaker = frames.labels("speaker")
-    parts = [set(speaker[rows]) for rows in (split.train, split.validation, split.test)]
-    assert parts == [{"FCJF0", "MCPM0", "FAEM0"}, {"FAKS0", "FJEM0"}, {"MDAB0", "FPAS0"}]
-    assert len(split.train) + len(split.validation) + len(split.test) == len(frames)
-
-
-def test_three_states_a_phone(fs):
-    frames = timit.Frames(fs, states=3)
-    assert {name.split("/")[1] for name in frames.classes("phone")} == {"0", "1", "2"}
-    codes = frames.codes("phone", [f"{p}/{s}" for p in alphabet.PHONES[48] for s in range(3)])
-    assert codes.max() < 144
-    some = frames.codes("phone", ["sh/0"])
-    assert set(some) == {-1, 0} and (some == 0).sum() == (frames.labels("phone") == "sh/0").sum()
-    with pytest.raises(AtlabError, match="has none of the classes"):
-        frames.codes("phone", ["shh"])
 
 
 def test_an_unusable_phone_file_counts_as_broken(tmp_path):
@@ -222,10 +157,4 @@ def test_errors_name_what_is_missing(fs, tmp_path):
     (raw / "TRAIN/DR1/FCJF0/SX10.PHN").unlink()
     with pytest.raises(AtlabError, match="phone labels not found: expected .*SX10.PHN"):
         timit.prepare(raw, tmp_path / "out")
-    with pytest.raises(AtlabError, match="unknown number of phones '40'"):
-        timit.frame_labels(fs, phones=40)
-    with pytest.raises(AtlabError, match="context is 4; allowed: an odd number"):
-        timit.Frames(fs, context=4)
-    with pytest.raises(AtlabError, match="states is 0"):
-        timit.Frames(fs, states=0)
     assert not (tmp_path / "out").exists()

@@ -68,26 +68,6 @@ def test_paired_p_is_the_paired_t_test_and_agrees_with_the_interval(n):
     assert stats.paired_p([0.5, 0.5], [0.5, 0.5]) == 1.0 and stats.paired_p([0.6, 0.7], [0.5, 0.6]) == 0.0
 
 
-@pytest.mark.parametrize("n", [4, 5, 9, 14])
-def test_sign_flips_are_scipys_permutation_test(n):
-    rng = np.random.default_rng(n)
-    a, b = rng.normal(0.4, 1, n), rng.normal(0, 1, n)
-    reference = scipy_stats.permutation_test(
-        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=20_000 if n > 12 else np.inf, rng=0
-    )
-    assert stats.sign_flip_p(a, b) == pytest.approx(reference.pvalue, abs=0.012 if n > 12 else 1e-9)
-
-
-def test_mcnemar_is_the_binomial_test_of_the_clips_they_disagree_on():
-    rng = np.random.default_rng(0)
-    a, b = rng.random(200) < 0.8, rng.random(200) < 0.7
-    only_a, only_b = (int(sum(x and not y for x, y in zip(one, other, strict=True))) for one, other in ((a, b), (b, a)))
-    n = only_a + only_b
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n
-    assert stats.mcnemar(a, b) == pytest.approx(min(1.0, 2 * tail))
-    assert stats.mcnemar([True, False], [True, False]) == 1.0
-
-
 def test_holm_is_the_step_down_procedure():
     rng = np.random.default_rng(1)
     for _ in range(50):
@@ -131,26 +111,7 @@ def test_groups_are_counted_and_the_worst_comes_first_with_its_wilson_interval()
         centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         want = [p, (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n), n]
         assert table.loc[name].tolist() == pytest.approx(want)
-    name, interval = stats.worst_group(right, groups)
-    assert name == "bob" and interval.n == (groups == "bob").sum()
-
-
-def test_mid_p_counts_half_of_the_table_that_was_found():
-    for only_a, only_b in ((9, 1), (3, 3), (1, 6), (20, 11)):
-        n = only_a + only_b
-        a, b = [True] * only_a + [False] * only_b + [True] * 30, [False] * only_a + [True] * only_b + [True] * 30
-        chances = [math.comb(n, k) / 2**n for k in range(n + 1)]
-        as_far = [p for p in chances if p <= chances[only_a] * (1 + 1e-9)]
-        assert stats.mcnemar(a, b, mid=True) == pytest.approx(sum(as_far) - chances[only_a])
-
-
-def test_mcnemar_and_sign_flips_keep_their_level():
-    rng = np.random.default_rng(5)
-    clips = [(rng.random(150) < 0.7, rng.random(150) < 0.7) for _ in range(800)]
-    exact, mid = (np.mean([stats.mcnemar(a, b, mid=m) <= 0.05 for a, b in clips]) for m in (False, True))
-    assert exact <= mid < 0.07 and mid > 0.03
-    seeds = [stats.sign_flip_p(*rng.normal(size=(2, 8))) <= 0.05 for _ in range(800)]
-    assert 0.03 < np.mean(seeds) < 0.07
+    assert table.index[0] == "bob"
 
 
 def test_cluster_bootstrap_is_a_naive_bootstrap_of_whole_groups_with_wider_percentiles():
@@ -187,37 +148,6 @@ def test_cluster_bootstrap_holds_its_level_where_a_bootstrap_over_clips_does_not
     assert np.mean([i.low < 0 < i.high for i in over_clips]) < 0.75
 
 
-def test_seeds_and_clips_together_are_the_analysis_of_variance_of_their_table():
-    values = np.random.default_rng(9).normal(size=(4, 30)) + np.arange(4)[:, None] + np.sin(np.arange(30))
-    seeds, clips = values.shape
-    of_seed = [sum(row) / clips for row in values]
-    of_clip = [sum(column) / seeds for column in values.T]
-    mean = sum(of_seed) / seeds
-    ms_seed = clips * sum((m - mean) ** 2 for m in of_seed) / (seeds - 1)
-    ms_clip = seeds * sum((m - mean) ** 2 for m in of_clip) / (clips - 1)
-    rest = sum((values[s, c] - of_seed[s] - of_clip[c] + mean) ** 2 for s in range(seeds) for c in range(clips))
-    ms_rest = rest / (seeds - 1) / (clips - 1)
-    variance = ms_seed + ms_clip - ms_rest
-    freedom = variance**2 / (ms_seed**2 / 3 + ms_clip**2 / 29 + ms_rest**2 / 87)
-    half = scipy_stats.t.ppf(0.975, freedom) * math.sqrt(variance / seeds / clips)
-    assert stats.over_seeds_and_clips(values) == pytest.approx((mean, mean - half, mean + half, 4))
-    whole = stats.over_seeds_and_clips(np.repeat(values, 3, axis=1), np.repeat(np.arange(30), 3))
-    assert whole == pytest.approx((mean, mean - half, mean + half, 4))
-
-
-@pytest.mark.parametrize("spread", [(0.3, 0.0, 1.0), (0.05, 0.5, 1.0), (0.2, 0.4, 1.0), (0.0, 1.0, 1.0)])
-def test_seeds_and_clips_hold_their_level(spread):
-    rng, hits, (of_seed, of_clip, rest) = np.random.default_rng(10), [], spread
-    for _ in range(1000):
-        speaker = np.repeat(np.arange(40), rng.integers(2, 6, 40))
-        clip = of_clip * rng.normal(size=40)[speaker]
-        i = stats.over_seeds_and_clips(
-            of_seed * rng.normal(size=(5, 1)) + clip + rest * rng.normal(size=(5, len(speaker))), speaker
-        )
-        hits.append(i.low < 0 < i.high)
-    assert 0.93 < np.mean(hits) < 0.97
-
-
 def test_choices_under_one_budget_hold_their_level_and_one_try_against_many_does_not():
     rng, fair, unfair = np.random.default_rng(11), [], []
     for _ in range(1000):
@@ -244,7 +174,6 @@ def test_one_choice_for_all_seeds_is_made_by_the_mean():
     ("call", "message"),
     [
         (lambda: stats.holm([0.5, 1.2]), "p values lie in 0..1"),
-        (lambda: stats.mcnemar([True], [True, False]), "the same clips on both sides"),
         (lambda: stats.paired_p([0.1], [0.2]), "at least two pairs"),
         (lambda: stats.by_group([True], ["a", "b"]), "a group for every clip"),
         (lambda: stats.best_of([0.1], [0.2]), "scores of candidates x seeds"),
@@ -253,8 +182,6 @@ def test_one_choice_for_all_seeds_is_made_by_the_mean():
         (lambda: stats.cluster_bootstrap([1, 0, 1], ["a", "b", None]), "a group for every clip"),
         (lambda: stats.cluster_bootstrap([[1, 0]], ["a"]), "a value and a group for every clip"),
         (lambda: stats.cluster_bootstrap([1, 0], ["a", "a"]), "at least 2 groups that vary, found 1"),
-        (lambda: stats.over_seeds_and_clips([0.1, 0.2]), "at least 2 seeds x clips"),
-        (lambda: stats.over_seeds_and_clips(np.ones((2, 3)), ["a"] * 3), "at least 2 groups of them"),
     ],
 )
 def test_what_cannot_be_compared_is_named(call, message):

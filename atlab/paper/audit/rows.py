@@ -12,10 +12,6 @@ import pandas as pd
 
 from atlab.errors import AtlabError, unknown
 
-SOURCE = (
-    "Guizzo, Weyde & Tarroni 2021 against github.com/ericguizzo/anti_transfer (experiments at 09fb6e7, HEAD 3154afc)"
-)
-
 
 class Row(NamedTuple):
     """One difference, with the shown numbers as a format string."""

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atlab.data.mel import FRAME, STRIDE
 from atlab.errors import AtlabError
 from atlab.transfer.phones.frames import Frames
 
@@ -75,23 +74,6 @@ def align(frames: Frames, transcripts: Sequence[Sequence[int]], phones: int = 48
         if (states == before).all():
             break
     return Alignment(states, stay.numpy(), scores)
-
-
-def boundaries(states: np.ndarray, frames: Frames) -> list[np.ndarray]:
-    """First sample of every phone of every clip (none of a clip that was not aligned), halfway between frames.
-
-    A phone begins where state 0 follows the last state of another phone, or of itself.
-    """
-    found = []
-    for clip in range(len(frames)):
-        own = states[frames.offsets[clip] : frames.offsets[clip + 1]]
-        if not len(own) or own[0] < 0:
-            found.append(np.zeros(0, dtype=np.int64))
-            continue
-        begins = np.flatnonzero((own[1:] % STATES == 0) & (own[:-1] % STATES == STATES - 1)) + 1
-        begins = np.concatenate([[0], begins])
-        found.append((frames.first[clip] + begins) * STRIDE + FRAME // 2 - STRIDE // 2)
-    return found
 
 
 def cepstra(frames: Frames) -> Tensor:

@@ -95,7 +95,7 @@ _TO_48 = dict(
 )
 
 
-TO_39 = dict(
+_TO_39 = dict(
     fold.split(">") for fold in ["ao>aa", "ax>ah", "el>l", "en>n", "ix>ih", "zh>sh", "cl>sil", "vcl>sil", "epi>sil"]
 )
 
@@ -104,6 +104,7 @@ FOLDING = {  # 61 phones -> 48 -> 39 (Lee and Hon 1989, table I); the glottal st
     61: {phone: phone for phone in _61},
     48: {phone: _TO_48.get(phone, phone) for phone in _61 if phone != "q"},
 }
+FOLDING[39] = {phone: _TO_39.get(folded, folded) for phone, folded in FOLDING[48].items()}
 
 
 PHONES = {size: tuple(sorted(set(folding.values()))) for size, folding in FOLDING.items()}

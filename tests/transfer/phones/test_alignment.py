@@ -11,8 +11,18 @@ from scipy.stats import multivariate_normal
 
 from atlab.errors import AtlabError
 from atlab.transfer.phones import transcripts as phones
-from atlab.transfer.phones.alignment import align, best_paths, boundaries, cepstra, estimate, log_densities
+from atlab.transfer.phones.alignment import align, best_paths, cepstra, estimate, log_densities
 from atlab.transfer.phones.frames import Frames, features, phone_codes
+
+
+def boundaries(states: np.ndarray, frames: Frames) -> list[np.ndarray]:
+    """First sample of every phone of every clip (none of a clip that was not aligned), halfway between frames."""
+    found = []
+    for clip, first in enumerate(frames.first):
+        own = states[frames.offsets[clip] : frames.offsets[clip + 1]]
+        begins = [i for i in range(len(own)) if own[i] >= 0 and (i == 0 or (own[i] % 3 == 0 and own[i - 1] % 3 == 2))]
+        found.append((first + np.array(begins, dtype=np.int64)) * 160 + 200 - 80)
+    return found
 
 
 def made(lengths: list[int], seed: int = 0) -> Frames:
