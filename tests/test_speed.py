@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import atlab
 from atlab.data import Batches, Spectrogram, loaders
-from atlab.data.synthetic import toy
+from atlab.data.synthetic.toy import toy
 from atlab.functional.aggregations import gram
 from atlab.functional.anti_transfer import anti_transfer_loss, target_loss
 from atlab.functional.descriptors import flat, self_product

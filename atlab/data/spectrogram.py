@@ -16,7 +16,8 @@ class Spectrogram(nn.Module):
 
     [B, T] int16 or float -> [B, 1, T // hop + 1, n_fft // 2 + 1] float32; rows are time, columns frequency;
     one second at 16 kHz gives 126 x 129. int16 is scaled to [-1, 1). Equals `scipy.signal.stft` with
-    zero-extended boundaries (its scaling: divided by the window's sum), and librosa's divided by that sum.
+    zero-extended boundaries (its scaling: divided by the window's sum) and padded=False, and librosa's divided by that sum:
+    of a clip that is no whole number of hops, the last frame is centred on the last whole hop.
 
     >>> Spectrogram()(torch.zeros(2, 16000, dtype=torch.int16)).shape
     torch.Size([2, 1, 126, 129])

@@ -12,7 +12,10 @@ from atlab.errors import AtlabError
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval; `n` is the number of units (seeds or clips) that vary."""
+    """A mean with its confidence interval; `n` is the number of units (seeds or clips) that vary.
+
+    low and high are nan where the values do not vary: they say nothing of how others would.
+    """
 
     mean: float
     low: float
@@ -24,24 +27,44 @@ class Interval(NamedTuple):
 
         >>> Interval(0.123, -0.01, 0.25, 5).percent()
         '+12.3 [-1.0, +25.0]'
+        >>> Interval(0.123, np.nan, np.nan, 5).percent()
+        '+12.3 [no interval]'
         """
+        if np.isnan(self.low):
+            return f"{100 * self.mean:+.1f} [no interval]"
         return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean and Student t interval of independent repetitions (seeds).
 
+    Values that are all equal (accuracies on few clips may be) have no interval: low and high are nan. Their standard
+    deviation of 0 is an artefact of rounding, and an interval of zero width would claim certainty.
+
     Raises AtlabError for fewer than two values: one run has no interval.
 
     >>> mean_interval([0.5, 0.6, 0.7]).n
     3
+    >>> mean_interval([0.5, 0.5, 0.5])
+    Interval(mean=0.5, low=nan, high=nan, n=3)
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         raise AtlabError(f"an interval over seeds needs at least 2 of them, found {len(values)}")
+    if all_equal(values):
+        return Interval(float(values.mean()), np.nan, np.nan, len(values))
     error = values.std(ddof=1) / np.sqrt(len(values))
     half = float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
     return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values))
+
+
+def all_equal(values: np.ndarray) -> bool:
+    """Whether the values are one, but for rounding.
+
+    >>> all_equal(np.array([0.7, 0.8]) - np.array([0.6, 0.7])), all_equal(np.array([0.1, 0.101]))
+    (True, False)
+    """
+    return bool(np.allclose(values, values[0], rtol=1e-9, atol=1e-12))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:
@@ -83,6 +106,8 @@ def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") ->
     'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown.'
     """
     points = f"{name} is {abs(100 * difference.mean):.1f} points {'above' if difference.mean >= 0 else 'below'} {other}"
+    if np.isnan(difference.low):
+        return f"{points} in each of {difference.n} {unit}: without spread there is no interval, and no difference is shown."
     interval = (
         f"the 95 % interval [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}] over {difference.n} {unit}"
     )

@@ -8,19 +8,25 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from atlab.errors import AtlabError
+from atlab.stats.intervals import all_equal
 
 
 def paired_p(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p of the paired t-test, the one whose interval is `paired_difference`; 1 if nothing differs.
 
+    Differences that are all equal have no t statistic. Their p is then that of the exact test, in which every difference
+    may change its sign: 2 of the 2^n patterns are as extreme, so p = 2 / 2^n and never 0.
+
     >>> round(paired_p([0.7, 0.8, 0.9], [0.6, 0.7, 0.7]), 3)
     0.057
+    >>> paired_p([0.7, 0.8, 0.9], [0.6, 0.7, 0.8])
+    0.25
     """
     d = _differences(a, b)
     if not d.any():
         return 1.0
-    if np.allclose(d, d[0]):
-        return 0.0
+    if all_equal(d):
+        return 2.0 ** (1 - len(d))
     return float(scipy_stats.ttest_1samp(d, 0).pvalue)
 
 

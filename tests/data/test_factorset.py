@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from atlab.data import Clip, FactorSet, build
-from atlab.data.synthetic import toy
+from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 
 

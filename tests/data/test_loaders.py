@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from atlab.data import Batches, Clip, FactorSet, InMemory, Spectrogram, build, loaders
-from atlab.data.synthetic import toy
+from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 
 

@@ -9,7 +9,7 @@ from scipy.stats import kurtosis
 
 from atlab.data import Clip, Noisy, build, splits
 from atlab.data.noise import KINDS, active_part, mix, noise
-from atlab.data.synthetic import toy
+from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 from atlab.system.processes import pool
 

@@ -12,7 +12,7 @@ import scipy.stats
 
 from atlab.data import Clip, FactorSet, build, splits
 from atlab.data.splits import PARTS, Split
-from atlab.data.synthetic import toy
+from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 
 

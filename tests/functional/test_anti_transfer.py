@@ -324,6 +324,15 @@ def test_linear_cka_against_hsic():
     assert float(F.linear_cka(x, y, unbiased=False)) == pytest.approx(float(biased), rel=1e-9)
 
 
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_linear_cka_of_float32_far_from_the_origin_is_that_of_float64(unbiased):
+    x, y = (torch.randn(40, d, generator=torch.Generator().manual_seed(d)) for d in (12, 20))
+    y[:, :12] += x
+    far = [part + 1000 for part in (x, y)]
+    expected = float(F.linear_cka(*(part.double() for part in far), unbiased))
+    assert expected > 0.3 and float(F.linear_cka(*far, unbiased)) == pytest.approx(expected, abs=1e-4)
+
+
 def test_unbiased_cka_of_unrelated_features_is_near_zero_where_the_biased_one_is_near_one():
     unrelated = [(torch.randn(16, 400), torch.randn(16, 400)) for _ in range(20)]
     assert abs(sum(float(F.linear_cka(x, y)) for x, y in unrelated) / 20) < 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -65,7 +66,18 @@ def test_paired_p_is_the_paired_t_test_and_agrees_with_the_interval(n):
     assert stats.paired_p(a, b) == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
     interval = stats.paired_difference(a, b)
     assert (stats.paired_p(a, b) < 0.05) == (interval.low > 0 or interval.high < 0)
-    assert stats.paired_p([0.5, 0.5], [0.5, 0.5]) == 1.0 and stats.paired_p([0.6, 0.7], [0.5, 0.6]) == 0.0
+    assert stats.paired_p([0.5, 0.5], [0.5, 0.5]) == 1.0
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_equal_differences_have_the_exact_tests_p_and_no_interval(n):
+    a, b = 0.6 + 0.1 * np.arange(n), 0.5 + 0.1 * np.arange(n)
+    signed = [abs(sum(s * 0.1 for s in signs)) for signs in itertools.product((1, -1), repeat=n)]
+    assert stats.paired_p(a, b) == sum(total > 0.1 * n - 1e-9 for total in signed) / 2**n
+    found = stats.paired_difference(a, b)
+    assert found.mean == pytest.approx(0.1) and math.isnan(found.low) and math.isnan(found.high) and found.n == n
+    assert found.percent() == "+10.0 [no interval]"
+    assert "no difference is shown" in stats.verdict("AT", "WI", found)
 
 
 def test_holm_is_the_step_down_procedure():

@@ -50,12 +50,18 @@ def class_activation_map(
         targets = [ClassifierOutputTarget(int(k)) for k in classes]
     training, wants = model.training, {name: p.requires_grad for name, p in model.named_parameters()}
     gradients = {name: p.grad for name, p in model.named_parameters()}
+    copied = None
     try:
         # The library needs a graph from the parameters and leaves gradients behind; frozen models are thawed for it.
         model.eval().requires_grad_(True)
         with torch.enable_grad(), getattr(pytorch_grad_cam, method)(model=model, target_layers=[module]) as cam:
+            # The library keeps the layer's own output, which an in-place operation after the layer would overwrite:
+            # the network goes on with a copy.
+            copied = module.register_forward_hook(lambda _, __, output: output.clone())
             maps = cam(input_tensor=x.detach().float(), targets=targets)
     finally:
+        if copied is not None:
+            copied.remove()
         model.train(training)
         for name, p in model.named_parameters():
             p.requires_grad_(wants[name])
@@ -82,8 +88,6 @@ def activation_maps(fs, row: int, runs: Mapping[str, object], layer: str = "conv
 
     from atlab import models
     from atlab.data import frontend
-
-    pass
 
     magnitudes, times, frequencies = spectrograms(fs, [row])
     x = frontend(fs)(torch.from_numpy(fs.read([row])))
