@@ -11,7 +11,7 @@ from atlab import stats
 from atlab.analysis.figures import by_layer
 from atlab.analysis.grouping import arms, conditions
 from atlab.analysis.paired import best_layer, comparison
-from atlab.labels import NAMES
+from atlab.labels import NAMES, plain
 from atlab.stats import Interval
 
 
@@ -24,7 +24,7 @@ def claim(sentence: str, difference: Interval, above: bool = True) -> str:
     sure = difference.low > 0 or difference.high < 0
     holds = (difference.mean > 0) == above
     verdict = "not decided here" if not sure else "holds here" if holds else "does not hold here"
-    return f"- {sentence}: **{verdict}** ({difference.percent()}, {difference.n} seeds)"
+    return f"- {plain(sentence)}: **{verdict}** ({difference.percent()}, {difference.n} seeds)"
 
 
 def of_table(table: pd.DataFrame) -> list[str]:
@@ -134,7 +134,7 @@ def of_dynamics(left: pd.DataFrame) -> list[str]:
         verdict = "not decided here" if not sure else "holds here" if row["fall"] > 0 else "does not hold here"
         share = row["AT loss, first epoch"] / row["cross-entropy, first epoch"]
         lines.append(
-            f"- {arm}: the anti-transfer loss falls during training: **{verdict}** (from {row['AT loss, first epoch']:.3g} to "
+            f"- {plain(arm)}: the anti-transfer loss falls during training: **{verdict}** (from {row['AT loss, first epoch']:.3g} to "
             f"{row['AT loss, last epoch']:.3g}, difference [{row['f_low']:.2g}, {row['f_high']:.2g}]); in the first epoch it is "
             f"{100 * share:.2g} % of the cross-entropy."
         )
@@ -184,9 +184,9 @@ def of_layers(tests: pd.DataFrame) -> list[str]:
         )
         some = "at least one layer differs" if row["smallest_p_holm"] < 0.05 else "no layer differs"
         lines.append(
-            f"- {row['study']}, {row['task']}: over {row['layers']} layers and {row['seeds']} seeds, {matters}; {some} from the "
+            f"- {plain(row['study'])}, {plain(row['task'])}: over {row['layers']} layers and {row['seeds']} seeds, {matters}; {some} from the "
             f"baseline after Holm's correction (smallest p = {row['smallest_p_holm']:.2f}); mean differences from "
-            f"{100 * row['worst_difference']:+.1f} ({row['worst']}) to {100 * row['best_difference']:+.1f} points ({row['best']})."
+            f"{100 * row['worst_difference']:+.1f} ({plain(row['worst'])}) to {100 * row['best_difference']:+.1f} points ({plain(row['best'])})."
         )
     return lines
 

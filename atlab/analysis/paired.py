@@ -10,7 +10,7 @@ import pandas as pd
 from atlab import stats
 from atlab.analysis.grouping import arms, conditions, label
 from atlab.errors import AtlabError
-from atlab.labels import NAMES
+from atlab.labels import NAMES, plain
 from atlab.stats import Interval
 
 COLUMNS = ("arm", "n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm")
@@ -106,12 +106,12 @@ def findings(compared: pd.DataFrame) -> str:
     for _, part in compared.groupby("condition", sort=False):
         gains, base = part.dropna(subset="difference"), part.loc[part["strategy"] == "baseline"].iloc[0]
         lines.append(
-            f"{base['arm'].capitalize()}: {100 * base['test']:.1f} % [{100 * base['low']:.1f}, {100 * base['high']:.1f}] of the "
+            f"{plain(base['arm'].capitalize())}: {100 * base['test']:.1f} % [{100 * base['low']:.1f}, {100 * base['high']:.1f}] of the "
             f"test clips, {100 * base['train']:.1f} % of the training clips, {base['n']} seeds."
         )
         for word, sure in (("above", gains["d_low"] > 0), ("below", gains["d_high"] < 0)):
             named = [
-                f"{r['arm']} ({_interval(r).percent()}; Holm-adjusted p = {r['p_holm']:.2f})"
+                f"{plain(r['arm'])} ({_interval(r).percent()}; Holm-adjusted p = {r['p_holm']:.2f})"
                 for _, r in gains[sure].iterrows()
             ]
             lines.append(
@@ -121,7 +121,7 @@ def findings(compared: pd.DataFrame) -> str:
         further = above[above["train"] - base["train"] >= above["difference"]]
         if len(further):
             lines.append(
-                f"{len(further)} of the arms above it are ahead by as much or more on the training clips ({', '.join(further['arm'])}): "
+                f"{len(further)} of the arms above it are ahead by as much or more on the training clips ({', '.join(map(plain, further['arm']))}): "
                 "they have learnt further in the same time, which says nothing of generalisation."
             )
     return "\n\n".join(lines)

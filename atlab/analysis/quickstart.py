@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from atlab import stats
+from atlab.labels import plain
 from atlab.stats import Interval
 
 
@@ -31,9 +32,9 @@ def split_sentence(split, settings) -> str:
     s = settings
     gap = {
         "random": "Training and test differ in the recordings only.",
-        "disjoint": f"No {s.orthogonal} of the test clips is among the training clips.",
-        "confounded": f"In training, {100 * s.pairing:.0f} % of the clips of a {s.target} come from the {s.orthogonal}s that it is "
-        f"paired with; in the test, {s.target} and {s.orthogonal} are independent.",
+        "disjoint": f"No {plain(s.orthogonal)} of the test clips is among the training clips.",
+        "confounded": f"In training, {100 * s.pairing:.0f} % of the clips of a {plain(s.target)} come from the {plain(s.orthogonal)}s that it is "
+        f"paired with; in the test, {plain(s.target)} and {plain(s.orthogonal)} are independent.",
     }[s.split]
     return f"{len(split.train)} clips to train, {len(split.validation)} to validate, {len(split.test)} to test. {gap}"
 
@@ -54,7 +55,7 @@ def run_of(table: pd.DataFrame, strategy: str, seed: int):
 def teacher_sentence(run, factor: str) -> str:
     """How well the network of the orthogonal factor does on clips that it was not trained on."""
     result = run.result()
-    return f"The {factor} network names the right {factor} on {100 * result['test_accuracy']:.1f} % of {result['test_clips']} unseen clips."
+    return f"The {plain(factor)} network names the right {plain(factor)} on {100 * result['test_accuracy']:.1f} % of {result['test_clips']} unseen clips."
 
 
 def findings(table: pd.DataFrame) -> Findings:

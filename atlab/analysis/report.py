@@ -7,15 +7,16 @@ import datetime
 import importlib.metadata
 import json
 import warnings
-from html import escape
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_number
 
 import atlab
 from atlab import analysis, plots
 from atlab.analysis import claims, study
 from atlab.analysis.study import Study
+from atlab.labels import plain
 from atlab.runs.folder import Run
 from atlab.system.files import write_atomic
 
@@ -41,18 +42,18 @@ def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = 
     finally:
         images.stop()
     notebook = nbformat.v4.new_notebook(cells=cells)
-    page = to_html(notebook).replace("<title>Notebook</title>", f"<title>{escape(found.title)}</title>", 1)
+    page = to_html(notebook).replace("<title>Notebook</title>", f"<title>{plain(found.title)}</title>", 1)
     return write_atomic(out or found.folder / "report.html", page)
 
 
 def _cells(found: Study, images: _Images) -> list:
-    cells = [_text(f"# {found.title}\n\n{_counts(found)}"), *_parameters(found)]
+    cells = [_text(f"# {plain(found.title)}\n\n{_counts(found)}"), *_parameters(found)]
     if not found.table.empty:
         for title, part, by, notes in study.comparable(found):
             cells += _condition(title, part, by, notes, images)
         shown = ["id", *found.varying, *(c for c in SCORES if c in found.table)]
         cells.append(_folded(f"Every finished run ({len(found.table)})", _html(found.table[shown].round(4))))
-        cells.append(_folded("Command lines", "<pre>" + escape("\n".join(study.commands(found))) + "</pre>"))
+        cells.append(_folded("Command lines", "<pre>" + "\n".join(map(plain, study.commands(found))) + "</pre>"))
     return [*cells, _text(_made(found, images))]
 
 
@@ -61,10 +62,10 @@ def _counts(found: Study) -> str:
     if took := study.seconds(found):
         lines[0] += f" Their notebooks took {took / 60:.1f} minutes in all."
     lines += [
-        f"- failed: `{name}`: {message.splitlines()[0]} (as far as it came: `out.failed.ipynb`)"
+        f"- failed: {plain(name)}: {plain(message.splitlines()[0])} (as far as it came: `out.failed.ipynb`)"
         for name, message in found.failed.items()
     ]
-    lines += [f"- unfinished: `{run.id}`" for run in found.unfinished]
+    lines += [f"- unfinished: {plain(run.id)}" for run in found.unfinished]
     if stages := len(found.table) - len(found.asked_for):
         lines.append(
             f"- {stages} of the finished runs are first stages that others required; they stand in no comparison."
@@ -85,7 +86,8 @@ def _parameters(found: Study) -> list:
 
 
 def _condition(title: str, table: pd.DataFrame, by: list[str], notes: list[str], images: _Images) -> list:
-    cells = [_text("\n".join([f"## Accuracy{f': {title}' if title else ''}", "", *(f"- {note}" for note in notes)]))]
+    heading = f"## Accuracy: {plain(title)}" if title else "## Accuracy"
+    cells = [_text("\n".join([heading, "", *(f"- {plain(note)}" for note in notes)]))]
     if table.empty:
         return cells
     compared = analysis.comparison(table, by)
@@ -118,7 +120,10 @@ def _map(gains: pd.DataFrame, by: list[str], images: _Images) -> list:
     axes = [name for name in by if name != "strategy" and at[name].nunique() > 1]
     if len(axes) != 2 or at.duplicated(axes).any():
         return []
-    return [_text(f"### {axes[0].capitalize()} and {axes[1]} of AT"), images.cell(plots.accuracy_map(at, *axes))]
+    return [
+        _text(f"### {plain(axes[0].capitalize())} and {plain(axes[1])} of AT"),
+        images.cell(plots.accuracy_map(at, *axes)),
+    ]
 
 
 def _curves(table: pd.DataFrame, by: list[str], compared: pd.DataFrame, images: _Images) -> list:
@@ -141,7 +146,7 @@ def _curves(table: pd.DataFrame, by: list[str], compared: pd.DataFrame, images: 
 def _made(found: Study, images: _Images) -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     here = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
-    made = f"Runs made with {', '.join(study.versions(found)) or 'nothing yet'}. Page made {now} by atlab {atlab.__version__} beside {here}."
+    made = f"Runs made with {plain(', '.join(study.versions(found))) or 'nothing yet'}. Page made {now} by atlab {atlab.__version__} beside {here}."
     return (
         made if images.static else f"{made} No Chrome was found: figures are drawn by plotly.js, which is in this page."
     )
@@ -187,8 +192,10 @@ def _text(markdown: str):
 
 
 def _folded(title: str, html: str):
-    return _text(f"<details><summary>{escape(title)}</summary>\n{html}\n</details>")
+    return _text(f"<details><summary>{plain(title)}</summary>\n{html}\n</details>")
 
 
 def _html(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, na_rep="")
+    shown = table.rename(columns=plain).map(lambda value: value if value is None or is_number(value) else plain(value))
+    with pd.option_context("display.max_colwidth", None):
+        return shown.to_html(index=False, border=0, na_rep="", escape=False)

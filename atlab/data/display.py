@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from atlab.data.summary import Summary, summary
+from atlab.labels import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,8 +30,8 @@ def show(fs, cross: Sequence[str] | None = None, clips: int = 10) -> None:
     from atlab import plots
 
     found = summary(fs, cross)
-    facts = "\n".join(f"- {name}: {text}" for name, text in _facts(fs, found))
-    display(Markdown(f"**{fs.card['name']}**: {_title(fs, found)}\n\n{facts}"), found.factors)
+    facts = "\n".join(f"- {name}: {plain(text)}" for name, text in _facts(fs, found))
+    display(Markdown(f"**{plain(fs.card['name'])}**: {plain(_title(fs, found))}\n\n{facts}"), found.factors)
     display(plots.factor_counts(found.counts, "clips of each value"))
     if found.cross is not None:
         title = f"{found.cross.index.name} and {found.cross.columns.name}: Cramer's V {found.association}"
@@ -112,12 +113,10 @@ def _caption(fs, row: int) -> str:
 
 def _players(fs, rows: list[int], captions: list[str]) -> str:
     """HTML of one audio player a clip, side by side."""
-    from html import escape
-
     from IPython.display import Audio
 
     players = [
-        f"<figure style='margin:0'><figcaption>{escape(caption)}</figcaption>"
+        f"<figure style='margin:0'><figcaption>{plain(caption)}</figcaption>"
         f"{Audio(wave.astype(np.float32) / 32768, rate=fs.sample_rate)._repr_html_()}</figure>"
         for wave, caption in zip(fs.read(rows), captions, strict=True)
     ]
@@ -189,7 +188,7 @@ def _histogram(seconds: np.ndarray) -> str:
 def caption(fs, row: int) -> str:
     """The clip's factors in one line."""
     clip = fs.factors.iloc[row]
-    return ", ".join(f"{name} **{clip[name]}**" for name in fs.factor_names)
+    return ", ".join(f"{plain(name)} **{plain(clip[name])}**" for name in fs.factor_names)
 
 
 def waveform(fs, row: int) -> np.ndarray:

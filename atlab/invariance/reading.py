@@ -11,7 +11,7 @@ import pandas as pd
 from atlab import stats
 from atlab.errors import AtlabError
 from atlab.invariance.card import LEACE, RANDOM, Report
-from atlab.labels import NAMES
+from atlab.labels import NAMES, plain
 
 SHOWN = ("target_accuracy", "changed", "excess", "excess_nats", "worst_group", "equalised_odds")
 POINTS = ("target_accuracy", "balanced_accuracy", "mlp", "changed", "excess", "worst_group", "equalised_odds")
@@ -124,9 +124,9 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
     layer: where the strategy acts. What its interval does not decide is said to be undecided.
     """
     name = NAMES.get(ours, ours)
-    lines = [f"**Cost.** Accuracy on {report.target}: " + _beside_all(report, "target_accuracy", factor, layer)]
+    lines = [f"**Cost.** Accuracy on {plain(report.target)}: " + _beside_all(report, "target_accuracy", factor, layer)]
     lines.append(
-        f"**Presence at {layer}**, a linear probe of {factor}: "
+        f"**Presence at {plain(layer)}**, a linear probe of {plain(factor)}: "
         + _beside_all(report, "balanced_accuracy", factor, layer)
     )
     lines.append(f"**Where.** {_where(report, factor, ours)}")
@@ -135,7 +135,7 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
         and not report.table.loc[report.table["factor"] == factor, "excess_nats"].isna().any()
     )
     if used:
-        lines.append(f"**Use** of {factor} (excess, nats): " + _beside_all(report, "excess_nats", factor, layer))
+        lines.append(f"**Use** of {plain(factor)} (excess, nats): " + _beside_all(report, "excess_nats", factor, layer))
         found = lowered(report, factor, layer, ours)
         parts = [f"{kind} falls by {_percent(found[kind])} of the baseline's" for kind in ("presence", "use")]
         beyond = found["use beyond presence"]
@@ -154,7 +154,7 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
             f"{what} {_difference(report, measure, ours, 'gradient_reversal', layer, factor)}"
             for measure, what in (
                 ("target_accuracy", "accuracy"),
-                ("balanced_accuracy", f"probe of {factor} at {layer}"),
+                ("balanced_accuracy", f"probe of {plain(factor)} at {plain(layer)}"),
                 ("excess_nats", "use"),
             )
             if used or measure != "excess_nats"
@@ -163,13 +163,13 @@ def findings(report: Report, factor: str, layer: str, ours: str = "at") -> list[
     if LEACE in set(report.table["name"]):
         parts = []
         for at in dict.fromkeys(report.table["layer"]):
-            parts.append(f"{at} {_difference(report, 'target_accuracy', LEACE, 'baseline', at, factor)}")
+            parts.append(f"{plain(at)} {_difference(report, 'target_accuracy', LEACE, 'baseline', at, factor)}")
         lines.append(
-            f"**Removal.** Erasing what is linear of {factor} changes the baseline's accuracy by: {'; '.join(parts)}."
+            f"**Removal.** Erasing what is linear of {plain(factor)} changes the baseline's accuracy by: {'; '.join(parts)}."
         )
     if RANDOM in set(report.table["name"]):
         lines.append(
-            f"**Floor.** With random weights, a probe at {layer} reads {_value(report, 'balanced_accuracy', RANDOM, layer, factor)}, "
+            f"**Floor.** With random weights, a probe at {plain(layer)} reads {_value(report, 'balanced_accuracy', RANDOM, layer, factor)}, "
             f"in the baseline {_value(report, 'balanced_accuracy', 'baseline', layer, factor)}."
         )
     return lines
@@ -201,12 +201,12 @@ def _where(report: Report, factor: str, ours: str) -> str:
     sure = sure[sure["p_holm"] < 0.05]
     lower, higher = (_named(sure[sign * sure["difference"] > 0]) for sign in (-1, 1))
     name = NAMES.get(ours, ours)
-    text = f"Layer by layer (p < 0.05 after Holm over {len(table)} layers) a linear probe reads {factor} less well with {name} than in the baseline at: {lower}"
+    text = f"Layer by layer (p < 0.05 after Holm over {len(table)} layers) a linear probe reads {plain(factor)} less well with {name} than in the baseline at: {lower}"
     return f"{text}; better at: {higher}."
 
 
 def _named(rows: pd.DataFrame) -> str:
-    parts: Sequence[str] = [f"{row.layer} ({100 * row.difference:+.1f} points)" for row in rows.itertuples()]
+    parts: Sequence[str] = [f"{plain(row.layer)} ({100 * row.difference:+.1f} points)" for row in rows.itertuples()]
     return ", ".join(parts) or "no layer"
 
 

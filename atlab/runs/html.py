@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import re
 from typing import Any
 
 _PLOTLY = "application/vnd.plotly.v1+json"
 _IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
-_SCRIPTS = re.compile(r"<script\b.*?</script>", re.DOTALL)
+_SCRIPTS = re.compile(r"<script\b[^>]*>(.*?)</script>", re.DOTALL)
+_CONFIG = {"displaylogo": False, "plotlyServerURL": "", "showSendToCloud": False}
+# What a page may do: show what is in it. Only the scripts whose hashes are listed run.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:; "
+    "base-uri 'none'; form-action 'none'; script-src "
+)
 
 
 def to_html(notebook: Any) -> str:
-    """HTML of a notebook (nbformat 4 node): formulas as MathML, figures as images or with plotly.js embedded once."""
+    """HTML of a notebook (nbformat 4 node): formulas as MathML, figures as images or with plotly.js embedded once.
+
+    A content security policy in the page lets plotly.js and the figures' own scripts run, no other script, and nothing
+    reach another host, whatever the notebook holds.
+    """
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -31,13 +43,20 @@ def to_html(notebook: Any) -> str:
         return MarkdownWithMath(renderer=MathML(escape=False, embed_images=True)).render(source)
 
     notebook = copy.deepcopy(notebook)
-    _keep_drawable(notebook)
+    scripts = _keep_drawable(notebook)
     exporter = HTMLExporter(embed_images=True)
     exporter.register_filter("markdown2html", markdown)
     page = exporter.from_notebook_node(notebook)[0]
     # The template's head only loads RequireJS, MathJax and Mermaid from other hosts; nothing here needs them.
     head, body_tag, body = page.partition("<body")
-    return _SCRIPTS.sub("", head) + body_tag + body
+    hashes = " ".join(sorted(map(_hash, scripts))) or "'none'"
+    policy = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}{hashes}">'
+    start = head.index("<head>") + len("<head>")  # the policy holds for what follows it
+    return head[:start] + policy + _SCRIPTS.sub("", head[start:]) + body_tag + body
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _mathml(source: str, display: str) -> str:
@@ -50,11 +69,11 @@ def _mathml(source: str, display: str) -> str:
     return "" if "<mi>&</mi>" in formula else formula  # and so is an alignment it takes for symbols
 
 
-def _keep_drawable(notebook: Any) -> None:
-    """Give every plotly figure a form that a plain page can draw, in place."""
+def _keep_drawable(notebook: Any) -> set[str]:
+    """Give every plotly figure a form that a plain page can draw, in place: -> the scripts that draw them."""
     import plotly.io
 
-    embedded = False
+    scripts: set[str] = set()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -66,10 +85,11 @@ def _keep_drawable(notebook: Any) -> None:
                 continue
             data["text/html"] = plotly.io.to_html(
                 {"data": figure.get("data", []), "layout": figure.get("layout", {})},
-                include_plotlyjs=False if embedded else True,
+                include_plotlyjs=not scripts,
                 include_mathjax=False,
                 full_html=False,
                 validate=False,
-                config={"displaylogo": False, "plotlyServerURL": ""},
+                config=_CONFIG,
             )
-            embedded = True
+            scripts.update(_SCRIPTS.findall(data["text/html"]))
+    return scripts

@@ -15,6 +15,7 @@ import pandas as pd
 from atlab import stats
 from atlab.analysis.claims import claim
 from atlab.errors import AtlabError
+from atlab.labels import plain
 from atlab.paper import tables
 from atlab.stats import Interval
 
@@ -255,7 +256,7 @@ def summary(table: pd.DataFrame) -> str:
     """
     units = by_unit(table)
     lines = [
-        f"Base networks: {100 * _base(units, halves).mean():.1f} % of the test clips ({halves} halves, {units.shape[1]} seeds; the paper's, "
+        f"Base networks: {100 * _base(units, halves).mean():.1f} % of the test clips ({plain(halves)} halves, {units.shape[1]} seeds; the paper's, "
         f"of 500 classes: {100 * STATED['base accuracy']:.1f} %)."
         for halves in sorted(set(units.index.get_level_values("halves")), key=lambda name: _similar_first((name,)))
     ]
@@ -268,7 +269,7 @@ def summary(table: pd.DataFrame) -> str:
             )
             won = ", ".join(str(int(n)) for n in own[own["high"] < 0]["n"])
             lines.append(
-                f"{halves.capitalize()} halves, {cause}: a loss whose interval excludes zero at {named}; after Holm's correction over "
+                f"{plain(halves.capitalize())} halves, {cause}: a loss whose interval excludes zero at {named}; after Holm's correction over "
                 f"{len(own)} layers at {len(holm)} of them{f'; a gain at n = {won}' if won else ''}."
             )
         wide = part.pivot(index="n", columns="cause", values="drop")

@@ -16,6 +16,7 @@ from scipy import stats as scipy_stats
 
 from atlab import stats
 from atlab.errors import AtlabError
+from atlab.labels import plain
 
 SHUFFLES = 10_000
 # The anti-transfer loss whose gain is looked up; runs of other forms of it are left aside.
@@ -156,7 +157,7 @@ def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
     lines = []
     for word, sure in (("better", others["low"] > 0), ("worse", others["high"] < 0)):
         named = "; ".join(
-            f"{r['target']} from {r['base']}, n = {r['n']} ({100 * r['difference']:+.1f})"
+            f"{plain(r['target'])} from {plain(r['base'])}, n = {r['n']} ({100 * r['difference']:+.1f})"
             for _, r in others[sure].iterrows()
         )
         lines.append(
@@ -167,8 +168,8 @@ def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
     if len(both):
         most = both.loc[both["difference"].abs().idxmax()]
         lines.append(
-            f"The two directions differ most between {most['first']} and {most['second']} at n = {most['n']}: {100 * most['second_to_first']:+.1f} points from "
-            f"{most['second']} to {most['first']}, {100 * most['first_to_second']:+.1f} the other way."
+            f"The two directions differ most between {plain(most['first'])} and {plain(most['second'])} at n = {most['n']}: {100 * most['second_to_first']:+.1f} points from "
+            f"{plain(most['second'])} to {plain(most['first'])}, {100 * most['first_to_second']:+.1f} the other way."
         )
     found = correlation(points)
     if found["p"] >= 0.05:

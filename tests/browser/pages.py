@@ -100,8 +100,18 @@ def says(page, words: str) -> None:
     page.wait_for_function("words => document.querySelector('.atlab-message').innerText.includes(words)", arg=words)
 
 
+def nothing_uploads(page) -> None:
+    """There are buttons over the figures, and none sends a figure to a server."""
+    titles = {button.get_attribute("data-title") for button in page.locator(".modebar-btn").all()}
+    assert "Download plot as a PNG" in titles
+    assert not [
+        title for title in titles if any(word in title.lower() for word in ("share", "cloud", "edit in", "upload"))
+    ]
+
+
 def clean(page, twin, copy) -> None:
     """Every control was moved, nothing went wrong or asked for another host, and the saved notebook is small."""
+    nothing_uploads(page)
     assert page.moved == set(twin.controls)
     assert page.outside == []
     assert (

@@ -8,6 +8,7 @@ import pytest
 
 import atlab
 from atlab import runs
+from tests.browser.pages import nothing_uploads
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -37,5 +38,6 @@ def test_the_training_notebook_runs_in_jupyterlab_and_shows_the_run(lab, page, w
     history = student.history()
     assert figures[0][0] == pytest.approx(history["train_loss"].tolist())
     assert figures[0][2] == pytest.approx(history["train_at"].tolist())
+    nothing_uploads(page)
     assert page.outside == []
     page.screenshot(path=tmp_path / "train.png", full_page=True)

@@ -16,7 +16,7 @@ import traitlets
 from plotly.io.json import to_json_plotly
 
 _DRAW = """
-const config = {displaylogo: false, responsive: true, plotlyServerURL: "", modeBarButtonsToRemove: ["sendDataToCloud"]};
+const config = {displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false};
 
 function library(model) {
   const known = globalThis.atlabPlotly;
