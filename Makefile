@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lab
+.PHONY: help install demo lint test bench lab
 
 # More for pytest on the command line, e.g. make test ARGS="-k splits"
 ARGS ?=
@@ -9,6 +9,7 @@ NBVAL ?=
 help:
 	@echo "make demo   the quickstart: anti-transfer on embedded speech; prints where the notebook and its HTML are"
 	@echo "make test   every test, the doctests and the tutorials"
+	@echo "make lint   style, format and types"
 	@echo "make bench  what a training step costs here, beside its limits (QUICK=1: about a minute)"
 	@echo "make lab    JupyterLab on this machine only, with the atlab kernel"
 
@@ -18,7 +19,12 @@ install:
 demo: install
 	@.venv/bin/atlab run notebooks/tutorials/01_quickstart.ipynb --html
 
-test: install
+lint: install
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+test: lint
 	@.venv/bin/python -m pytest -n 2 tests atlab data_recipes $(NBVAL) $(ARGS)
 
 bench: install

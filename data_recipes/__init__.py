@@ -15,6 +15,9 @@ import pkgutil
 from types import ModuleType
 
 from atlab.errors import unknown
+from atlab.system.extras import check
+
+check(__name__)
 
 REQUIRED = ("NAME", "LICENCE", "CITATION", "ACCESS", "SIZE", "FACTORS", "prepare")
 

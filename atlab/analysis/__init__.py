@@ -1,5 +1,9 @@
 """From runs to arms, comparisons, claims and one report."""
 
+from atlab.system.extras import check
+
+check(__name__)
+
 from atlab.analysis.figures import (
     at_layer,
     beside,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 
+from atlab.system.extras import check
+
+check(__name__)
+
 from atlab.data import splits
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet

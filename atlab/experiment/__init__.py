@@ -1,5 +1,9 @@
 """One training run from a data set to a run folder, many of them, and what they will cost."""
 
+from atlab.system.extras import check
+
+check(__name__)
+
 from atlab.data.catalog import load_data
 from atlab.experiment.estimate import estimate_run
 from atlab.experiment.many import train_many

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import importlib
 
+from atlab.system.extras import check
+
+check(__name__)
+
 _HOMES = {
     "AblationState": "views.ablation",
     "CockpitState": "views.cockpit",

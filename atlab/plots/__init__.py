@@ -3,6 +3,10 @@
 Colours are Okabe and Ito's (safe for colour-blind readers) and, for maps, cividis. Axes carry names and units.
 """
 
+from atlab.system.extras import check
+
+check(__name__)
+
 from atlab.labels import NAMES
 from atlab.plots.ablation import cell_runs, sweep_curves, sweep_map
 from atlab.plots.audit import gain_of_choosing, similarity_by_layer, true_noise_levels

@@ -1,5 +1,9 @@
 """Intervals, tests and comparisons that say what varies: over seeds, over paired seeds, over test clips."""
 
+from atlab.system.extras import check
+
+check(__name__)
+
 from atlab.stats.intervals import Interval, clip_bootstrap, mean_interval, paired_difference, verdict
 from atlab.stats.paired import holm, paired_p
 from atlab.stats.resampling import cluster_bootstrap

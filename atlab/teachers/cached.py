@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from atlab.errors import AtlabError, unknown
 from atlab.functional.aggregations import AGGREGATIONS
@@ -208,7 +207,7 @@ def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: 
     """One teacher pass over all clips fills every layer; the folder appears only when it is complete."""
     clips = sum(part.clips for part in parts)
     rows, files, forms, sizes = np.empty(clips, np.int64), {}, {}, {}
-    with new_folder(folder) as new, tqdm(total=clips, desc="caching the teacher", unit="clip", leave=False) as bar:
+    with new_folder(folder) as new:
         done = 0
         for batch in (batch for part in parts for batch in part.epoch(0)):
             features = teacher.targets(batch.x, batch.index, channels_last)
@@ -225,7 +224,6 @@ def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: 
                     files[layer] = _create(new, layer, clips, values.shape[1:])
                 for file, stored in zip(files[layer], (values, scales), strict=True):
                     file[done:end] = stored.cpu().numpy()
-            bar.update(end - done)
             done = end
         size = sum(file.nbytes for pair in files.values() for file in pair)
         for pair in files.values():

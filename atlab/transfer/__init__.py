@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 
+from atlab.system.extras import check
+
+check(__name__)
+
 # Resolved on first use, so that the command line does not wait for torch.
 _HOMES = {
     "Cut": "cut",
