@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from atlab import analysis, cli, runs
+from atlab import analysis, runs
 from atlab.analysis import report, study
+from atlab.cli import main
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 
@@ -193,5 +194,5 @@ def test_studies_that_are_not_there_are_named(root):
 
 
 def test_the_command_says_where_the_page_is(root, drawn):
-    result = CliRunner().invoke(cli.app, ["report", "words", "--root", str(root), "--out", str(root / "x.html")])
+    result = CliRunner().invoke(main.app, ["report", "words", "--root", str(root), "--out", str(root / "x.html")])
     assert result.exit_code == 0 and str(root / "x.html") in result.output and (root / "x.html").exists()

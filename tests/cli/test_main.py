@@ -76,9 +76,9 @@ def test_version_and_help():
 
 LOADED = """
 import sys
-from atlab import cli
+from atlab.cli import main
 try:
-    cli.app(sys.argv[1:])
+    main.app(sys.argv[1:])
 finally:
     print(*(name for name in {"torch", "torchaudio", "torchvision", "librosa", "pandas", "plotly"} if name in sys.modules))
 """

@@ -67,7 +67,7 @@ def test_spectrograms_in_the_grid_are_those_of_the_clips(toy):
     import torch
 
     rows = display.examples(toy, "word")
-    magnitudes, times, frequencies = display._spectrograms(toy, rows)
+    magnitudes, times, frequencies = display.spectrograms(toy, rows)
     want = Spectrogram()(torch.from_numpy(toy.read(rows)))[:, 0].numpy()
     assert np.array_equal(magnitudes, want) and len(times) == want.shape[1] and len(frequencies) == 129
 
@@ -76,7 +76,7 @@ def test_spectrograms_of_long_clips_are_thinned_to_their_loudest(tmp_path):
     import torch
 
     fs = atlab.data.toy(tmp_path / "long", words=1, speakers=1, repetitions=1, samples=16000 * 5)
-    magnitudes, times, _ = display._spectrograms(fs, [0])
+    magnitudes, times, _ = display.spectrograms(fs, [0])
     whole = Spectrogram()(torch.from_numpy(fs.read([0])))[0, 0].numpy()
     assert magnitudes.shape[1] == len(times) <= 256
     assert np.array_equal(magnitudes[0, 1], whole[3:6].max(0)) and times[1] == pytest.approx(3 * 128 / 16000)

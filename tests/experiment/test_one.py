@@ -17,6 +17,7 @@ import pytest
 import atlab
 from atlab import experiment, models, runs
 from atlab.errors import AtlabError
+from atlab.experiment import one
 from atlab.experiment.one import Settings
 
 
@@ -56,7 +57,7 @@ def test_a_run_is_whole_and_the_teacher_saw_no_test_clip(tiny, toy, tmp_path, sp
 
 def test_a_done_run_is_read_and_not_repeated(tiny, tmp_path, monkeypatch):
     first = experiment.train(replace(tiny, strategy="baseline"), tmp_path, "s", progress=False)
-    monkeypatch.setattr(experiment, "_train_into", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(one, "_train_into", lambda *a: pytest.fail("trained again"))
     again = experiment.train(replace(tiny, strategy="baseline"), tmp_path, "s", progress=False)
     assert again.path == first.path and again.result() == first.result()
 

@@ -134,7 +134,7 @@ def test_state_and_code_bring_the_view_back(explorer, toy):
 
 
 def test_data_is_found_from_a_notebooks_folder(toy, tmp_path, monkeypatch):
-    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "atlab.toml").write_text("")
     (tmp_path / "notebooks/explorers").mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/mine").symlink_to(toy.path)

@@ -79,7 +79,7 @@ def test_a_study_that_is_there_is_opened_as_it_is(study, tmp_path, monkeypatch):
 
 
 def test_studies_are_found_from_a_notebooks_folder(study, tmp_path, monkeypatch):
-    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "atlab.toml").touch()
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/mine").symlink_to(study)
     (tmp_path / "deep/er").mkdir(parents=True)

@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from atlab import cli, cost
+from atlab import cost
+from atlab.cli import main
 from atlab.runs import engines, forkserver, grid, sweep, progress
 from atlab.errors import AtlabError
 from tests.runs import sweeps
@@ -89,7 +90,7 @@ def test_a_failing_notebook_keeps_its_copy_and_stops_no_other(tmp_path):
 def test_the_command_reports_what_failed_while_and_after_it_runs(tmp_path):
     path = sweeps.grid(tmp_path, "0..1", 'assert seed != 1, "an odd seed"\n' + RESULT)
     done = CliRunner().invoke(
-        cli.app, ["sweep", str(path), "--root", str(tmp_path / "runs"), "--workers", "1"]
+        main.app, ["sweep", str(path), "--root", str(tmp_path / "runs"), "--workers", "1"]
     )
     assert done.exit_code == 1 and "s: 2 runs, 1 done in 0:" in done.output and "1 failed" in done.output
     assert done.output.count("an odd seed") >= 2 and "out.failed.ipynb" in done.output
@@ -225,7 +226,7 @@ def test_the_line_for_slurm_runs_a_task_a_run_with_the_same_parameters(tmp_path,
     path = sweeps.grid(folder, "0..3")
     said = (
         CliRunner()
-        .invoke(cli.app, ["sweep", str(path), "--sbatch", "-p", "run_dir", "a b", "--root", "runs"])
+        .invoke(main.app, ["sweep", str(path), "--sbatch", "-p", "run_dir", "a b", "--root", "runs"])
         .output
     )
     sbatch, array, wrap, command = shlex.split(said)
