@@ -121,7 +121,7 @@ def commands(study: Study) -> list[str]:
     left = {run.id: run for run in (runs.Run(path) for path in study.table["path"])}
     lines = []
     for path in grids():
-        for scale in scales(path):
+        for scale in grid.scales(path):
             opened = grid.load(path, scale)
             if opened.study == study.title:
                 places = notebooks.places(opened.notebook, opened.jobs, study.folder.parent, opened.study)
@@ -141,13 +141,6 @@ def grids() -> list[Path]:
         if (folder / "notebooks/experiments/grids").is_dir():
             return sorted((folder / "notebooks/experiments/grids").glob("*.yaml"))
     return []
-
-
-def scales(path: Path) -> list[str]:
-    """The scales of a grid."""
-    import yaml
-
-    return list((yaml.safe_load(path.read_text()) or {}).get("scales", {"laptop": None}))
 
 
 def _command(run: runs.Run, study: str) -> str:

@@ -14,26 +14,29 @@ scales:                          # merged over the above: `fixed` updated, axes 
   laptop: {fixed: {clips: 256}}
   paper:  {fixed: {width: 1.0}}
 
-A parameter that is null has the notebook's default.
+A parameter that is null has the notebook's default. A grid has at most 10,000 runs and 1,000 exclusions; its file has at
+most 131,072 bytes, nests at most 8 deep, and is YAML without anchors, aliases and tags (`strict_yaml`).
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
+import math
 import re
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atlab.runs import notebooks
 from atlab import runs
 from atlab.errors import AtlabError, unknown
+from atlab.runs import notebooks, strict_yaml
 
 KEYS = ("study", "notebook", "fixed", "axes", "exclude", "scales")
 SCALE_KEYS = ("fixed", "axes", "exclude")
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+RUNS, EXCLUSIONS, BYTES, DEPTH = 10_000, 1_000, 1 << 17, 8  # the most of each
+_RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ def load(path: str | Path, scale: str = "laptop", **fixed: Any) -> Grid:
     """
     path = Path(path)
     return parse(_read(path), scale, str(path), path.parent, fixed)
+
+
+def scales(path: str | Path) -> list[str]:
+    """The names of a grid's scales, in its order; "laptop" for a grid without any. Errors as in `load`."""
+    path = Path(path)
+    return list(_mapping(_read(path).get("scales"), f"`scales` of {path}")) or ["laptop"]
 
 
 def find(name: str) -> Path:
@@ -102,17 +111,20 @@ def parse(
         raise unknown(f"scale of {where}", scale, scales)
     if not scales and scale != "laptop":
         raise AtlabError(f"{where} has no scales, so the only one is 'laptop'; found {scale!r}")
-    chosen = scales.get(scale) or {}
+    chosen = _mapping(scales.get(scale), f"{where}, scale {scale!r}")
     _shape(chosen, SCALE_KEYS, f"{where}, scale {scale!r}")
     constant, axes = ({**(content.get(key) or {}), **(chosen.get(key) or {})} for key in ("fixed", "axes"))
     exclude = [*(content.get("exclude") or []), *(chosen.get("exclude") or [])]
-    notebook = (Path(folder) / content["notebook"]).resolve()
+    notebook = _notebook(folder, content["notebook"], where)
     known = notebooks.specification(notebook)
+    if unheard := [name for pairs in exclude for name in pairs if name not in known]:
+        raise unknown(f"parameter in `exclude` of {where}", unheard[0], known)
+    expanded = _expanded(axes, where)
     jobs: dict[str, dict[str, Any]] = {}
-    for settings in itertools.product(*(list(_axis(name, values, where)) for name, values in axes.items())):
+    for settings in itertools.product(*expanded):
         zipped = {key: value for setting in settings for key, value in setting.items()}
         job = _checked({**constant, **zipped, **(fixed or {})}, known, where)
-        if not any(_matches(job, pairs, known, where) for pairs in exclude):
+        if not any(_matches(job, pairs, known) for pairs in exclude):
             whole = {name: job.get(name, parameter.default) for name, parameter in known.items()}
             jobs.setdefault(repr(whole), job)
     if not jobs:
@@ -127,11 +139,13 @@ def _shape(content: Any, keys: tuple[str, ...], where: str) -> None:
             raise unknown(f"key in {where}", key, keys)
     for key in ("fixed", "axes"):
         _mapping(content.get(key), f"`{key}` of {where}")
-    exclude = content.get("exclude") or []
+    exclude = [] if content.get("exclude") is None else content["exclude"]
     if not isinstance(exclude, list):
         raise AtlabError(
-            f"`exclude` of {where} is {exclude!r}; wanted is a list of mappings from parameters to values"
+            f"expected a list of mappings from parameters to values for `exclude` of {where}, got {reprlib.repr(exclude)}"
         )
+    if len(exclude) > EXCLUSIONS:
+        raise AtlabError(f"`exclude` of {where} has {len(exclude):,} items; allowed: at most {EXCLUSIONS:,}")
     for pairs in exclude:
         _mapping(pairs, f"an item in `exclude` of {where}")
 
@@ -140,52 +154,41 @@ def _mapping(value: Any, what: str) -> Mapping:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise AtlabError(f"{what} is {value!r}; wanted is a mapping, such as {{name: value}}")
+        raise AtlabError(f"expected a mapping such as {{name: value}} for {what}, got {reprlib.repr(value)}")
     return value
 
 
-def _read(path: Path) -> Mapping:
-    import yaml
-
+def _notebook(folder: str | Path, name: str, where: str) -> Path:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except FileNotFoundError:
+        return (Path(folder) / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a null character, a link to itself
+        raise AtlabError(f"{where}: {reprlib.repr(name)} cannot be a notebook's path: {error}") from None
+
+
+def _read(path: Path) -> Mapping:
+    if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        raise unknown(f"grid in {path.parent}", path.name, near) from None
+        raise unknown(f"grid in {path.parent}", path.name, near)
+    try:
+        content = strict_yaml.read(path, BYTES, DEPTH)
     except OSError as error:
         raise AtlabError(f"the grid {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise AtlabError(f"{path}{line} is not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(content, Mapping):
-        raise AtlabError(
-            f"{path} is no grid: it holds a {type(content).__name__}; wanted are the keys {', '.join(KEYS)}"
-        )
+        raise AtlabError(f"{path} is not a grid: expected the keys {', '.join(KEYS)}, got a {type(content).__name__}")
     return content
 
 
-@functools.cache
-def _loader() -> type:
-    """PyYAML's safe loader, but a key that comes twice is an error, and 1e-3 a number (as YAML 1.2 has it)."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-            seen = set()
-            for key, _ in node.value:
-                if key.value in seen:
-                    mark = key.start_mark
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} comes twice", mark
-                    )
-                if isinstance(key.value, str):
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
-    return Loader
+def _expanded(axes: Mapping[str, Any], where: str) -> list[list[dict[str, Any]]]:
+    """The settings of every axis; AtlabError if there are too many, found before any list is made."""
+    size = 1
+    for name, values in axes.items():
+        items = _listed(values, name, where)
+        together = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+        combinations = (math.prod(len(_listed(v, key, where)) for key, v in item.items()) for item in together)
+        size *= len(items) - len(together) + sum(combinations)
+        if size > RUNS:
+            raise AtlabError(f"{where} describes {size:,} runs or more; allowed: at most {RUNS:,}")
+    return [list(_axis(name, values, where)) for name, values in axes.items()]
 
 
 def _axis(name: str, values: Any, where: str) -> Iterator[dict[str, Any]]:
@@ -199,12 +202,14 @@ def _axis(name: str, values: Any, where: str) -> Iterator[dict[str, Any]]:
             yield {name: item}
 
 
-def _listed(values: Any, name: str, where: str) -> list:
+def _listed(values: Any, name: str, where: str) -> Sequence:
     if isinstance(values, str) and (match := _RANGE.fullmatch(values)):
-        values = list(range(int(match[1]), int(match[2]) + 1))
-    if values == []:
-        raise AtlabError(f"{where}: axis {name!r} has no values")
-    return list(values) if isinstance(values, list) else [values]
+        values = range(int(match[1]), int(match[2]) + 1)
+    if isinstance(values, (list, range)):
+        if not values:
+            raise AtlabError(f"{where}: axis {name!r} has no values")
+        return values
+    return [values]
 
 
 def _checked(job: Mapping, known: Mapping, where: str) -> dict[str, Any]:
@@ -218,8 +223,5 @@ def _checked(job: Mapping, known: Mapping, where: str) -> dict[str, Any]:
         raise AtlabError(f"{where}: {error}") from None
 
 
-def _matches(job: Mapping, pairs: Mapping, known: Mapping, where: str) -> bool:
-    for name in pairs:
-        if name not in known:
-            raise unknown(f"parameter in `exclude` of {where}", name, known)
+def _matches(job: Mapping, pairs: Mapping, known: Mapping) -> bool:
     return all(job.get(name, known[name].default) == value for name, value in pairs.items())

@@ -26,7 +26,8 @@ from atlab.system.files import write_atomic
 
 _TYPES: dict[str, type] = {t.__name__: t for t in (bool, int, float, str, list, tuple, dict)}
 _CHOICES = re.compile(r"one of:\s*([^;]*)")
-_BOUND = re.compile(r"(>=|<=|>|<)\s*(-?[\d.]+(?:e[+-]?\d+)?)\s*(?:,|and)?\s*")
+_BOUND = re.compile(r"(>=|<=|>|<)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(?:,|and)?\s*")
+_NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)  # what Python's parser raises for odd text
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -45,7 +46,10 @@ class Parameter:
         if value is None and (self.default is None or type(None) in self.types):
             return value
         if isinstance(value, int) and not isinstance(value, bool) and float in self.types and int not in self.types:
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                raise AtlabError(f"parameter {self.name!r} has more digits than a number can have") from None
         if isinstance(value, (list, tuple)) and (list in self.types or tuple in self.types):
             for item in value:
                 self._check_one(item)
@@ -73,7 +77,7 @@ class Parameter:
             return self.check(None if text == "None" and self.default is None else text)
         try:
             value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except _NOT_PYTHON:
             value = {"true": True, "false": False}.get(text.lower(), text)
         if list in self.types or tuple in self.types:
             if isinstance(value, str) and str not in self.types:
@@ -102,18 +106,19 @@ def specification(notebook: str | Path) -> dict[str, Parameter]:
     try:
         statements = ast.parse(source).body
         comments = _comments(source)
-    except (SyntaxError, tokenize.TokenError) as error:
+    except (*_NOT_PYTHON, tokenize.TokenError) as error:
         raise AtlabError(f"{where} is not valid Python: {error}") from None
     found = {}
     for statement in statements:
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
             continue  # a string on its own is prose
         target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
-        if not isinstance(target, ast.Name) or not isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        several = isinstance(statement, ast.Assign) and len(statement.targets) > 1
+        if not isinstance(target, ast.Name) or not isinstance(statement, (ast.Assign, ast.AnnAssign)) or several:
             raise AtlabError(f"{where}, line {statement.lineno}: allowed: name = literal")
         try:
             default = ast.literal_eval(statement.value)
-        except (ValueError, TypeError):
+        except _NOT_PYTHON:
             shown = ast.get_source_segment(source, statement)
             raise AtlabError(f"{where}, line {statement.lineno}: {shown!r} is not a literal") from None
         annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else None
@@ -155,7 +160,11 @@ def _read(notebook: str | Path) -> Any:
     import nbformat
 
     try:
-        return nbformat.read(str(notebook), as_version=4)
+        broken: dict[str, Exception] = {}
+        found = nbformat.read(str(notebook), as_version=4, capture_validation_error=broken)
+        if broken:
+            raise broken["ValidationError"]
+        return found
     except FileNotFoundError:
         folder = Path(notebook).parent
         near = sorted(p.name for p in folder.glob("*.ipynb")) if folder.is_dir() else []
@@ -163,7 +172,7 @@ def _read(notebook: str | Path) -> Any:
     except OSError as error:
         raise AtlabError(f"the notebook {notebook} cannot be read: {error.strerror}") from None
     except Exception as error:  # nbformat raises a dozen types for a file that is no notebook
-        raise AtlabError(f"{notebook} is not a notebook: {str(error).splitlines()[0]}") from None
+        raise AtlabError(f"{notebook} is not a notebook: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
 def metadata(notebook: str | Path) -> dict[str, Any]:
