@@ -48,7 +48,7 @@ def read(path: Path, most_bytes: int, most_depth: int) -> Any:
         json.dumps(content, ensure_ascii=False).encode()  # an escape such as \ud800 is no character
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}," if mark else ""
+        where = f", line {mark.line + 1}" if mark else ""
         raise AtlabError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or error}") from None
     except AtlabError:
         raise
@@ -65,7 +65,9 @@ def _check_structure(text: str, path: Path, most_depth: int) -> None:
     for event in yaml.parse(text, yaml.SafeLoader):
         where = f"{path}, line {event.start_mark.line + 1}:"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise AtlabError(f"{where} anchors (&name) and aliases (*name) are not read: write the value out, or quote it")
+            raise AtlabError(
+                f"{where} anchors (&name) and aliases (*name) are not read: write the value out, or quote it"
+            )
         if getattr(event, "tag", None):
             raise AtlabError(f"{where} tags ({event.tag}) are not read: write the value without one, or quote it")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -88,7 +90,9 @@ def _loader() -> type:
                 if key.tag == "!ambiguous":
                     self.construct_object(key)
                 if key.tag != "tag:yaml.org,2002:str":
-                    raise AtlabError(f"{where} expected text as a key, found {str(key.value)[:40]!r}; quote it if it is meant")
+                    raise AtlabError(
+                        f"{where} expected text as a key, found {str(key.value)[:40]!r}; quote it if it is meant"
+                    )
                 if key.value in seen:
                     raise AtlabError(f"{where} the key {key.value!r} comes twice")
                 seen.add(key.value)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
 
-from atlab.runs import grid
 from atlab.errors import AtlabError
+from atlab.runs import grid
 
 PARAMETERS = 'seed = 0  # >= 0\nbeta = 1.0\nlayers = "conv5"\nstrategy = "at"  # one of: baseline, wi, at'
 GRIDS = sorted((Path(__file__).parents[2] / "notebooks/experiments/grids").glob("*.yaml"))
@@ -35,7 +39,9 @@ def test_axes_are_crossed_in_their_order_and_ints_become_floats_where_the_notebo
 
 
 def test_mappings_set_parameters_together_and_lists_in_them_expand(write):
-    text = "axes:\n  arm:\n    - {strategy: baseline}\n    - {strategy: [wi, at], layers: [conv1, conv2]}\n  seed: [0, 4]"
+    text = (
+        "axes:\n  arm:\n    - {strategy: baseline}\n    - {strategy: [wi, at], layers: [conv1, conv2]}\n  seed: [0, 4]"
+    )
     arms = [{"strategy": "baseline"}] + [{"strategy": s, "layers": c} for s in ("wi", "at") for c in ("conv1", "conv2")]
     assert grid.load(write(text)).jobs == [arm | {"seed": seed} for arm in arms for seed in (0, 4)]
 
@@ -43,7 +49,9 @@ def test_mappings_set_parameters_together_and_lists_in_them_expand(write):
 def test_exclusions_match_every_pair_defaults_included_and_equal_runs_are_one(write):
     text = "axes: {seed: [0, 1, 1], strategy: [baseline, at]}\nexclude:\n  - {seed: 1, strategy: at, layers: conv5}"
     assert grid.load(write(text)).jobs == [
-        {"seed": 0, "strategy": "baseline"}, {"seed": 0, "strategy": "at"}, {"seed": 1, "strategy": "baseline"},
+        {"seed": 0, "strategy": "baseline"},
+        {"seed": 0, "strategy": "at"},
+        {"seed": 1, "strategy": "baseline"},
     ]
 
 
@@ -64,7 +72,11 @@ def test_null_is_the_default_and_runs_that_are_equal_with_it_are_one(write):
 
 
 def test_numbers_with_an_exponent_need_no_point(write):
-    assert grid.load(write("axes: {beta: [1e-3, 2E+1, -1e1]}")).jobs == [{"beta": 0.001}, {"beta": 20.0}, {"beta": -10.0}]
+    assert grid.load(write("axes: {beta: [1e-3, 2E+1, -1e1]}")).jobs == [
+        {"beta": 0.001},
+        {"beta": 20.0},
+        {"beta": -10.0},
+    ]
 
 
 def test_a_mapping_is_a_grid_too(write, tmp_path):
@@ -90,22 +102,121 @@ def test_a_mapping_is_a_grid_too(write, tmp_path):
         ("exclude: [{sed: 0}]", "unknown parameter in `exclude`"),
         ("axes: {seed: 0}\nexclude: [{seed: 0}]", "describes no run"),
         ("axes: {seed: [0}", "line 3 is not YAML"),
-        ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6 is not YAML: the key 'seed' comes twice"),
+        ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6: the key 'seed' comes twice"),
         ("axes: {arm: [{strategy: []}]}", "axis 'strategy' has no values"),
         ("axes: {seed: 3..2}", "axis 'seed' has no values"),
-        ("axes: [seed]", r"`axes` of .* is \['seed'\]; wanted is a mapping"),
-        ("fixed: 3", "`fixed` of .* is 3; wanted is a mapping"),
-        ("exclude: {seed: 0}", r"`exclude` of .* is \{'seed': 0\}; wanted is a list"),
-        ("exclude: [seed]", "an item in `exclude` of .* is 'seed'; wanted is a mapping"),
-        ("scales: tiny", "`scales` of .* is 'tiny'; wanted is a mapping"),
-        ("scales: {laptop: 3}", "scale 'laptop' is 3; wanted is a mapping"),
+        ("axes: [seed]", r"expected a mapping .* for `axes` of .*, got \['seed'\]"),
+        ("fixed: 3", "expected a mapping .* for `fixed` of .*, got 3"),
+        ("exclude: {seed: 0}", r"expected a list of mappings .* for `exclude` of .*, got \{'seed': 0\}"),
+        ("exclude: [seed]", "expected a mapping .* for an item in `exclude` of .*, got 'seed'"),
+        ("scales: tiny", "expected a mapping .* for `scales` of .*, got 'tiny'"),
+        ("scales: {laptop: 3}", "expected a mapping .* for .*, scale 'laptop', got 3"),
         ("axes: {beta: high}", "g.yaml: parameter 'beta' is 'high', a str; allowed: float"),
         ("scales: {laptop: {axis: 1}}", "unknown key in .*, scale 'laptop' 'axis'"),
+        ("exclude: false", "expected a list of mappings .* got False"),
+        ("scales: {laptop: false}", "expected a mapping .* got False"),
+        ("fixed: &a {seed: 1}\naxes: *a", r"g.yaml, line 3: anchors \(&name\) and aliases"),
+        ("axes: *a", r"g.yaml, line 3: anchors \(&name\) and aliases"),
+        ("fixed: {seed: !!int '3'}", r"g.yaml, line 3: tags \(tag:yaml.org,2002:int\) are not read"),
+        ("fixed: {seed: !!python/object/apply:os.getpid []}", "g.yaml, line 3: tags"),
+        ("fixed: {<<: {seed: 1}}", "unknown parameter in .* '<<'"),
+        ("fixed: {1: 2}", "line 3: expected text as a key, found '1'"),
+        ("? [seed]\n: 2", "line 3: expected text as a key"),
+        ("fixed: {on: 2}", "line 3: 'on' means different things"),
+        ('fixed: {layers: "\\ud800"}', "is not YAML of Unicode characters"),
+        ('fixed: {layers: "\\Uffffffff"}', "is not YAML"),
+        (
+            "fixed: {seed: 0..1000000000}\naxes: {seed: 0..1000000000}",
+            "describes 1,000,000,001 runs or more; allowed: at most 10,000",
+        ),
+        (
+            "axes: {seed: 0..999, beta: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}",
+            "describes 11,000 runs or more; allowed: at most 10,000",
+        ),
+        ("axes: {seed: 0..999, arm: [{seed: 0..999, beta: 0..999}]}", "describes 1,000,000,000 runs or more"),
+        ("exclude: [" + "{seed: 1}, " * 1001 + "]", "`exclude` of .* has 1,001 items; allowed: at most 1,000"),
+        ("fixed: {layers: " + "[" * 8 + "]" * 8 + "}", "lists and mappings are nested more than 8 deep"),
+        ("axes: {layers: " + "[" * 100_000, "lists and mappings are nested more than 8 deep"),
+        ("# " + "x" * (1 << 17), "g.yaml is larger than 131,072 bytes"),
     ],
 )
 def test_mistakes_are_named(write, text, message):
     with pytest.raises(AtlabError, match=message):
         grid.load(write(text))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["010", "0o10", "0x10", "0b11", "1:30", "1:30:30.5", "1_000", "00", "007.5", "9" * 19, ".inf", "-.NaN", "2026-01-01",
+     "yes", "No", "on", "OFF"],
+)  # fmt: skip
+def test_what_yaml_versions_read_differently_is_refused_and_kept_in_quotes(write, value):
+    for text in (f"fixed: {{layers: {value}}}", f"axes: {{layers: [a, {value}]}}"):
+        with pytest.raises(AtlabError, match=f"line 3: '{value}' means different things in different versions of YAML"):
+            grid.load(write(text))
+    assert grid.load(write(f"fixed: {{layers: '{value}'}}")).jobs == [{"layers": value}]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3.0), ("-0.5", -0.5), ("+1", 1.0), ("1.", 1.0), (".5", 0.5), ("1e3", 1000.0), ("1.5E-2", 0.015), ("0", 0.0)],
+)
+def test_decimal_numbers_are_what_they_say(write, text, value):
+    assert grid.load(write(f"fixed: {{beta: {text}}}")).jobs == [{"beta": value}]
+
+
+WORDS = st.sampled_from(
+    "seed beta layers study notebook fixed axes exclude scales laptop s n.ipynb conv1 at 0..3 0..99999999999 .. 010 1:30 yes "
+    "null ~ 1e400 -1e-400 << = \0".split()
+) | st.sampled_from(["9" * 400, "", " "])
+ODD = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+PIECES = st.sampled_from(
+    [
+        *"{}[]:,-?&*!|>'\"%@`#\n\t \\\ufeff\x07\ud800",
+        "\n  ",
+        ": ",
+        "- ",
+        "<<: ",
+        "&a ",
+        "*a",
+        "!!set ",
+        "---\n",
+        "\\ud800",
+    ]
+)
+TRIED = settings(
+    max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def only_atlab_errors(act) -> None:
+    with contextlib.suppress(AtlabError):
+        act()
+
+
+@TRIED
+@given(text=st.lists(WORDS | PIECES | st.text(max_size=2), max_size=25).map("".join))
+def test_no_text_of_a_grid_raises_anything_but_an_atlab_error(write, text):
+    path = write("")
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    only_atlab_errors(lambda: grid.load(path))
+    path.write_bytes(b"study: s\nnotebook: n.ipynb\n" + text.encode("utf-8", "surrogatepass"))
+    only_atlab_errors(lambda: grid.load(path))
+    only_atlab_errors(lambda: grid.scales(path))
+
+
+@TRIED
+@given(content=st.dictionaries(st.sampled_from(grid.KEYS), ODD, max_size=6), named=st.booleans())
+def test_odd_types_under_every_key_raise_nothing_but_atlab_errors(write, tmp_path, content, named):
+    write("")
+    whole = content | {"study": "s", "notebook": "n.ipynb"} if named else content
+    only_atlab_errors(lambda: grid.parse(whole, folder=tmp_path))
+    (tmp_path / "g.yaml").write_text(json.dumps(whole))
+    only_atlab_errors(lambda: grid.load(tmp_path / "g.yaml"))
 
 
 def test_scales_files_and_names_that_are_not_there_are_named(write, tmp_path, monkeypatch):
@@ -116,7 +227,7 @@ def test_scales_files_and_names_that_are_not_there_are_named(write, tmp_path, mo
     with pytest.raises(AtlabError, match="unknown grid in .* 'h.yaml'; nearest: 'g.yaml'"):
         grid.load(tmp_path / "h.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
-    with pytest.raises(AtlabError, match="is no grid: it holds a list"):
+    with pytest.raises(AtlabError, match="is not a grid: expected the keys .* got a list"):
         grid.load(tmp_path / "list.yaml")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AtlabError, match="no folder notebooks/experiments/grids"):
