@@ -41,7 +41,7 @@ def rows(
     on_one_thread = mode.device.type == "cpu" and torch.get_num_threads() == 1
     found = []
     for layer in layers:
-        predicted = cost.predict([layer], width=width, batch=batch).iloc[0]
+        predicted = cost.predict(cost.vgg16(width), [layer], batch=batch).iloc[0]
         times = steps.step_times(
             layer,
             width,

@@ -4,6 +4,6 @@ from atlab.system.extras import check
 
 check(__name__)
 
-from atlab.cost.predicted import at_flops, at_memory, network_parameters, predict, step_flops, step_memory, vgg16_layers
+from atlab.cost.predicted import at_flops, at_memory, feature_maps, predict, step_flops, step_memory, vgg16
 
-__all__ = ["at_flops", "at_memory", "network_parameters", "predict", "step_flops", "step_memory", "vgg16_layers"]
+__all__ = ["at_flops", "at_memory", "feature_maps", "predict", "step_flops", "step_memory", "vgg16"]

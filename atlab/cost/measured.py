@@ -25,9 +25,9 @@ import torch.nn.functional as nnf
 from tqdm.auto import tqdm
 
 import atlab
-from atlab.cost.predicted import PUBLISHED_TIME_RATIO, SHAPE, predict, vgg16_layers
+from atlab.cost.predicted import PUBLISHED_TIME_RATIO, SHAPE, feature_maps, predict, vgg16
 from atlab.data import InMemory
-from atlab.errors import AtlabError, unknown
+from atlab.errors import AtlabError
 from atlab.system import devices
 from atlab.taps import find_layer
 
@@ -69,10 +69,8 @@ def measure(
 
     Raises AtlabError for an unknown layer or device and sizes out of range.
     """
-    layers, known = list(layers), vgg16_layers(width, shape)
-    for layer in layers:
-        if layer not in known:
-            raise unknown("layer", layer, known)
+    layers = list(layers)
+    feature_maps(vgg16(width, shape[0]), layers, shape)  # which must be there, and take such inputs
     if batch < 1 or repeats < 1:
         raise AtlabError(f"batch and repeats are at least 1, found {batch} and {repeats}")
     where = devices.choose(device)
@@ -91,13 +89,15 @@ def measure(
     return pd.DataFrame(rows)
 
 
-def beside_prediction(measured: pd.DataFrame, **sizes) -> pd.DataFrame:
-    """`measure`'s table with `cost.predict`'s columns for the same layers; `sizes`: width, batch, shape.
+def beside_prediction(
+    measured: pd.DataFrame, width: float = 1 / 8, batch: int = 13, shape: Sequence[int] = SHAPE
+) -> pd.DataFrame:
+    """`measure`'s table with `cost.predict`'s columns for the same layers.
 
     predicted_<kind>_ms is the plain step's time x the ratio of operations, added_<variant>_bytes what a variant takes more
     than the plain step.
     """
-    predicted = predict(measured["layer"], **sizes).rename(
+    predicted = predict(vgg16(width, shape[0]), measured["layer"], batch=batch, shape=shape).rename(
         columns={
             f"{kind}_{what}": f"predicted_{kind}_{what}"
             for kind in ("live", "cached")

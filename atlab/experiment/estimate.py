@@ -192,10 +192,9 @@ def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -
     device = devices.choose(None if device_name == "auto" else device_name)
     networks, at = len(s.required()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
     teachers = (networks - (s.strategy == "dual_at")) if at else 0
-    layers = [name for name in s.layer_names() if name.removesuffix(".pre") in predicted.vgg16_layers(s.width)]
     step = predicted.step_memory(
-        layers,
-        width=s.width,
+        predicted.vgg16(s.width, probe.shape[0]),
+        s.layer_names() if at else (),
         batch=min(s.batch_size, max(sizes)),
         shape=probe.shape,
         networks=networks + (0 if _cached(s) else teachers),

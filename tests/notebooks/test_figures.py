@@ -189,6 +189,6 @@ def test_figure_8_and_table_2(executed, place):
 
 def test_the_notebook_of_costs_measures_what_it_predicts(tmp_path):
     result = notebooks.run(FOLDER / "cost.ipynb", {"scale": "tiny"}, root=tmp_path, progress=False).result()
-    want = atlab.cost.predict(["conv5"], width=1 / 16).iloc[0]
+    want = atlab.cost.predict(atlab.cost.vgg16(1 / 16), ["conv5"]).iloc[0]
     assert result["layers"]["conv5"]["predicted_live_ratio"] == pytest.approx(want["live_ratio"])
     assert result["printed"]["conv1"]["printed"] == 62 and result["layers"]["conv5"]["plain_ms"] > 0

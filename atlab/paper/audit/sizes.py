@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from atlab.cost.predicted import at_memory
+from atlab.cost import at_memory, vgg16
 
 
 def printed_figures(batch: int = 13) -> pd.DataFrame:
@@ -16,7 +16,8 @@ def printed_figures(batch: int = 13) -> pd.DataFrame:
     >>> printed_figures()[["what", "printed", "one_clip", "formula"]].round(1).values.tolist()
     [['E_t', 1150, 58.9, 58.9], ['conv1', 62, 4.2, 54.3], ['conv13', 714, 1.2, 15.1]]
     """
-    e_t = at_memory("conv1").teacher / 1e6
+    network = vgg16()
+    e_t = at_memory(network, "conv1").teacher / 1e6
     rows: list[dict] = [{"what": "E_t", "printed": 1150, "one_clip": e_t, "formula": e_t, "code": e_t}]
     for layer, printed in (("conv1", 62), ("conv13", 714)):
         row: dict = {"what": layer, "printed": printed}
@@ -25,7 +26,7 @@ def printed_figures(batch: int = 13) -> pd.DataFrame:
             ("formula", {"batch": batch}),
             ("code", {"batch": batch, "published": True}),
         ):
-            memory = at_memory(layer, **given)
+            memory = at_memory(network, layer, **given)
             row[name] = (memory.grams + memory.features) / 2 / 1e6
         rows.append(row)
     return pd.DataFrame(rows)
