@@ -59,8 +59,10 @@ def test_other_networks_are_counted_too():
     with FlopCounterMode(display=False) as counter:
         densenet(torch.randn(2, 3, 32, 32)).sum().backward()
     assert cost.step_flops(densenet, batch=2, shape=(3, 32, 32)) == counter.get_total_flops()
-    table = cost.predict(densenet, batch=1, shape=(3, 32, 32))
-    assert set(table["layer"]) == {n for n in densenet.tap_points if not n.endswith(".pre")} - {"block7"}  # a vector
+    maps = cost.feature_maps(densenet, shape=(3, 32, 32))
+    assert set(maps) == {n for n in densenet.tap_points if not n.endswith(".pre")} - {"block7"}  # a vector
+    table = cost.predict(densenet, ["block2"], batch=1, shape=(3, 32, 32))
+    assert table["channels"].item() == maps["block2"].channels and table["live_ratio"].item() > 1
 
 
 def test_layers_are_those_of_the_network(network):
