@@ -31,8 +31,8 @@ def save(model: nn.Module, path: str | Path, **card: object) -> Path:
     leaves the old file or the new one whole, and the copy is absent or that of the file.
 
     Raises:
-        AtlabError: a path that does not end in .safetensors; a model without `architecture` and `arguments`;
-            a card entry that is reserved or that JSON cannot hold.
+        AtlabError: a path that does not end in .safetensors; a model without `architecture` and `arguments`, or with
+            weights that are not float32; a card entry that is reserved or that JSON cannot hold.
 
     >>> import atlab, tempfile
     >>> net = atlab.models.vgg16(num_classes=2, width=1 / 64)
@@ -47,6 +47,8 @@ def save(model: nn.Module, path: str | Path, **card: object) -> Path:
         raise AtlabError(
             f"{type(model).__name__} cannot be saved: only networks of atlab.models know how to be built again"
         )
+    if other := [f"{n} {_type(p)}" for n, p in model.named_parameters() if p.dtype != torch.float32]:
+        raise AtlabError(f"expected float32 weights to save, got {_shown(other)}: save model.float()")
     text = _card_text(model, card)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"atlab": text})
@@ -62,7 +64,8 @@ def load(path: str | Path) -> nn.Module:
 
     Raises:
         AtlabError: no such file; a pickle (they can run code); a truncated or foreign file; an architecture
-            that atlab does not have; missing, unexpected or mis-shaped tensors, listed.
+            that atlab does not have; missing or unexpected tensors and those of another shape or type, listed;
+            weights that are not those the card was written for, or not finite.
 
     >>> import atlab, tempfile
     >>> path = save(atlab.models.vgg16(num_classes=2, width=1 / 64), tempfile.mkdtemp() + "/model.safetensors")
@@ -74,15 +77,22 @@ def load(path: str | Path) -> nn.Module:
         raise AtlabError(f"no model file at {str(path)!r}")
     _refuse_pickle(path)
     card, tensors = _read(path)
-    if card.get("architecture") not in ARCHITECTURES:
-        raise unknown(f"architecture in {path.name}:", card.get("architecture"), ARCHITECTURES)
-    try:
-        with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced at once
-            model = ARCHITECTURES[card["architecture"]](**card["arguments"])
-    except (TypeError, KeyError) as error:
-        raise AtlabError(f"{path}: the model card's arguments do not fit {card['architecture']}: {error}") from None
+    model = _built(card, path)
     _require_equal_tensors(f"{path} does not fit {card['architecture']}", tensors, model.state_dict())
+    wanted = model.state_dict()
+    if types := [
+        f"{n} {_type(t)} instead of {_type(wanted[n])}" for n, t in tensors.items() if t.dtype != wanted[n].dtype
+    ]:
+        raise AtlabError(f"{path} does not fit {card['architecture']}; of another type: {_shown(types)}")
     model.load_state_dict(tensors, assign=True)
+    if (found := weights_hash(model)) != card.get("weights_hash"):
+        raise AtlabError(
+            f"{path} is damaged: its weights have the hash {found[:16]}..., its card says {str(card.get('weights_hash'))[:16]!r}"
+        )
+    if odd := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+        raise AtlabError(
+            f"{path} holds weights that are infinite or not a number, in {_shown(odd)}: was its training stable?"
+        )
     model.card = card
     return model.eval()
 
@@ -108,6 +118,21 @@ def copy_weights(source: nn.Module, target: nn.Module, prefix: str = "features."
     for name, tensor in wanted.items():
         tensor.copy_(found[name])
     return list(wanted)
+
+
+def _built(card: dict, path: Path) -> nn.Module:
+    """The card's network, its weights on the meta device: without memory or random numbers, for they are replaced at once."""
+    name, arguments = card.get("architecture"), card.get("arguments")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise unknown(f"architecture in {path.name}:", name, ARCHITECTURES)
+    try:
+        with torch.device("meta"):
+            return ARCHITECTURES[name](**arguments)
+    except AtlabError as error:
+        raise AtlabError(f"{path}: {error}") from None
+    except Exception as error:  # PyTorch's modules raise a dozen types for arguments of odd types and sizes
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise AtlabError(f"{path}: the model card's arguments do not fit {name}: {reason[0]}") from None
 
 
 def _card_text(model: nn.Module, card: dict) -> str:
@@ -160,7 +185,7 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     try:
         card = json.loads(metadata["atlab"])
         known = card["format"] == FORMAT
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise AtlabError(f"{path} holds no model card: it was not written by atlab.models.save") from None
     if not known:
         raise AtlabError(f"{path} has format {card['format']!r}; this version of atlab reads {FORMAT!r}")
@@ -182,6 +207,10 @@ def _require_equal_tensors(problem: str, found: Mapping[str, Tensor], wanted: Ma
     if any(lists.values()):
         parts = [f"{kind}: {_shown(names)}" for kind, names in lists.items() if names]
         raise AtlabError(f"{problem}; {'; '.join(parts)}")
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _shown(names: list[str]) -> str:

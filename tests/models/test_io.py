@@ -37,7 +37,8 @@ def written(path, tensors: dict, card: dict | str | None):
 
 
 def card_of(model: nn.Module, **changes) -> dict:
-    return {"format": "atlab-model-1", "architecture": "vgg16", "arguments": model.arguments} | changes
+    whole = {"format": "atlab-model-1", "architecture": "vgg16", "arguments": model.arguments}
+    return whole | {"weights_hash": weights_hash(model)} | changes
 
 
 def test_a_model_comes_back_whole_with_its_card(tmp_path):
@@ -162,6 +163,58 @@ def test_an_unknown_architecture_and_arguments_that_do_not_fit_are_refused(tmp_p
         load(written(path, stored(model), card_of(model, arguments={"num_classes": 3, "width": -1})))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"architecture": value} for value in ([], {}, None, 3, ["vgg16"])]
+    + [{"arguments": value} for value in ([], None, "x", [1, 2], {"num_classes": "3"}, {"num_classes": 3, "width": "a"})]
+    + [{"arguments": {"num_classes": value}} for value in (None, 2.5, [3], {}, 10**30, -1, 0, True)]
+    + [{"arguments": {"num_classes": 3, key: value}} for key in ("width", "in_channels", "dropout") for value in (None, [], "x", 1e308, -5)]
+    + [{"format": value} for value in (None, 1, [], {})]
+    + [{"weights_hash": value} for value in (None, 3, [], {}, "x", "0" * 64)],
+    ids=str,
+)  # fmt: skip
+def test_cards_of_odd_types_are_refused_in_one_line(tmp_path, changes):
+    model = small()
+    with pytest.raises(AtlabError) as error:
+        load(written(tmp_path / "model.safetensors", stored(model), card_of(model, **changes)))
+    assert "\n" not in str(error.value) and "model.safetensors" in str(error.value)
+
+
+def test_a_card_that_is_nested_without_end_is_no_card(tmp_path):
+    with pytest.raises(AtlabError, match="holds no model card"):
+        load(written(tmp_path / "model.safetensors", stored(small()), "[" * 100_000))
+
+
+def test_a_flipped_bit_anywhere_in_the_weights_is_found(tmp_path):
+    path = save(small(), tmp_path / "model.safetensors")
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in np.random.default_rng(0).integers(start, len(whole), 20):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(AtlabError, match="model.safetensors is damaged: its weights have the hash"):
+            load(path)
+    path.write_bytes(whole)
+    load(path)
+
+
+def test_weights_of_another_type_or_not_finite_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    for dtype, name in ((torch.float16, "float16"), (torch.bfloat16, "bfloat16"), (torch.float64, "float64")):
+        other = small().to(dtype)
+        with pytest.raises(AtlabError, match=f"of another type: .*features.0.weight {name} instead of float32"):
+            load(written(path, stored(other), card_of(other)))
+        with pytest.raises(AtlabError, match=f"expected float32 weights to save, got features.0.weight {name}"):
+            save(other, path)
+    for value in (float("nan"), float("inf")):
+        model = small()
+        with torch.no_grad():
+            model.features[2].bias[0] = value
+        with pytest.raises(AtlabError, match="infinite or not a number, in features.2.bias"):
+            load(written(path, stored(model), card_of(model)))
+
+
 def test_tensors_that_do_not_match_are_all_listed(tmp_path):
     model, path = small(), tmp_path / "model.safetensors"
     tensors = stored(model)
@@ -235,7 +288,6 @@ KILLED = """
     import os, signal, sys, time
     from pathlib import Path
     import torch
-    from atlab import files
     from atlab.models import io, load, save, vgg16
 
     torch.set_num_threads(1)
