@@ -14,6 +14,7 @@ from atlab import analysis, runs
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import Settings
 from atlab.runs import grid, notebooks
+from atlab.system.home import find, home, in_home, packaged_notebooks
 
 DEFAULTS = {field.name: field.default for field in fields(Settings)}
 UNITS = ("seed", "split_seed", "teacher_seed")  # repetitions: what an interval is over
@@ -52,9 +53,10 @@ class Study:
 
 def read(study: str | Path, root: str | Path = "runs") -> Study:
     """The study ROOT/STUDY, or of a folder; AtlabError if there is none (with the nearest), or it holds no run."""
-    folder = next((path for path in (Path(root) / study, Path(study)) if path.is_dir()), None)
+    root = in_home(root)
+    folder = next((path for path in (root / study, find(study)) if path.is_dir()), None)
     if folder is None:
-        known = sorted(path.name for path in Path(root).glob("*") if path.is_dir())
+        known = sorted(path.name for path in root.glob("*") if path.is_dir())
         raise unknown(f"study in {root}", study, known)
     everything = [runs.Run(path.parent) for path in sorted(folder.glob("*/params.json"))]
     if not everything:
@@ -136,11 +138,9 @@ def commands(study: Study) -> list[str]:
 
 
 def grids() -> list[Path]:
-    """The grids of notebooks/experiments/grids, from the working folder upwards; none if there is no such folder."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "notebooks/experiments/grids").is_dir():
-            return sorted((folder / "notebooks/experiments/grids").glob("*.yaml"))
-    return []
+    """The grids of the project's folder, the packaged ones where it has none."""
+    folders = (folder / "experiments/grids" for folder in (home() / "notebooks", packaged_notebooks()))
+    return next((found for folder in folders if (found := sorted(folder.glob("*.yaml")))), [])
 
 
 def _command(run: runs.Run, study: str) -> str:

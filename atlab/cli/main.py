@@ -10,6 +10,7 @@ import typer
 import atlab
 from atlab.cli.data import data
 from atlab.cli.parsing import Group, TakesPairs, pairs
+from atlab.system.home import find, in_home, named, shown
 
 app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data, name="data")
@@ -28,31 +29,49 @@ def main(
     """A lab bench for anti-transfer learning and layer-wise transferability."""
 
 
+def _root(given: Path | None) -> Path:
+    """The folder of all studies: what was typed is relative to the current folder, the default lies in the project's."""
+    return in_home("runs") if given is None else Path(shown(given.absolute()))
+
+
+Root = Annotated[Path | None, typer.Option(help="Folder for all studies; runs/ of the project if not given.")]
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Lay out a project: atlab's notebooks and grids, and folders for data sets and runs."""
+    from atlab.system import project
+
+    project.create(folder)
+    typer.echo(f"project   {folder}; next: cd {folder} && atlab run 01_quickstart")
+
+
 @app.command(cls=TakesPairs)
 def run(
-    notebook: Annotated[Path, typer.Argument(help="The notebook to run.")],
+    notebook: Annotated[str, typer.Argument(help="A notebook: its path, or a name such as train or 01_quickstart.")],
     parameter: Annotated[
         list[str], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="One of its parameters; repeatable.")
     ] = [],  # noqa: B006
     study: Annotated[str | None, typer.Option(help="Folder for its runs; the notebook's name if not given.")] = None,
-    root: Annotated[Path, typer.Option(help="Folder for all studies.")] = Path("runs"),
+    root: Root = None,
     html: Annotated[bool, typer.Option("--html", help="Also write one HTML file that needs no network.")] = False,
 ) -> None:
     """Run a notebook with parameters into its run folder; one that is done is opened, an interrupted one resumed."""
     from atlab.runs import notebooks
 
-    given = notebooks.parse(notebook, pairs(parameter))
-    done = notebooks.run(notebook, given, root=root, study=study, html=html, announce=typer.echo)
-    typer.echo(f"notebook  {done.notebook_path}")
+    path = named(notebook, ".ipynb")
+    given = notebooks.parse(path, pairs(parameter))
+    done = notebooks.run(path, given, root=_root(root), study=study, html=html, announce=typer.echo)
+    typer.echo(f"notebook  {shown(done.notebook_path)}")
     if html:
-        typer.echo(f"HTML      {done.notebook_path.with_suffix('.html')}")
+        typer.echo(f"HTML      {shown(done.notebook_path.with_suffix('.html'))}")
 
 
 @app.command(cls=TakesPairs)
 def sweep(
-    grid: Annotated[str, typer.Argument(help="A grid's YAML, or the name of one in notebooks/experiments/grids.")],
+    grid: Annotated[str, typer.Argument(help="A grid: the path of its YAML, or a name such as table3_words.")],
     scale: Annotated[str, typer.Option(help="One of the grid's scales.")] = "laptop",
-    root: Annotated[Path, typer.Option(help="Folder for all studies.")] = Path("runs"),
+    root: Root = None,
     workers: Annotated[int, typer.Option(help="Processes at once on this machine.")] = 2,
     devices: Annotated[str, typer.Option(help="CUDA devices to use, such as 0,1.")] = "",
     per_device: Annotated[int, typer.Option(help="Runs at once on each of them.")] = 1,
@@ -69,6 +88,7 @@ def sweep(
     from atlab.runs import notebooks
     from atlab.runs import sweep as sweeps
 
+    root = _root(root)
     opened = sweeps.load(grid, scale)
     fixed = notebooks.parse(opened.notebook, pairs(parameter))
     if sbatch:
@@ -99,13 +119,13 @@ def sweep(
 @app.command()
 def report(
     study: Annotated[str, typer.Argument(help="A study under the root, or its folder.")],
-    root: Annotated[Path, typer.Option(help="Folder for all studies.")] = Path("runs"),
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="The page; report.html in the study's folder if not given.")] = None,
 ) -> None:
     """Write one HTML page of a study: accuracies with intervals, differences to the baseline, curves, every run."""
     from atlab.analysis import report as reports
 
-    typer.echo(f"HTML      {reports.write(study, root, out)}")
+    typer.echo(f"HTML      {reports.write(study, _root(root), out)}")
 
 
 @app.command()
@@ -123,7 +143,7 @@ def measure(
 
     wanted = [name.strip() for name in factors.split(",") if name.strip()]
     found = single.measure(
-        model, data_set, wanted, [name.strip() for name in layers.split(",") if name.strip()] or None
+        find(model), data_set, wanted, [name.strip() for name in layers.split(",") if name.strip()] or None
     )
     typer.echo("\n\n".join(single.lines(found, factor) for factor in wanted))
     if out is not None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
-from atlab.runs import forkserver
 from atlab.errors import AtlabError
+from atlab.runs import forkserver
 
 
 class Task(NamedTuple):

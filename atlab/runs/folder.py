@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import atlab
 from atlab.errors import AtlabError
 from atlab.system.files import write_atomic
+from atlab.system.home import find, in_home
 
 if TYPE_CHECKING:
     import pandas
@@ -199,7 +200,7 @@ def open_run(
     {'test_accuracy': 0.75}
     """
     check_study(study)
-    path = Path(root) / study / run_id(parameters, data_hash, source)
+    path = in_home(root) / study / run_id(parameters, data_hash, source)
     if (path / "done").exists():
         return Run(path)
     lock = _locked(path, wait)
@@ -260,7 +261,7 @@ def table(study_folder: str | Path) -> pandas.DataFrame:
     """
     import pandas
 
-    folder = Path(study_folder)
+    folder = find(study_folder)
     if not folder.is_dir():
         raise AtlabError(f"there is no study folder {folder}")
     rows = []

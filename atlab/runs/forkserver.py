@@ -223,6 +223,6 @@ def _call(function: Callable[..., Any], arguments: tuple, kernel_manager: type |
         return "held", str(error)
     except AtlabError as error:
         return "died" if isinstance(error.__cause__, DeadKernelError) else "failed", str(error)
-    except BaseException as error:  # noqa: BLE001 - told to the one who asked
+    except BaseException as error:
         return "failed", f"{type(error).__name__}: {error}"
     return "done", ""

@@ -73,21 +73,6 @@ def scales(path: str | Path) -> list[str]:
     return list(_mapping(_read(path).get("scales"), f"`scales` of {path}")) or ["laptop"]
 
 
-def find(name: str) -> Path:
-    """The grid NAME.yaml of notebooks/experiments/grids, looked for from the working folder upwards.
-
-    AtlabError with the grids that are there.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        grids = folder / "notebooks" / "experiments" / "grids"
-        if (grids / f"{name}.yaml").is_file():
-            return grids / f"{name}.yaml"
-        if grids.is_dir():
-            raise unknown(f"grid in {grids}", name, sorted(p.stem for p in grids.glob("*.yaml")))
-    raise AtlabError(f"no folder notebooks/experiments/grids in {here} or above it: give the grid's path")
-
-
 def parse(
     content: Mapping,
     scale: str = "laptop",

@@ -21,8 +21,9 @@ from typing import Any
 
 from atlab import runs
 from atlab.errors import AtlabError, unknown
-from atlab.system.hashing import sha256_file
 from atlab.system.files import write_atomic
+from atlab.system.hashing import sha256_file
+from atlab.system.home import in_home, shown
 
 _TYPES: dict[str, type] = {t.__name__: t for t in (bool, int, float, str, list, tuple, dict)}
 _CHOICES = re.compile(r"one of:\s*([^;]*)")
@@ -73,7 +74,7 @@ class Parameter:
 
     def parse(self, text: str) -> Any:
         """A value typed on the command line, read as the default's type; checked."""
-        if text == "None" and self.default is None or str in self.types and list not in self.types:
+        if (text == "None" and self.default is None) or (str in self.types and list not in self.types):
             return self.check(None if text == "None" and self.default is None else text)
         try:
             value = ast.literal_eval(text)
@@ -316,7 +317,7 @@ def places(
 ) -> list[Path]:
     """The run folders that `run` uses for each of many sets of parameters; nothing is made."""
     known, source = specification(notebook), _source(notebook)
-    folder = Path(root) / (study or _study(notebook))
+    folder = in_home(root) / (study or _study(notebook))
     return [folder / runs.run_id(*_identity(_checked(notebook, known, given)), source) for given in many]
 
 
@@ -348,7 +349,7 @@ def run(
     """
     values = check(notebook, given)
     opened = runs.open_run(root, study or _study(notebook), *_identity(values), _source(notebook))
-    announce(f"run       {opened.path}{' (done before)' if opened.done else ''}")
+    announce(f"run       {shown(opened.path)}{' (done before)' if opened.done else ''}")
     with opened:
         if not opened.done:
             handed = {"run_dir": str(opened.path)} if "run_dir" in values else {}

@@ -10,9 +10,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from atlab.errors import AtlabError
 from atlab.runs import engines, grid, notebooks
 from atlab.runs.engines import Task
-from atlab.errors import AtlabError
+from atlab.system.home import in_home, named
 
 TRIES = 3
 HELD_AGAIN = 2.0  # seconds until a run that another process holds is looked at again
@@ -90,8 +91,7 @@ def run(
 ) -> Outcome:
     """Run what is not done of a grid: -> Outcome.
 
-    The grid is a path, the name of one in notebooks/experiments/grids, a mapping as its YAML holds it (see `grid`), or a
-    `Grid`.
+    The grid is a path or a name (`system.home.named`), a mapping as its YAML holds it (see `grid`), or a `Grid`.
 
     What several runs require (networks of orthogonal tasks) is trained once, before them. A run that fails is reported,
     keeps its executed notebook as far as it came and does not stop the others; one whose process dies is tried three
@@ -135,17 +135,14 @@ def load(what: str | Path | Mapping | grid.Grid, scale: str, **fixed: Any) -> gr
         return what
     if isinstance(what, Mapping):
         return grid.parse(what, scale, fixed=fixed)
-    path = Path(what)
-    return grid.load(
-        path if path.is_file() or path.parent != Path() else grid.find(path.stem), scale, **fixed
-    )
+    return grid.load(named(what, ".yaml"), scale, **fixed)
 
 
 def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[Node]:
     """Every run of the grid as a node, after nodes of what it requires; done runs are marked so."""
     if only is not None and not 0 <= only < len(opened.jobs):
         raise AtlabError(f"run {only} of {opened.study}: allowed are 0 to {len(opened.jobs) - 1}")
-    root, notebook = Path(root).absolute(), opened.notebook
+    root, notebook = in_home(root).absolute(), opened.notebook
     module, required_by = _requirements(notebook)
     needed: dict[Any, Node] = {}
 

@@ -76,9 +76,9 @@ def test_version_and_help():
 
 LOADED = """
 import sys
-from atlab.cli import main
+from atlab.cli import command
 try:
-    main.app(sys.argv[1:])
+    command()
 finally:
     print(*(name for name in {"torch", "torchaudio", "torchvision", "librosa", "pandas", "plotly"} if name in sys.modules))
 """
@@ -109,6 +109,37 @@ def test_no_command_imports_what_it_does_not_need(notebook, tiny, args, allowed)
         [sys.executable, "-c", LOADED, *args], capture_output=True, text=True, env=environment, check=False
     )
     assert set(done.stdout.splitlines()[-1].split()) <= allowed, done.stderr
+
+
+def test_a_notebook_is_found_by_its_name_and_runs_lie_in_the_project(notebook, monkeypatch, tmp_path):
+    (tmp_path / "atlab.toml").touch()
+    (tmp_path / "notebooks/mine").mkdir(parents=True)
+    notebook.rename(tmp_path / "notebooks/mine/trial.ipynb")
+    for place in (tmp_path, tmp_path / "notebooks/mine", tmp_path / "notebooks"):
+        monkeypatch.chdir(place)
+        code, text = call("run", "trial", "-p", "seed", "3")
+        (folder,) = (tmp_path / "runs/trial").iterdir()
+        assert code == 0 and folder.name in text.splitlines()[0]
+    assert "(done before)" in text
+    code, text = call("run", "trail")
+    assert code == 2 and text.startswith("error: unknown notebook 'trail'; nearest: 'trial'")
+
+
+def test_init_lays_out_a_project_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("init", "mine") == (0, "project   mine; next: cd mine && atlab run 01_quickstart\n")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {
+        "atlab.toml",
+        ".gitignore",
+        "data",
+        "notebooks",
+        "runs",
+    }
+    code, text = call("init", "mine")
+    assert (
+        code == 2
+        and text == "error: expected a new or empty folder for the project, got mine, which has something in it\n"
+    )
 
 
 def test_run_says_where_everything_is(notebook):

@@ -228,12 +228,6 @@ def test_scales_files_and_names_that_are_not_there_are_named(write, tmp_path, mo
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(AtlabError, match="is not a grid: expected the keys .* got a list"):
         grid.load(tmp_path / "list.yaml")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(AtlabError, match="no folder notebooks/experiments/grids"):
-        grid.find("table3_words")
-    monkeypatch.chdir(Path(__file__).parents[2])
-    with pytest.raises(AtlabError, match="'table3_word'; nearest: 'table3_words'"):
-        grid.find("table3_word")
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)

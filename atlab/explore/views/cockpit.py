@@ -23,7 +23,7 @@ from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
 from atlab.explore.widgets.explorer import Explorer, Shown, sentence
 from atlab.strategies import STRATEGIES
-from atlab.system.home import find
+from atlab.system.home import in_home
 
 WIDTHS = [
     (name, value) for name, value in (("1/32", 1 / 32), ("1/16", 1 / 16), ("1/8", 1 / 8), ("1/4", 1 / 4), ("1", 1.0))
@@ -99,7 +99,7 @@ def training_of(s: CockpitState) -> Training:
 
 def _root(s: CockpitState) -> Path:
     """The folder of all studies, the same before the first run makes it and after."""
-    return find(s.root).resolve()
+    return in_home(s.root).resolve()
 
 
 def steps(s: CockpitState) -> Iterator[Step | Shown]:
