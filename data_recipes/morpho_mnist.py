@@ -22,8 +22,7 @@ from atlab.data.build import Clip, build
 from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import whole_number
 from data_recipes.images import quantile_classes, raw_folder, scratch_folder
-from data_recipes.matlab import exactly
-from data_recipes.records import Records, idx_records, need
+from data_recipes.records import Records, exactly, idx_records, need
 from data_recipes.torchvision_sets import DIGITS, count, image_card
 
 if TYPE_CHECKING:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from atlab.errors import AtlabError
 from data_recipes.images import read_idx
-from data_recipes.matlab import stream_mat_array
+
+LARGEST = 2 << 30  # bytes of images in one file; SVHN's extra_32x32.mat has 1.6e9
 
 
 class Records(NamedTuple):
@@ -74,18 +76,48 @@ def cifar_records(path: Path, split: str, names: Sequence[str], labels: int = 1)
 
 
 def mat_records(path: Path, scratch: Path, split: str) -> Records:
-    """Records of an SVHN file: `X` uint8 [32, 32, 3, N], streamed to `scratch`; `y`, where 10 is digit 0."""
-    from scipy.io import loadmat
+    """Records of an SVHN file: `X` uint8 [32, 32, 3, N], written to `scratch`; `y`, where 10 is digit 0.
 
+    Shapes are checked before anything is read; the images of one file are in memory while they are written (1.6 GB of
+    extra_32x32.mat).
+    """
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    broken = (AtlabError, MatReadError, NotImplementedError, ValueError, TypeError, OSError, zlib.error, struct.error)
+    try:
+        found = {name: (shape, kind) for name, shape, kind in whosmat(path)}
+        shape, count = _svhn_shape(*(found.get(name) for name in ("X", "y")))
+        arrays = loadmat(path, variable_names=["X", "y"])
+    except broken as error:
+        raise AtlabError(f"{path} is no complete SVHN file: {error}") from error
+    if arrays["X"].dtype != np.uint8 or arrays["X"].shape != shape:
+        raise AtlabError(f"{path} is no complete SVHN file: X is {arrays['X'].dtype} {arrays['X'].shape}")
     pixels = scratch / f"{path.stem}.u8"
-    with open(path, "rb") as file, open(pixels, "wb") as target:
-        try:
-            shape = stream_mat_array(file, "X", target)
-            numbers = loadmat(path, variable_names=["y"])["y"].ravel()
-        except (AtlabError, KeyError, ValueError, TypeError, OSError, EOFError, zlib.error, struct.error) as error:
-            raise AtlabError(f"{path} is no complete SVHN file: {error}") from error
-    if len(shape) != 4 or shape[2] != 3 or shape[3] != len(numbers):
-        raise AtlabError(
-            f"{path} has images X of shape {shape} for {len(numbers)} labels y; expected (height, width, 3, labels)"
-        )
-    return Records(pixels, split, [str(int(n) % 10) for n in numbers], (3, shape[0], shape[1]), columns_first=True)
+    arrays["X"].T.tofile(pixels)  # MATLAB's order: the first dimension runs fastest
+    names = [str(int(n) % 10) for n in arrays["y"].reshape(count)]
+    return Records(pixels, split, names, (3, shape[0], shape[1]), columns_first=True)
+
+
+def _svhn_shape(images: tuple | None, labels: tuple | None) -> tuple[tuple[int, ...], int]:
+    """Shape of X and number of labels, from the file's list of variables; AtlabError unless they are SVHN's."""
+    for name, found in (("X", images), ("y", labels)):
+        if found is None:
+            raise AtlabError(f"no variable {name}")
+    (shape, kind), (of_labels, _) = images, labels
+    if kind != "uint8":
+        raise AtlabError(f"X is not an array of uint8 but of {kind}")
+    count = math.prod(of_labels)
+    if len(shape) != 4 or shape[2] != 3 or shape[3] != count:
+        raise AtlabError(f"X has shape {shape} for {count} labels y; expected (height, width, 3, labels)")
+    if math.prod(shape) > LARGEST:
+        raise AtlabError(f"X has shape {shape}, {math.prod(shape):,} bytes; allowed are {LARGEST:,}")
+    return shape, count
+
+
+def exactly(source: BinaryIO, size: int) -> bytes:
+    """The next `size` bytes; EOFError if the file ends before them."""
+    data = source.read(size)
+    if len(data) < size:
+        raise EOFError("the file ends early")
+    return data

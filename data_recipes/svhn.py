@@ -6,8 +6,8 @@ digit), half (a random A/B division of the classes; `halves(fs, seed)` gives oth
 extra, test).
 
 Access: free download, non-commercial use: train_32x32.mat, extra_32x32.mat, test_32x32.mat in one folder, as
-torchvision.datasets.SVHN reads them. The arrays are streamed to a scratch folder beside the output, not held
-in memory. Without extra_32x32.mat pass extra=False. The label 10 of the files is the digit 0.
+torchvision.datasets.SVHN reads them. The images of one file at a time are in memory, 1.6 GB of the extra ones.
+Without extra_32x32.mat pass extra=False. The label 10 of the files is the digit 0.
 """
 
 from __future__ import annotations

@@ -18,8 +18,7 @@ from atlab.data.build import Clip, build
 from atlab.errors import AtlabError, unknown
 from data_recipes.corpus import compare
 from data_recipes.images import image_folder, raw_folder, read_image, scratch_folder
-from data_recipes.matlab import exactly
-from data_recipes.records import Records, cifar_records, find, idx_records, need
+from data_recipes.records import Records, cifar_records, exactly, find, idx_records, need
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from benchmarks import probes
 
 
 def test_it_writes_what_it_measured(tones, tmp_path):
-    found = probes.main(["--data", str(tones.path), "--clips", "96", "--out", str(tmp_path / "probes.json")])
+    words = ["--data", str(tones.path), "--clips", "96", "--sizes", "600x8x3", "--out", str(tmp_path / "probes.json")]
+    found = probes.main(words)
     assert json.loads((tmp_path / "probes.json").read_text()) == found
     small, large = found["results"]
     assert (small["clips"], large["clips"]) == (24, 96) and large["probes"] == 13 * 2
+    (against,) = found["scikit_learn"]
+    assert against["ours"]["right"] == pytest.approx(against["theirs"]["right"], abs=0.02)
+    assert against["ratio"]["s"] == pytest.approx(against["theirs"]["s"] / max(against["ours"]["s"], 0.01), abs=0.01)

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from atlab.data.splits import hold_out
 from atlab.errors import AtlabError
-from data_recipes import cifar10, cifar100, fashion_mnist, imagenet, images, mnist, svhn
-from data_recipes.matlab import stream_mat_array
+from data_recipes import cifar10, cifar100, fashion_mnist, imagenet, images, mnist, records, svhn
 from data_recipes.torchvision_sets import assign_halves
 from tests.recipes import corpora_images as corpora
 from tests.recipes.corpora import snapshot
@@ -236,6 +235,8 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
         ({"Z": np.zeros(3, np.uint8)}, "no variable X"),
         ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "X is not an array of uint8"),
         ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))}, r"shape \(32, 32, 3, 4\) for 3 labels"),
+        ({"X": np.empty((32, 32, 3, 4), object), "y": np.ones((4, 1))}, "X is not an array of uint8 but of cell"),
+        ({"X": {"a": np.zeros(3, np.uint8)}, "y": np.ones((4, 1))}, "X is not an array of uint8 but of struct"),
     ):
         savemat(path, content)
         with pytest.raises(AtlabError, match=message):
@@ -243,15 +244,15 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
     assert left_in(tmp_path) == ["raw"]
 
 
-def test_streamed_matlab_arrays_equal_scipys(tmp_path):
-    content = {"first": np.arange(5.0), "X": corpora.pixels(7, 5, 3, 201), "name": "text", "y": corpora.pixels(19, 1)}
-    for compressed in (True, False):
-        savemat(tmp_path / "a.mat", content, do_compression=compressed)
-        for name in ("X", "y"):
-            with open(tmp_path / "a.mat", "rb") as file, open(tmp_path / "bytes", "wb") as target:
-                shape = stream_mat_array(file, name, target)
-            expected = loadmat(tmp_path / "a.mat")[name]
-            np.testing.assert_array_equal(np.fromfile(tmp_path / "bytes", np.uint8).reshape(shape, order="F"), expected)
+def test_svhn_files_of_any_size_are_bounded_before_they_are_read(tmp_path, monkeypatch):
+    corpora.svhn(tmp_path / "raw", {"train": 30, "test": 11})
+    monkeypatch.setattr(records, "LARGEST", 30 * 3072 - 1)
+    with pytest.raises(AtlabError, match="92,160 bytes; allowed are 92,159"):
+        svhn.prepare(tmp_path / "raw", tmp_path / "out", extra=False, workers=0)
+    (tmp_path / "raw" / "train_32x32.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(600))
+    with pytest.raises(AtlabError, match="train_32x32.mat is no complete SVHN file"):
+        svhn.prepare(tmp_path / "raw", tmp_path / "out", extra=False, workers=0)
+    assert left_in(tmp_path) == ["raw"]
 
 
 # ---- MNIST and Fashion-MNIST

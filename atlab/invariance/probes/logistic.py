@@ -158,6 +158,8 @@ def fit(
 ) -> Solution:
     """Minimise mean cross-entropy + ||W||² / (2 C n) for all problems: scikit-learn's objective over C n.
 
+    Of two classes W is the one column of coefficients that scikit-learn has, here the difference of two.
+
     Args:
         which: [P] number of the problem's training set in `space`.
         start: standardised coefficients [P, D, K] and centred intercepts [P, K] to start from.
@@ -168,13 +170,13 @@ def fit(
     """
     task = _Task(design, problems, space, which)
     state = _start(task, start)
-    for passes in range(1, most + 1):
+    passes = 0
+    while len(state.active) and passes < most:
+        passes += 1
         active = state.active
         trial = state.theta[active] + state.step[active, None] * state.direction[active]
         objective, loss, gradient = task.evaluate(trial, active, rows)
         state.advance(trial, objective, loss, gradient, tolerance)
-        if not len(state.active):
-            break
     return task.solution(state, passes)
 
 
@@ -185,7 +187,8 @@ class _Task:
         self.design, self.p = design, problems
         dtype, k = design.dtype, problems.classes
         self.count = space.count[which]
-        self.penalty = 1 / (problems.strength.double() * self.count)  # [P]
+        # Two classes have columns +-w/2, whose squares sum to half of those of scikit-learn's one column w.
+        self.penalty = (2 if k == 2 else 1) / (problems.strength.double() * self.count)  # [P]
         self.shrink = (0.5 * space.values[which] + self.penalty[:, None]).rsqrt()  # [P, D]
         turned = space.vectors[which] * self.shrink[:, None, :]
         self.turned = turned.to(dtype)

@@ -71,16 +71,19 @@ def test_logits_are_those_of_scikit_learn_on_all_clips():
         np.testing.assert_allclose(found[:, fold].softmax(1), want, atol=1e-6)
 
 
-def test_two_classes_share_the_penalty():
-    """Two columns of coefficients +-w/2 have half the penalty of scikit-learn's one column w: its C is twice ours."""
+@pytest.mark.parametrize("c", [0.01, 1.0])
+def test_two_classes_are_scikit_learns_with_the_same_strength(c):
     x, y, part = clips(classes=2)
-    _, _, solution = fitted(x, y, part, [0.5], classes=2)
+    _, _, solution = fitted(x, y, part, [c], classes=2)
     chosen = part != 0
-    other = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-12, max_iter=10_000)
-    other.fit(StandardScaler().fit_transform(x[chosen]), y[chosen])
-    np.testing.assert_allclose(
-        solution.standardised[0, :, 1] - solution.standardised[0, :, 0], other.coef_[0], atol=1e-6
-    )
+    scaled = StandardScaler().fit_transform(x[chosen])
+    other = LogisticRegression(C=c, class_weight="balanced", tol=1e-12, max_iter=10_000).fit(scaled, y[chosen])
+    one = solution.standardised[0, :, 1] - solution.standardised[0, :, 0]
+    np.testing.assert_allclose(one, other.coef_[0], atol=1e-6)
+    weights = len(scaled) / (2 * np.bincount(y[chosen]))
+    logs = other.predict_log_proba(scaled)[np.arange(len(scaled)), y[chosen]]
+    want = -(weights[y[chosen]] * logs).mean() + (other.coef_**2).sum() / (2 * c * len(scaled))
+    assert float(solution.objective[0]) == pytest.approx(want, abs=1e-9)
 
 
 def test_penalised_intercepts_are_a_constant_feature():

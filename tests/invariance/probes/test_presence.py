@@ -123,8 +123,8 @@ def test_the_code_length_is_a_loop_over_blocks():
         scaler = StandardScaler().fit(x[known])
         lengths = [new.sum() * 1.0]
         for c in presence.STRENGTHS:
-            # Two columns of coefficients: the penalty of each is half of scikit-learn's, whose intercept is a constant column.
-            probe = LogisticRegression(C=2 * c, fit_intercept=False, tol=1e-10, max_iter=10_000)
+            # The intercept is penalised as well: it is the coefficient of a constant column.
+            probe = LogisticRegression(C=c, fit_intercept=False, tol=1e-10, max_iter=10_000)
             one = np.ones((120, 1))
             probe.fit(np.c_[scaler.transform(x[known]), one[known]], y[known])
             logs = probe.predict_log_proba(np.c_[scaler.transform(x[new]), one[new]])
