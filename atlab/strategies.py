@@ -73,7 +73,10 @@ def wi(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) 
 
 
 def frozen_wi(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
-    """Weight initialisation with the convolutions up to the (last) anti-transfer layer frozen (section 5.1, fig. 4)."""
+    """Weight initialisation with the convolutions up to the (last) anti-transfer layer frozen (section 5.1, fig. 4).
+
+    `training.fit` keeps the statistics of a batch norm whose weights are frozen.
+    """
     copy_weights(_one(networks, "frozen_wi"), student, "features.")
     return Plan(frozen=_convolutions_up_to(student, settings.layers))
 
@@ -156,11 +159,11 @@ def _one(networks: Sequence[nn.Module], strategy: str) -> nn.Module:
 
 
 def _convolutions_up_to(student: nn.Module, layers: Sequence[str]) -> list[str]:
-    """Parameter prefixes of the convolutions from the input to the last of `layers` (conv1..)."""
-    before = {name: path for name, path in getattr(student, "tap_points", {}).items() if name.endswith(".pre")}
-    names = [name.removesuffix(".pre") for name in before]
+    """Parameter prefixes of everything that learns from the input to the last of `layers` (conv1..), norms included."""
+    points = {name: path for name, path in getattr(student, "tap_points", {}).items() if not name.endswith(".pre")}
     for layer in layers:
-        if layer.removesuffix(".pre") not in names:
-            raise unknown("convolution to freeze up to", layer, names)
-    last = max(names.index(layer.removesuffix(".pre")) for layer in layers)
-    return [f"{path}." for path in list(before.values())[: last + 1]]
+        if layer.removesuffix(".pre") not in points:
+            raise unknown("convolution to freeze up to", layer, points)
+    last = max(list(points).index(layer.removesuffix(".pre")) for layer in layers)
+    until = int(list(points.values())[last].removeprefix("features."))
+    return [f"features.{i}." for i, part in enumerate(student.features[:until]) if list(part.parameters())]

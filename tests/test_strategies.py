@@ -10,9 +10,9 @@ from atlab import strategies
 from atlab.errors import AtlabError
 
 
-def vgg(seed: int, classes: int = 3, width: float = 1 / 16):
+def vgg(seed: int, classes: int = 3, width: float = 1 / 16, **arguments):
     torch.manual_seed(seed)
-    return atlab.models.vgg16(classes, width)
+    return atlab.models.vgg16(classes, width, **arguments)
 
 
 def state(model) -> dict:
@@ -66,6 +66,22 @@ def test_frozen_wi_copies_all_convolutions_and_freezes_those_up_to_the_layer():
     for name, value in student.state_dict().items():
         if name.startswith("features."):
             assert torch.equal(value, orthogonal.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("strategy", ["wi", "frozen_wi"])
+def test_norms_are_copied_and_frozen_with_their_convolutions(strategy):
+    student, orthogonal = (vgg(seed, batch_norm=True, head="pool") for seed in (0, 1))
+    for norm in orthogonal.features:
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
+    strategies.apply(strategy, student, [orthogonal], strategies.AtSettings(layers=["conv2"]))
+    copied = [name for name in student.state_dict() if name.startswith("features.")]
+    assert len(copied) == 13 * (2 + 5)
+    assert all(torch.equal(student.state_dict()[name], orthogonal.state_dict()[name]) for name in copied)
+    frozen = {name for name, p in student.named_parameters() if not p.requires_grad}
+    up_to_conv2 = {f"features.{i}.{part}" for i in (0, 1, 3, 4) for part in ("weight", "bias")}
+    assert frozen == (up_to_conv2 if strategy == "frozen_wi" else set())
 
 
 def test_inverse_at_rewards_similarity_whatever_the_sign_of_beta():

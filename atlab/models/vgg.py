@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG
 
-from atlab.errors import AtlabError
+from atlab.errors import AtlabError, unknown
 
 # Channels of the 13 convolutions (Simonyan & Zisserman 2015, configuration D) with the poolings between them.
 LAYOUT = (64, 64, "pool", 128, 128, "pool", *[256] * 3, "pool", *[512] * 3, "pool", *[512] * 3, "pool")
 POOLED = 7 * 7
 SMALLEST = 32
+HEADS = ("flatten", "pool")
 
 
 class VGG16(VGG):
@@ -21,21 +22,28 @@ class VGG16(VGG):
 
     Attributes:
         tap_points: layer name -> module path, for `atlab.Taps`: "conv1".."conv13" are the activations after the
-            non-linearity and before pooling, "conv1.pre".."conv13.pre" the convolutions.
+            non-linearity and before pooling, "conv1.pre".."conv13.pre" what enters the non-linearity.
         architecture, arguments: what `atlab.models.load` needs to build the network again.
         input_mean, input_std: scalar float32 buffers; forward subtracts and divides first.
     """
 
     architecture = "vgg16"
 
-    def __init__(self, num_classes: int, width: float, in_channels: int, dropout: float) -> None:
+    def __init__(
+        self, num_classes: int, width: float, in_channels: int, dropout: float, batch_norm: bool, head: str
+    ) -> None:
         # torchvision builds a full-width classifier; on the meta device that takes no time and no memory.
         with torch.device("meta"):
             super().__init__(nn.Sequential(), num_classes, init_weights=False)
         self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
+        self.arguments |= {"batch_norm": batch_norm, "head": head}
         channels = [layer if layer == "pool" else max(1, round(layer * width)) for layer in LAYOUT]
-        self.features = _convolutions(in_channels, channels)
-        self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
+        self.features = _convolutions(in_channels, channels, batch_norm)
+        if head == "pool":
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-2], num_classes))
+        else:
+            self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
         _initialise(self)
         self.tap_points = _tap_points(self.features)
         self.register_buffer("input_mean", torch.zeros(()))
@@ -68,14 +76,25 @@ class VGG16(VGG):
         return super().forward((x - self.input_mean) / self.input_std)
 
 
-def vgg16(num_classes: int, width: float = 1.0, in_channels: int = 1, dropout: float = 0.5) -> VGG16:
+def vgg16(
+    num_classes: int,
+    width: float = 1.0,
+    in_channels: int = 1,
+    dropout: float = 0.5,
+    batch_norm: bool = False,
+    head: str = "flatten",
+) -> VGG16:
     """VGG16 (Simonyan & Zisserman 2015) with torchvision's parameter names and initialisation, any input size.
 
     Args:
         num_classes: size of the output.
         width: factor on all channels and hidden units (4096 x width); 1.0 is the paper's, 1/8 suits a laptop.
         in_channels: 1 for spectrograms, 3 for colour images.
-        dropout: probability, after both hidden layers.
+        dropout: probability, before the last linear layer, and before the second of "flatten".
+        batch_norm: normalise each convolution's output over the batch (torchvision's vgg16_bn).
+        head: "flatten", the published one: 7 x 7 positions and three linear layers; or "pool": the mean over all positions
+            and one linear layer. A few hundred clips train the network with `batch_norm=True, head="pool"`, and hardly
+            the published one.
 
     Raises:
         AtlabError: an argument out of range; at the call: an input of another shape or below 32 x 32.
@@ -85,6 +104,9 @@ def vgg16(num_classes: int, width: float = 1.0, in_channels: int = 1, dropout: f
     torch.Size([2, 10])
     >>> net.tap_points["conv5"], net.tap_points["conv5.pre"]
     ('features.11', 'features.10')
+    >>> net = vgg16(num_classes=10, width=1 / 8, batch_norm=True, head="pool")
+    >>> net.tap_points["conv5"], net.classifier[-1]
+    ('features.16', Linear(in_features=64, out_features=10, bias=True))
     """
     for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if isinstance(value, bool) or int(value) != value or value < 1:
@@ -93,16 +115,21 @@ def vgg16(num_classes: int, width: float = 1.0, in_channels: int = 1, dropout: f
         raise AtlabError(f"width must be above 0 and at most 4 (1.0 is the paper's), found {width!r}")
     if not 0 <= dropout < 1:
         raise AtlabError(f"dropout must be at least 0 and below 1, found {dropout!r}")
-    return VGG16(int(num_classes), float(width), int(in_channels), float(dropout))
+    if not isinstance(batch_norm, bool):
+        raise AtlabError(f"batch_norm must be True or False, found {batch_norm!r}")
+    if head not in HEADS:
+        raise unknown("head", head, HEADS)
+    return VGG16(int(num_classes), float(width), int(in_channels), float(dropout), batch_norm, head)
 
 
-def _convolutions(in_channels: int, channels: list[int | str]) -> nn.Sequential:
+def _convolutions(in_channels: int, channels: list[int | str], batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in channels:
         if layer == "pool":
             layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
         else:
-            layers += [nn.Conv2d(in_channels, layer, kernel_size=3, padding=1), nn.ReLU(inplace=True)]
+            norm = [nn.BatchNorm2d(layer)] if batch_norm else []
+            layers += [nn.Conv2d(in_channels, layer, kernel_size=3, padding=1), *norm, nn.ReLU(inplace=True)]
             in_channels = layer
     return nn.Sequential(*layers)
 
@@ -131,6 +158,6 @@ def _initialise(model: nn.Module) -> None:
 
 
 def _tap_points(features: nn.Sequential) -> dict[str, str]:
-    convolutions = [i for i, module in enumerate(features) if isinstance(module, nn.Conv2d)]
-    after = {f"conv{n}": f"features.{i + 1}" for n, i in enumerate(convolutions, 1)}
-    return after | {f"conv{n}.pre": f"features.{i}" for n, i in enumerate(convolutions, 1)}
+    activations = [i for i, module in enumerate(features) if isinstance(module, nn.ReLU)]
+    after = {f"conv{n}": f"features.{i}" for n, i in enumerate(activations, 1)}
+    return after | {f"conv{n}.pre": f"features.{i - 1}" for n, i in enumerate(activations, 1)}

@@ -1,4 +1,4 @@
-"""One compact training loop: Adam, early stopping, exact resume; and the evaluation of what it trained."""
+"""One compact training loop: Adam, early stopping or one cycle of learning rates, exact resume."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from atlab.errors import AtlabError
+from atlab.errors import AtlabError, unknown
 from atlab.losses.term import LossTerm
 from atlab.system import devices
 from atlab.training.checkpoint import Checkpoint, State, describe_parameters, random_states, set_random_states
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Steps between two looks at the losses on an accelerator, where each look waits for the device.
 LOOK_EVERY = 25
+SCHEDULES = ("constant", "one_cycle")
+LARGEST_BETA = 1e6
 
 
 def fit(
@@ -37,6 +39,7 @@ def fit(
     epochs: int = 50,
     patience: int = 5,
     learning_rate: float = 5e-4,
+    schedule: str = "constant",
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -45,11 +48,13 @@ def fit(
     progress: bool = True,
     description: str = "training",
 ) -> pd.DataFrame:
-    """Train `model` in place with Adam and leave it with the weights of its best epoch, in evaluation mode.
+    """Train `model` in place with Adam and leave it in evaluation mode, with the weights of its best epoch.
 
     The loss is the cross-entropy of the target plus every loss term. The best epoch is the first with the lowest
     cross-entropy on `validation`; training ends `patience` epochs after it (Guizzo, Weyde & Tarroni 2021,
-    section 4.2, for the defaults). Frozen parameters (requires_grad False) stay as they are.
+    section 4.2, for the defaults). With `schedule="one_cycle"` nothing stops early and the last weights are kept:
+    `patience` has no effect, and validation is only recorded. Frozen parameters (requires_grad False) stay as they are,
+    and so do the statistics of batch norms whose weights are frozen.
 
     With `checkpoint`, a training that was killed at any step goes on from there when it is called again, and ends
     with the same bits on a CPU with the same number of threads. (On CUDA the backward pass of VGG16's adaptive
@@ -60,6 +65,8 @@ def fit(
         train, validation: `atlab.data.Batches` of (x, y [B] int64, index [B]).
         loss_terms: callables (x, index=...) -> scalar with a `name`, such as `AntiTransferLoss`; called right after
             the model's forward pass, in validation too.
+        learning_rate: the constant one, or the largest of the cycle.
+        schedule: "constant", or "one_cycle" (see `one_cycle`).
         seed: of dropout and whatever the loss terms draw; the caller's random state is left as it was.
         device, precision: see `atlab.device`.
         checkpoint_every: seconds between checkpoints; the end of an epoch writes one where that costs little.
@@ -72,7 +79,8 @@ def fit(
 
     Raises:
         AtlabError: a loss that is not finite (naming epoch, step and term); a class number outside the network's;
-            arguments out of range; a checkpoint of another configuration.
+            arguments out of range; inputs that are not finite in the first batch; a batch of one clip for a network with
+            batch norm; a checkpoint of another configuration.
 
     >>> import atlab
     >>> x = torch.randn(8, 1, 32, 32) + torch.tensor([1.0, -1.0]).repeat(4).reshape(-1, 1, 1, 1)
@@ -83,7 +91,9 @@ def fit(
     """
     mode = devices.precision(precision, device)
     names = _term_names(loss_terms)
-    _check_arguments(train, validation, epochs, patience, learning_rate)
+    _check_arguments(train, validation, epochs, patience, learning_rate, schedule)
+    _check_terms(loss_terms)
+    _check_inputs(model, train, validation)
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
@@ -99,6 +109,7 @@ def fit(
             "epochs": epochs,
             "patience": patience,
             "learning_rate": learning_rate,
+            "schedule": schedule,
             "seed": seed,
             "device": mode.device.type,
             "precision": mode.name,
@@ -111,26 +122,48 @@ def fit(
         },
         checkpoint_every,
     )
+    stops = schedule == "constant"
+
+    def rate(step: int) -> float:
+        return learning_rate if stops else one_cycle(step, epochs * len(train), learning_rate)
+
     bar = tqdm(total=epochs * len(train), desc=description, unit="step", disable=not progress)
     with mode.settings(), _own_randomness(mode.device, seed), bar:
         saver.restore(state)
         bar.update(state.at.epoch * len(train) + state.at.step)
         try:
-            while not _finished(state.at.history, epochs, patience):
+            while not _finished(state.at.history, epochs, patience if stops else epochs):
                 for term in loss_terms:
                     if hasattr(term, "epoch"):
                         term.epoch = state.at.epoch
-                trained = _train_epoch(state, model, train, loss_terms, names, mode, saver, bar)
-                _end_epoch(state, trained, _validate(state, model, validation, loss_terms, names, mode))
+                trained = _train_epoch(state, model, train, loss_terms, names, mode, rate, saver, bar)
+                validated = _validate(state, model, validation, loss_terms, names, mode)
+                _end_epoch(state, trained, validated, remember=stops)
                 if saver.due(epoch_ended=True):
                     saver.write(state)
         except NotFinite:
             saver.remove()  # going on from it would end here again
             raise
-        everything.load_state_dict(state.best)
+        if stops:
+            everything.load_state_dict(state.best)
     saver.remove()
     everything.eval()
     return pd.DataFrame(state.at.history)
+
+
+def one_cycle(step: int, steps: int, largest: float) -> float:
+    """The learning rate of step 0 to steps - 1: from largest / 25 up for 30 % of the steps, then down to about 0, by cosines.
+
+    The policy of Smith & Topin (2018) as `torch.optim.lr_scheduler.OneCycleLR` has it without cycling the momentum; a
+    function of the step alone, so a training that is taken up again needs no state of it.
+
+    >>> [round(one_cycle(step, 11, 0.1), 4) for step in (0, 2, 10)]
+    [0.004, 0.096, 0.0]
+    """
+    first, last = largest / 25, largest / 25e4
+    top = 0.3 * steps - 1
+    low, share = (first, step / top) if step <= top else (last, (steps - 1 - step) / (steps - 1 - top))
+    return low + (largest - low) * (1 - math.cos(math.pi * share)) / 2
 
 
 class NotFinite(AtlabError):
@@ -187,14 +220,16 @@ class _Sums:
 
 
 def _train_epoch(
-    state: State, model: nn.Module, train: Batches, terms, names, mode, saver: Checkpoint, bar: tqdm
+    state: State, model: nn.Module, train: Batches, terms, names, mode, rate, saver: Checkpoint, bar: tqdm
 ) -> _Sums:
     """The rest of the present epoch, from the step where the state stands."""
     at = state.at
-    state.model.train()
+    _set_training(state.model)
     sums = _Sums(names, f"epoch {at.epoch + 1}", mode.device, at.clips, at.sums)
     start = time.monotonic() - at.seconds
     for batch in train.epoch(at.epoch, at.step):
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate(at.epoch * len(train) + at.step)
         state.optimizer.zero_grad()
         losses, right = step_losses(model, batch, terms, mode)
         sum(losses).backward()
@@ -245,14 +280,14 @@ def _with_modules(model: nn.Module, terms: Sequence[LossTerm], names: Sequence[s
     return nn.ModuleDict({"network": model} | modules) if modules else model
 
 
-def _end_epoch(state: State, trained: _Sums, validated: _Sums) -> None:
-    """Add the epoch's row to the history, keep the weights if they are the best, go to the next epoch's start."""
+def _end_epoch(state: State, trained: _Sums, validated: _Sums, remember: bool) -> None:
+    """Add the epoch's row to the history, remember the weights if they are the best, go to the next epoch's start."""
     at = state.at
     row: dict[str, float] = {"epoch": at.epoch + 1, "seconds": at.seconds}
     for part, sums in (("train", trained), ("validation", validated)):
         row |= {f"{part}_{name}": value for name, value in sums.means().items()}
     at.history.append(row)
-    if _best(at.history) == at.epoch:
+    if remember and _best(at.history) == at.epoch:
         state.remember_best()
     at.epoch, at.step, at.clips, at.sums, at.seconds = at.epoch + 1, 0, 0, [], 0.0
 
@@ -280,15 +315,54 @@ def _term_names(terms: Sequence[LossTerm]) -> list[str]:
     return names
 
 
-def _check_arguments(train: Batches, validation: Batches, epochs: int, patience: int, learning_rate: float) -> None:
+def _set_training(model: nn.Module) -> None:
+    """Training mode, but batch norms whose weights are frozen keep their statistics."""
+    model.train()
+    for norm in _batch_norms(model):
+        if norm.affine and not norm.weight.requires_grad:
+            norm.eval()
+
+
+def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def _check_arguments(
+    train: Batches, validation: Batches, epochs: int, patience: int, learning_rate: float, schedule: str
+) -> None:
     for name, value in (("epochs", epochs), ("patience", patience)):
         if value < 1:
             raise AtlabError(f"{name} must be at least 1, found {value}")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise AtlabError(f"learning_rate must be positive and finite, found {learning_rate}")
+    if schedule not in SCHEDULES:
+        raise unknown("schedule", schedule, SCHEDULES)
     for name, part in (("training", train), ("validation", validation)):
+        if getattr(part, "batch_size", 1) < 1:
+            raise AtlabError(f"the {name} part has batch_size {part.batch_size}; expected at least 1")
         if len(part) == 0:
             raise AtlabError(f"the {name} part is empty: there is no clip to take")
+
+
+def _check_terms(terms: Sequence[LossTerm]) -> None:
+    for term in terms:
+        for beta in getattr(term, "betas", [getattr(term, "beta", 0.0)]):
+            if not abs(beta) <= LARGEST_BETA:
+                raise AtlabError(f"beta is {beta}; expected a finite number of at most {LARGEST_BETA:g} in size")
+
+
+def _check_inputs(model: nn.Module, train: Batches, validation: Batches) -> None:
+    """What can be seen before the first step: inputs that are not finite, a batch too small for batch norm."""
+    for name, part in (("training", train), ("validation", validation)):
+        x = next(iter(part.epoch(0)))[0]
+        if not torch.isfinite(x).all():
+            raise AtlabError(f"the inputs of the first {name} batch hold NaN or infinite values; expected finite numbers")
+    size = getattr(train, "batch_size", 0)
+    if size and (size == 1 or train.clips % size == 1) and _batch_norms(model):
+        raise AtlabError(
+            f"batch norm cannot learn from a batch of one clip: {train.clips} training clips in batches of {size} leave "
+            "one; choose another batch size or leave one clip out"
+        )
 
 
 def _identity(batches: Batches) -> list:

@@ -41,8 +41,9 @@ def card_of(model: nn.Module, **changes) -> dict:
     return whole | {"weights_hash": weights_hash(model)} | changes
 
 
-def test_a_model_comes_back_whole_with_its_card(tmp_path):
-    model = small(dropout=0.25).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("form", [{}, {"batch_norm": True, "head": "pool"}])
+def test_a_model_comes_back_whole_with_its_card(tmp_path, form):
+    model = small(dropout=0.25, **form).to(memory_format=torch.channels_last)
     model.set_normalisation(0.5, 3.0)
     path = save(
         model,

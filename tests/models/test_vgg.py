@@ -91,6 +91,49 @@ def test_dropout_is_half_by_default_and_can_be_set():
     assert found(vgg16(3, 1 / 64)) == [0.5, 0.5] and found(vgg16(3, 1 / 64, dropout=0.0)) == [0.0, 0.0]
 
 
+def test_with_batch_norm_names_and_shapes_are_torchvisions_vgg16_bn():
+    with torch.device("meta"):
+        ours = vgg16(num_classes=7, in_channels=3, batch_norm=True)
+        theirs = torchvision.models.vgg16_bn(num_classes=7)
+    found = {name: tuple(tensor.shape) for name, tensor in ours.state_dict().items() if not name.startswith("input_")}
+    assert found == {name: tuple(tensor.shape) for name, tensor in theirs.state_dict().items()}
+    assert [type(m) for m in ours.modules()][1:] == [type(m) for m in theirs.modules()][1:]
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_pooling_head_is_a_linear_map_of_the_mean_over_positions(batch_norm):
+    torch.manual_seed(0)
+    net = vgg16(num_classes=5, width=1 / 16, batch_norm=batch_norm, head="pool").eval()
+    x = torch.randn(2, 1, 126, 129)
+    maps = net.features(x)
+    assert maps.shape == (2, 32, 3, 4)
+    wanted = maps.mean((2, 3)) @ net.classifier[1].weight.T + net.classifier[1].bias
+    assert torch.allclose(net(x), wanted, atol=1e-6)
+    assert [type(m) for m in net.classifier] == [nn.Dropout, nn.Linear]
+    assert vgg16(3, 1 / 32, head="pool")(torch.randn(3, 1, 33, 200)).shape == (3, 3)
+
+
+def test_with_batch_norm_layer_names_lead_to_the_activations_after_the_norm():
+    torch.manual_seed(0)
+    net = vgg16(num_classes=3, width=1 / 32, batch_norm=True, head="pool").eval()
+    norms = [module for module in net.features if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.running_mean)
+    x, names = torch.randn(2, 1, 64, 64), [f"conv{n}" for n in range(1, 14)]
+    with atlab.Taps(net, [*names, *(f"{name}.pre" for name in names)]) as taps:
+        net(x)
+        for name, norm in zip(names, norms, strict=True):
+            assert net.get_submodule(net.tap_points[f"{name}.pre"]) is norm
+            assert torch.equal(taps[name], taps[f"{name}.pre"].clamp_min(0))
+    first = (net.features[0](x) - norms[0].running_mean[:, None, None]) / (norms[0].running_var + norms[0].eps)[
+        :, None, None
+    ].sqrt() * norms[0].weight[:, None, None] + norms[0].bias[:, None, None]
+    with atlab.Taps(net, "conv1") as taps:
+        net(x)
+        assert torch.allclose(taps["conv1"], first.clamp_min(0), atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 31, 64), (1, 64, 64), (64, 64)])
 def test_an_input_of_another_shape_is_refused(shape):
     found = ", ".join(map(str, shape))
@@ -108,6 +151,8 @@ def test_an_input_of_another_shape_is_refused(shape):
         ({"width": 0}, "width must be above 0 and at most 4 .*, found 0"),
         ({"width": float("nan")}, "width must be above 0 .*, found nan"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, found 1.0"),
+        ({"batch_norm": 1}, "batch_norm must be True or False, found 1"),
+        ({"head": "pooled"}, "unknown head 'pooled'; nearest: 'pool'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
@@ -124,7 +169,8 @@ def test_a_normalisation_that_is_none_is_refused(mean, std):
 
 
 def test_the_registry_builds_what_the_network_says_of_itself():
-    net = vgg16(num_classes=3, width=1 / 64, in_channels=2, dropout=0.25)
+    net = vgg16(num_classes=3, width=1 / 64, in_channels=2, dropout=0.25, batch_norm=True, head="pool")
     again = ARCHITECTURES[net.architecture](**net.arguments)
-    assert again.arguments == {"num_classes": 3, "width": 1 / 64, "in_channels": 2, "dropout": 0.25}
+    published = {"num_classes": 3, "width": 1 / 64, "in_channels": 2, "dropout": 0.25}
+    assert again.arguments == published | {"batch_norm": True, "head": "pool"}
     assert {n: t.shape for n, t in again.state_dict().items()} == {n: t.shape for n, t in net.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -17,11 +18,10 @@ import torch.nn.functional as nnf
 from torch import nn
 
 import atlab
-from atlab import training
 from atlab.data import InMemory
 from atlab.errors import AtlabError
 from atlab.training import checkpoint as checkpoints
-from atlab.training import evaluate, fit
+from atlab.training import evaluate, fit, loop
 
 
 class Net(nn.Module):
@@ -234,6 +234,37 @@ def test_frozen_parameters_do_not_move_and_are_not_given_to_the_optimiser():
         quick(net().requires_grad_(False))
 
 
+def test_batch_norms_whose_weights_are_frozen_keep_their_statistics():
+    model = net()
+    model.features.requires_grad_(False)
+    before = weights(model)
+    quick(model, epochs=2, schedule="one_cycle")
+    after = weights(model)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("features."))
+    assert not torch.equal(before["classifier.2.weight"], after["classifier.2.weight"])
+    free = net()
+    quick(free, epochs=2)
+    assert not torch.equal(before["features.1.running_mean"], weights(free)["features.1.running_mean"])
+
+
+def test_one_cycle_is_pytorchs_and_keeps_the_last_weights():
+    """Against an independent loop with PyTorch's scheduler; validation gets worse and worse, and nothing stops."""
+    model, reference, train = net(Plain, classes=2), net(Plain, classes=2), clips()
+    optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=24, cycle_momentum=False)
+    for _ in range(6):
+        for x, y, _ in train.epoch(0):
+            optimizer.zero_grad()
+            nnf.cross_entropy(reference(x), y).backward()
+            optimizer.step()
+            scheduler.step()
+    contrary = InMemory(train.x, 1 - train.y, batch_size=6)
+    history = quick(model, train, contrary, epochs=6, patience=1, learning_rate=0.01, schedule="one_cycle")
+    assert len(history) == 6 and history["validation_loss"].is_monotonic_increasing
+    for got, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(got, wanted, atol=1e-6)
+
+
 def test_the_seed_decides_and_the_callers_random_state_stays():
     torch.manual_seed(123)
     expected = torch.rand(3)
@@ -274,10 +305,10 @@ def test_a_loss_that_is_not_finite_is_named_with_epoch_and_step(tmp_path):
 
 
 def test_on_an_accelerator_losses_are_fetched_together_and_the_step_is_still_named():
-    sums = training._Sums(["at"], "epoch 4", torch.device("cuda"))
+    sums = loop._Sums(["at"], "epoch 4", torch.device("cuda"))
     values = torch.rand(30, 3, generator=torch.Generator().manual_seed(0))
     looked = [sums.add(i, i + 1, [values[i, 0], values[i, 1]], (values[i, 2] * 10).long()) for i in range(30)]
-    assert [i for i, look in enumerate(looked) if look] == [training.LOOK_EVERY - 1]
+    assert [i for i, look in enumerate(looked) if look] == [loop.LOOK_EVERY - 1]
     n, v = np.arange(1, 31), values.double().numpy()
     right = np.floor(values[:, 2].numpy() * np.float32(10))
     means = sums.means()
@@ -291,6 +322,25 @@ def test_on_an_accelerator_losses_are_fetched_together_and_the_step_is_still_nam
         sums.fetch()
 
 
+def with_nan(row: int) -> InMemory:
+    bad = clips()
+    bad.x[row, 0, 3, 3] = float("nan")
+    return bad
+
+
+def weighted(beta: float) -> Term:
+    term = Term("weighted")
+    term.beta = beta
+    return term
+
+
+def test_a_batch_size_of_zero_is_refused_before_anything_is_divided_by_it():
+    empty = clips()
+    empty.batch_size = 0
+    with pytest.raises(AtlabError, match="the training part has batch_size 0; expected at least 1"):
+        fit(net(), empty, clips(), device="cpu", progress=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -298,6 +348,13 @@ def test_on_an_accelerator_losses_are_fetched_together_and_the_step_is_still_nam
         ({"patience": 0}, "patience must be at least 1, found 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive and finite, found 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite, found nan"),
+        ({"schedule": "one-cycle"}, "unknown schedule 'one-cycle'; nearest: 'one_cycle'"),
+        ({"train": clips(25)}, "batch norm cannot learn from a batch of one clip: 25 training clips in batches of 6"),
+        ({"train": clips(batch_size=1)}, "batch norm cannot learn from a batch of one clip: 20 training clips"),
+        ({"train": with_nan(0)}, "the inputs of the first training batch hold NaN or infinite values"),
+        ({"validation": with_nan(3)}, "the inputs of the first validation batch hold NaN or infinite values"),
+        ({"loss_terms": [weighted(float("nan"))]}, "beta is nan; expected a finite number"),
+        ({"loss_terms": [weighted(-1e30)]}, r"beta is -1e\+30; expected a finite number of at most 1e\+06 in size"),
         ({"precision": "fp61"}, "unknown precision 'fp61'; nearest: 'fp32', 'bf16'; allowed: auto, fp32, bf16"),
         ({"loss_terms": [Term("at"), Term("at")]}, "loss terms need different names"),
         ({"loss_terms": [Term("loss")]}, "other than 'loss' and 'accuracy', found \\['loss'\\]"),
@@ -346,8 +403,8 @@ KILLED = """
     import torch
     import torch._dynamo  # PyTorch's optimisers import it at their first use: here, once, and not in every fork
     from safetensors.torch import save_file
-    from atlab import checkpoint as checkpoints
-    from test_training import Net, Term, clips, fit, net
+    from atlab.training import checkpoint as checkpoints
+    from test_loop import Net, Term, clips, fit, net
 
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
@@ -375,7 +432,7 @@ KILLED = """
         model = net()
         history = fit(
             model, clips(shuffle=True), clips(9, seed=1), loss_terms=[term], epochs=4, device="cpu", progress=False,
-            precision=scenario.get("precision", "fp32"), checkpoint=folder / name / "checkpoint.safetensors", checkpoint_every=0,
+            precision=scenario.get("precision", "fp32"), schedule=scenario.get("schedule", "constant"), checkpoint=folder / name / "checkpoint.safetensors", checkpoint_every=0,
         )
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / name / "weights.safetensors")
         rows = history.drop(columns="seconds").to_dict("records")
@@ -393,7 +450,7 @@ KILLED = """
                     print(name, scenario, repr(error), flush=True)
                     os._exit(1)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            wanted = -signal.SIGKILL if set(scenario) - {"precision"} else 0
+            wanted = -signal.SIGKILL if set(scenario) - {"precision", "schedule"} else 0
             assert code == wanted, (name, scenario, code)
 """
 
@@ -414,6 +471,8 @@ SCENARIOS = {
     "finished": [{"at_end": True}, {}],
     "bf16": [{"precision": "bf16"}],
     "bf16_killed": [{"precision": "bf16", "call": 9}, {"precision": "bf16", "before_write": 3}, {"precision": "bf16"}],
+    "one_cycle": [{"schedule": "one_cycle"}],
+    "one_cycle_killed": [{"schedule": "one_cycle", "call": 9}, {"schedule": "one_cycle", "call": 8}, {"schedule": "one_cycle"}],
 }
 
 
@@ -432,15 +491,16 @@ def test_a_training_killed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp
     assert done.returncode == 0, done.stdout + done.stderr
     found = {name: safetensors.torch.load_file(tmp_path / name / "weights.safetensors") for name in SCENARIOS}
     histories = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in SCENARIOS}
-    assert not equal(found["undisturbed"], found["bf16"]) and len(histories["undisturbed"]["rows"]) == 4
+    others = [found[name] for name in ("undisturbed", "bf16", "one_cycle")]
+    assert not any(equal(a, b) for a, b in itertools.combinations(others, 2)) and len(histories["undisturbed"]["rows"]) == 4
     for name in SCENARIOS:
-        reference = "bf16" if name.startswith("bf16") else "undisturbed"
+        reference = next((other for other in ("bf16", "one_cycle") if name.startswith(other)), "undisturbed")
         assert equal(found[name], found[reference]), name
         assert histories[name]["rows"] == histories[reference]["rows"], name
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["history.json", "weights.safetensors"], (
             name
         )
-        if name not in ("undisturbed", "bf16", "first_step", "before_the_first_write"):
+        if name not in ("undisturbed", "bf16", "one_cycle", "first_step", "before_the_first_write"):
             # It went on, and did not start again; a training that was finished is not trained again at all.
             assert histories[name]["calls"] < histories[reference]["calls"], name
     assert histories["finished"]["calls"] == 0
