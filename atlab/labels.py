@@ -1,8 +1,11 @@
-"""What strategies are called in figures and tables, and how text from outside is put into Markdown and HTML."""
+"""What strategies are called in figures and tables; lists of names; text from outside in Markdown and HTML."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+from atlab.errors import AtlabError
 
 NAMES = {
     "baseline": "baseline",
@@ -27,3 +30,40 @@ def plain(text: object) -> str:
     ('&#60;img src=x&#62; and squared_cosine', '&#33;&#91;a&#93;(http&#58;//b)')
     """
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
+
+
+def listed(names: str | Iterable[str | int]) -> tuple[str, ...]:
+    """Several names as a tuple, of a text with commas or of a list (whole numbers may be names); AtlabError for anything else.
+
+    >>> listed("conv1, conv5"), listed(["conv1"]), listed(""), listed([7])
+    (('conv1', 'conv5'), ('conv1',), (), ('7',))
+    """
+    if isinstance(names, str):
+        return tuple(part.strip() for part in names.split(",") if part.strip())
+    found = tuple(names) if isinstance(names, Iterable) else (None,)
+    if not all(isinstance(name, str | int) for name in found):
+        raise AtlabError(f"expected names in a list, or in a text with commas between them, found {names!r}")
+    return tuple(str(name) for name in found)
+
+
+def shown(value: object) -> object:
+    """A list of names or whole numbers as text for people; anything else as it is.
+
+    >>> shown(("conv1", "conv5")), shown([]), shown([1, 2]), shown(0.5)
+    ('conv1, conv5', '', '1, 2', 0.5)
+    """
+    names = isinstance(value, list | tuple) and all(isinstance(item, str | int) for item in value)
+    return ", ".join(map(str, value)) if names else value
+
+
+def natural(text: str) -> tuple:
+    """A sorting key that puts conv5 before conv13 and 0.5 before 10.
+
+    >>> sorted(["conv13", "conv5", "conv1, conv5"], key=natural)
+    ['conv1, conv5', 'conv5', 'conv13']
+    """
+    try:
+        return (0, float(text), ())
+    except ValueError:
+        parts = re.findall(r"\d+|\D+", str(text))
+        return (1, 0.0, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts))

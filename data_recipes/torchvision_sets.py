@@ -16,6 +16,7 @@ import numpy as np
 
 from atlab.data.build import Clip, build
 from atlab.errors import AtlabError, unknown
+from atlab.transfer.halves import first_half
 from data_recipes.corpus import compare
 from data_recipes.images import image_folder, raw_folder, read_image, scratch_folder
 from data_recipes.records import Records, cifar_records, exactly, find, idx_records, need
@@ -56,10 +57,8 @@ def assign_halves(classes: Iterable[str], seed: int = 0) -> dict[str, str]:
     >>> assign_halves(["cat", "dog", "ship", "truck"], seed=0)
     {'cat': 'A', 'dog': 'B', 'ship': 'A', 'truck': 'B'}
     """
-    names = sorted(set(classes))
-    order = np.random.default_rng(seed).permutation(len(names))
-    in_a = {names[n] for n in order[: len(names) // 2]}
-    return {name: "A" if name in in_a else "B" for name in names}
+    first = first_half(classes, seed)
+    return {name: "A" if name in first else "B" for name in sorted(set(classes))}
 
 
 def image_card(name: str, licence: str, citation: str, **parameters: object) -> dict:

@@ -11,7 +11,7 @@ from atlab import stats
 from atlab.analysis.figures import by_layer
 from atlab.analysis.grouping import arms, conditions
 from atlab.analysis.paired import best_layer, comparison
-from atlab.labels import NAMES, plain
+from atlab.labels import NAMES, listed, plain
 from atlab.stats import Interval
 
 
@@ -56,7 +56,7 @@ def _of_condition(table: pd.DataFrame, where: str) -> list[str]:
         lines.append(
             claim(f"{where}{row['arm']} is above the baseline", stats.paired_difference(tests[row["arm"]], base))
         )
-        last = row["orthogonal"].split(",")[-1]
+        last = listed(row["orthogonal"])[-1]
         if last in chosen:
             gain = stats.paired_difference(tests[row["arm"]], chosen[last].test)
             lines.append(claim(f"{where}{row['arm']} is above AT against {last} alone", gain))

@@ -11,7 +11,7 @@ from atlab import stats
 from atlab.analysis.grouping import arms, conditions
 from atlab.analysis.paired import _interval, best_layer, comparison
 from atlab.errors import AtlabError
-from atlab.labels import NAMES
+from atlab.labels import NAMES, listed, natural, shown
 from atlab.paper import tables
 
 
@@ -41,7 +41,7 @@ def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -
     """
     rows = []
     for _, row in printed.iterrows():
-        task = row["task"].replace("+", ",")
+        task = shown(row["task"].split("+"))
         ours = compared[(compared["strategy"] == row["strategy"]) & (compared["orthogonal"] == task)]
         if ours.empty:
             continue
@@ -93,8 +93,8 @@ def beside_cells(compared: pd.DataFrame, printed: pd.DataFrame, baseline: float)
 
 def at_layer(compared: pd.DataFrame, layer: str = "conv5") -> pd.DataFrame:
     """Fig. 4: AT, inverse AT and frozen WI at one layer in a comparison of several studies, each named by its study."""
-    shown = compared[(compared["layers"] == layer) & compared["strategy"].isin(["at", "inverse_at", "frozen_wi"])]
-    return shown.assign(arm=shown["study"] + ": " + shown["arm"])
+    found = compared[(compared["layers"] == layer) & compared["strategy"].isin(["at", "inverse_at", "frozen_wi"])]
+    return found.assign(arm=found["study"] + ": " + found["arm"])
 
 
 def improvements(compared: pd.DataFrame, groups: dict[str, pd.Series]) -> pd.DataFrame:
@@ -116,21 +116,21 @@ def improvements(compared: pd.DataFrame, groups: dict[str, pd.Series]) -> pd.Dat
 
 
 def by_layer(compared: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 6: the AT arms of the task that was tried at most layers, in the layers' order; p_holm is over these layers.
+    """Fig. 6: the AT arms of the task that was tried at most layers, in the layers' order; p_holm is over these arms.
 
-    Of one condition; `by_layers` takes several, and several studies.
+    An arm of several layers ("conv1, conv5") has a row of its own. Of one condition; `by_layers` takes several, and several studies.
     """
     at = compared[compared["strategy"] == "at"]
     if at.empty:
         raise AtlabError("there are no runs of strategy 'at'")
     at = at[at["orthogonal"] == at.groupby("orthogonal", sort=False)["layers"].nunique().idxmax()]
-    number = at["layers"].str.extract(r"(\d+)", expand=False).astype(int)
-    return (
-        at.assign(number=number, p_holm=stats.holm(at["p"]))
-        .sort_values("number")
-        .drop(columns="number")
-        .reset_index(drop=True)
-    )
+    at = at.assign(p_holm=stats.holm(at["p"]))
+    return at.sort_values("layers", key=lambda layers: layers.map(_place)).reset_index(drop=True)
+
+
+def _place(layers: str) -> tuple:
+    """Single layers in their order, then sets of several."""
+    return len(listed(layers)), natural(layers)
 
 
 def by_layers(compared: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -162,9 +162,9 @@ def histories(table: pd.DataFrame, wanted: Sequence[str] = (), layer: str = "con
     runs = arms(next(iter(conditions(table).values())))
     if not wanted:
         at_layer = runs["strategy"].isin(["at", "inverse_at"]) & (runs["layers"] == layer)
-        shown = runs[runs["strategy"].isin(["baseline", "wi"]) | at_layer]
+        chosen = runs[runs["strategy"].isin(["baseline", "wi"]) | at_layer]
         wanted = sorted(
-            shown["arm"].unique(), key=lambda arm: (arm != "baseline", not arm.startswith(NAMES["wi"]), arm)
+            chosen["arm"].unique(), key=lambda arm: (arm != "baseline", not arm.startswith(NAMES["wi"]), arm)
         )
     found = {arm: [Run(path).history() for path in runs.loc[runs["arm"] == arm, "path"]] for arm in wanted}
     return {arm: curves for arm, curves in found.items() if curves}

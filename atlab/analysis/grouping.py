@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from atlab.experiment.settings import Settings
-from atlab.labels import NAMES
+from atlab.labels import NAMES, shown
 
 CONDITIONS = ("data", "split", "noise")
 
@@ -70,6 +70,6 @@ def label(by: Sequence[str], values: Sequence) -> str:
             words += [f"beta {value:g}"] * bool(value)
         elif column in PLAIN:
             words += [str(value)] * bool(value)
-        elif value != getattr(Settings, column, None):
+        elif value != shown(getattr(Settings, column, None)):
             words.append(f"{column} {value}")
     return " ".join(words)

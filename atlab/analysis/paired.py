@@ -10,7 +10,7 @@ import pandas as pd
 from atlab import stats
 from atlab.analysis.grouping import arms, conditions, label
 from atlab.errors import AtlabError
-from atlab.labels import NAMES, plain
+from atlab.labels import NAMES, natural, plain
 from atlab.stats import Interval
 
 COLUMNS = ("arm", "n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm")
@@ -63,17 +63,15 @@ def _compared(table: pd.DataFrame, by: list[str], condition: str) -> pd.DataFram
     order = compared["strategy"].map({name: n for n, name in enumerate(NAMES)}).fillna(len(NAMES))
     return (
         compared.assign(order=order)
-        .sort_values(["order", *by], kind="stable", key=_natural)
+        .sort_values(["order", *by], kind="stable", key=_in_order)
         .drop(columns="order")
         .reset_index(drop=True)
     )
 
 
-def _natural(column: pd.Series) -> pd.Series:
-    """Sorts conv5 before conv13."""
-    if column.name != "layers":
-        return column
-    return column.astype(str).str.replace(r"\d+", lambda found: found[0].zfill(3), regex=True)
+def _in_order(column: pd.Series) -> pd.Series:
+    """Sorts layers naturally, conv5 before conv13, and everything else as it is."""
+    return column.map(natural) if column.name == "layers" else column
 
 
 def best_layer(

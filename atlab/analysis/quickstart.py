@@ -29,12 +29,13 @@ def examples(fs, target: str, orthogonal: str, count: int = 3) -> list[int]:
 
 def split_sentence(split, settings) -> str:
     """How many clips each part has, and what stands between training and test."""
-    s = settings
+    s, target, by = settings, plain(settings.target), plain(settings.split_spec().by)
     gap = {
         "random": "Training and test differ in the recordings only.",
-        "disjoint": f"No {plain(s.orthogonal)} of the test clips is among the training clips.",
-        "confounded": f"In training, {100 * s.pairing:.0f} % of the clips of a {plain(s.target)} come from the {plain(s.orthogonal)}s that it is "
-        f"paired with; in the test, {plain(s.target)} and {plain(s.orthogonal)} are independent.",
+        "official": "The parts are the data set's own.",
+        "disjoint": f"No {by} of the test clips is among the training clips.",
+        "confounded": f"In training, {100 * s.pairing:.0f} % of the clips of a {target} come from the {by}s that it is "
+        f"paired with; in the test, {target} and {by} are independent.",
     }[s.split]
     return f"{len(split.train)} clips to train, {len(split.validation)} to validate, {len(split.test)} to test. {gap}"
 

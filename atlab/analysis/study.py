@@ -13,10 +13,11 @@ import pandas as pd
 from atlab import analysis, runs
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import Settings
+from atlab.labels import shown
 from atlab.runs import grid, notebooks
 from atlab.system.home import find, home, in_home, packaged_notebooks
 
-DEFAULTS = {field.name: field.default for field in fields(Settings)}
+DEFAULTS = {field.name: shown(field.default) for field in fields(Settings)}
 UNITS = ("seed", "split_seed", "teacher_seed")  # repetitions: what an interval is over
 
 
@@ -151,9 +152,9 @@ def _command(run: runs.Run, study: str) -> str:
         parts = Path(executed.get("input_path") or notebook).parts
         notebook = str(Path(*parts[parts.index("notebooks") :])) if "notebooks" in parts else parts[-1]
     given = [
-        f"-p {name} {shlex.quote(str(value))}"
+        f"-p {name} {shlex.quote(str(shown(value)))}"
         for name, value in run.parameters.items()
-        if DEFAULTS.get(name, "auto") != value
+        if DEFAULTS.get(name, "auto") != shown(value)
     ]
     return " ".join(["atlab run", notebook, f"--study {study}", *given])
 

@@ -19,22 +19,30 @@ if TYPE_CHECKING:
 
 FRACTIONS = (0.7, 0.2, 0.1)
 PARTS = ("train", "validation", "test")
+SPLITS = ("random", "disjoint", "confounded", "official")
+OFFICIAL_VALIDATION = 0.1  # of the official training clips
 
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted row numbers of the three parts, int64, and how they were made."""
+    """Sorted row numbers of the three parts, int64, and how they were made; `spare` are test clips that `cut` left out."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     how: dict = field(default_factory=dict)
+    spare: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def whole_test(self) -> np.ndarray:
+        """The test part as it was before it was cut, int64."""
+        return np.sort(np.concatenate([self.test, self.spare]))
 
     def save(self, path: str | Path, fs) -> Path:
-        """Write the parts by clip id, with the data set's content hash."""
+        """Write the parts by clip id, with the content hash of the data set (of the clean one, where `fs` adds noise)."""
         ids = fs.factors["id"].to_numpy()
-        parts = {part: ids[getattr(self, part)].tolist() for part in PARTS}
-        return write_atomic(path, json.dumps({"data": fs.content_hash, "how": self.how, **parts}) + "\n")
+        parts = {part: ids[getattr(self, part)].tolist() for part in (*PARTS, "spare")}
+        return write_atomic(path, json.dumps({"data": _clean_hash(fs), "how": self.how, **parts}) + "\n")
 
     @classmethod
     def load(cls, path: str | Path, fs) -> Split:
@@ -43,20 +51,20 @@ class Split:
             stored = json.loads(Path(path).read_text())
         except (OSError, ValueError) as error:
             raise AtlabError(f"{path} is not a stored split: {error}") from None
-        kinds = {"data": str, "how": dict, **dict.fromkeys(PARTS, list)}
+        kinds = {"data": str, "how": dict, **dict.fromkeys((*PARTS, "spare"), list)}
         missing = [k for k in kinds if not (isinstance(stored, dict) and isinstance(stored.get(k), kinds[k]))]
         if missing:
             raise AtlabError(f"{path} is not a stored split: it lacks {missing}")
-        if stored["data"] != fs.content_hash:
+        if stored["data"] != _clean_hash(fs):
             raise AtlabError(
                 f"{path} splits another data set (content hash {stored['data'][:12]}, this one has "
-                f"{fs.content_hash[:12]})"
+                f"{_clean_hash(fs)[:12]})"
             )
         row = {clip: number for number, clip in enumerate(fs.factors["id"])}
-        if strange := [clip for part in PARTS for clip in stored[part] if clip not in row]:
+        if strange := [clip for part in (*PARTS, "spare") for clip in stored[part] if clip not in row]:
             raise AtlabError(f"{path} names clips that the data set does not have: {strange[:5]}")
-        parts = (np.array(sorted(row[clip] for clip in stored[part]), dtype=np.int64) for part in PARTS)
-        return cls(*parts, stored["how"])
+        rows = {part: np.array(sorted(row[clip] for clip in stored[part]), dtype=np.int64) for part in (*PARTS, "spare")}
+        return cls(how=stored["how"], **rows)
 
     def check(self, fs, target: str) -> None:
         """AtlabError unless a classifier of `target` can be trained and judged on the parts.
@@ -87,6 +95,63 @@ class Split:
                     f"the {part} part has classes of {target!r} that training never saw: {strange[:8]}; "
                     "a split that is disjoint in a factor cannot have that factor as its target"
                 )
+
+
+def _clean_hash(fs) -> str:
+    """A split is one of clips, whatever noise is added to them."""
+    noise = fs.card.get("noise")
+    return noise["of"] if isinstance(noise, dict) and "of" in noise else fs.content_hash
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How a data set is to be split; `make` gives the parts.
+
+    Attributes:
+        kind: "random" by source file, "disjoint" in the factor `by`, "confounded" with it, or "official": the data set's own
+            test clips, and a tenth of the others to validate.
+        by: the factor of a disjoint or confounded split.
+        pairing: share of training clips whose value of `by` is the one paired with their class (confounded).
+        held_out: values of `by` kept for the test (disjoint); drawn if there are none.
+        seed: of every draw.
+
+    >>> import atlab, tempfile
+    >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy")
+    >>> spec = SplitSpec("disjoint", by="speaker", held_out=("speaker1",))
+    >>> set(fs.labels("speaker", spec.make(fs, "word").test))
+    {'speaker1'}
+    """
+
+    kind: str = "random"
+    by: str = ""
+    pairing: float = 0.9
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+
+    def check(self) -> None:
+        """AtlabError for an unknown kind, and for a value that this kind would ignore."""
+        if self.kind not in SPLITS:
+            raise unknown("split", self.kind, SPLITS)
+        if self.held_out and self.kind != "disjoint":
+            raise AtlabError(
+                f"held_out is {list(self.held_out)}, but only a disjoint split holds values out; split is {self.kind!r}"
+            )
+        if self.kind != "confounded" and self.pairing != SplitSpec.pairing:
+            raise AtlabError(
+                f"pairing is {self.pairing}, but only a confounded split pairs factors; split is {self.kind!r}"
+            )
+
+    def make(self, fs, target: str) -> Split:
+        """The parts; `target` matters to a confounded split only. Use `Split.check` for what training would refuse."""
+        if self.kind not in SPLITS:
+            raise unknown("split", self.kind, SPLITS)
+        if self.kind == "random":
+            return random(fs, seed=self.seed)
+        if self.kind == "disjoint":
+            return disjoint(fs, self.by, seed=self.seed, test=self.held_out or None)
+        if self.kind == "confounded":
+            return confounded(fs, target, self.by, p=self.pairing, seed=self.seed)
+        return official(fs, seed=self.seed)
 
 
 def random(fs, fractions: Sequence[float] = FRACTIONS, seed: int = 0, rows: np.ndarray | None = None) -> Split:
@@ -231,8 +296,8 @@ def cut(split: Split, clips: int, seed: int = 0) -> Split:
     share = min(1.0, clips / max(1, len(split.train)))
     sizes = round(share * len(split.train)), max(1, round(share * len(split.validation))), min(clips, len(split.test))
     rng = np.random.default_rng([seed, 7])
-    parts = (np.sort(rng.permutation(getattr(split, part))[:size]) for part, size in zip(PARTS, sizes, strict=True))
-    return Split(*parts, split.how | {"cut to clips": clips})
+    parts = [np.sort(rng.permutation(getattr(split, part))[:size]) for part, size in zip(PARTS, sizes, strict=True)]
+    return Split(*parts, split.how | {"cut to clips": clips}, np.setdiff1d(split.whole_test, parts[2]))
 
 
 def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict) -> Split:
@@ -267,6 +332,11 @@ def _check_fractions(fractions: Sequence[float]) -> None:
             "fractions are three shares that sum to 1 (train, validation, test; train above 0), found "
             f"{tuple(fractions)}"
         )
+
+
+def check_values(fs, by: str, held_out: Sequence) -> None:
+    """AtlabError unless these values of a factor can be held out for the test, and leave others to train on."""
+    _match(held_out, sorted(set(_column(fs, by).tolist())), by)
 
 
 def _match(wanted: Sequence, values: list, factor: str) -> list:
@@ -345,6 +415,19 @@ def _rows(fs, rows: np.ndarray | None) -> np.ndarray:
 def _column(fs, name: str) -> np.ndarray:
     """Values of a factor or of another column that groups clips."""
     return fs.factors[name].to_numpy() if name in fs.factors.columns else fs.labels(name)
+
+
+def official(fs: FactorSet, seed: int = 0) -> Split:
+    """The data set's own split (column "official"), with a tenth of its training clips drawn to validate: `hold_out`.
+
+    AtlabError for a data set without one.
+    """
+    if "official" not in fs.factors.columns:
+        raise AtlabError(
+            f"{fs.card['name']} has no official split (no column 'official'); choose another split: {', '.join(SPLITS[:3])}"
+        )
+    training = int((fs.factors["official"] == "train").sum())
+    return hold_out(fs, max(1, round(OFFICIAL_VALIDATION * training)), seed)
 
 
 def hold_out(fs: FactorSet, validation: int, seed: int = 0) -> Split:

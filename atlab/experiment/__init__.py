@@ -7,20 +7,17 @@ check(__name__)
 from atlab.data.catalog import load_data
 from atlab.experiment.estimate import estimate_run
 from atlab.experiment.many import train_many
-from atlab.experiment.one import make_split, open_data, required_by, study_of, train, train_required
-from atlab.experiment.settings import NETWORKS, NOISE, SPLITS, STARTS, Settings, from_parameters
+from atlab.experiment.one import required_by
+from atlab.experiment.settings import NOISE, Settings, from_parameters
+from atlab.experiment.skeleton import NETWORKS, study_of, train, train_required
 
 __all__ = [
     "NETWORKS",
     "NOISE",
-    "SPLITS",
-    "STARTS",
     "Settings",
     "estimate_run",
     "from_parameters",
     "load_data",
-    "make_split",
-    "open_data",
     "required_by",
     "study_of",
     "train",

@@ -52,7 +52,7 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
     (15, True)
     """
     s, device = from_parameters(parameters), str(parameters.get("device", "auto"))
-    one.check_settings(s)
+    s.check()
     sizes = _part_sizes(replace(s, seed=0))
     batches = [math.ceil(clips / s.batch_size) for clips in sizes]
     probe = _probe(_timed_alike(s), device)
@@ -69,13 +69,13 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
 @functools.lru_cache(maxsize=256)
 def _part_sizes(s: Settings) -> list[int]:
     """Clips of the training, validation and test part."""
-    split = one.make_split(_data(s.data, s.noise, s.split_seed), s)
+    split = s.make_split(_data(s.data, s.noise, s.split_seed))
     return [len(part) for part in (split.train, split.validation, split.test)]
 
 
 @functools.lru_cache(maxsize=8)
 def _data(data: str, noise: str, seed: int):
-    return one.open_data(replace(Settings(), data=data, noise=noise, split_seed=seed))
+    return Settings(data=data, noise=noise, split_seed=seed).data_set()
 
 
 def _timed_alike(s: Settings) -> Settings:
@@ -95,6 +95,7 @@ def _timed_alike(s: Settings) -> Settings:
         "epochs",
         "patience",
         "learning_rate",
+        "schedule",
         "seed",
         "teacher_seed",
     )
@@ -109,19 +110,19 @@ def _cached(s: Settings) -> bool:
 def _probe(s: Settings, device_name: str) -> Probe:
     import torch
 
-    from atlab import models, strategies, training
+    from atlab import strategies, training
     from atlab.data import Batches
     from atlab.system import devices
 
     fs = _data(s.data, s.noise, s.split_seed)
     device = devices.choose(None if device_name == "auto" else device_name)
-    mode, factor = devices.precision(s.precision, device), s.orthogonal if s.role == "teacher" else s.target
-    rows, codes = np.arange(min(len(fs), BATCHES * s.batch_size)), fs.codes(factor)
+    mode = devices.precision(s.precision, device)
+    rows, codes = np.arange(min(len(fs), BATCHES * s.batch_size)), fs.codes(s.task)
     batches = Batches(fs, rows, codes, batch_size=s.batch_size, device=device)
     shape = tuple(next(iter(batches.epoch(0))).x.shape[1:])
     with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
-        model = models.vgg16(len(fs.classes(factor)), s.width, in_channels=shape[0]).to(device)
-        networks = [models.vgg16(2, s.width, in_channels=shape[0]).to(device) for _ in s.required()]
+        model = one.network(s, len(fs.classes(s.task)), shape[0]).to(device)
+        networks = [one.network(s, 2, shape[0]).to(device) for _ in s.required()]
         with mode.autocast():
             plan = strategies.apply(
                 s.strategy, model, networks, _strategy_settings(s, fs, batches, codes, mode, folder)
@@ -155,7 +156,7 @@ def _strategy_settings(s: Settings, fs, batches, codes: np.ndarray, mode, folder
     from atlab.teachers.residual import ResidualTeacher
 
     if s.strategy == "gradient_reversal":
-        return one.loss_settings(s, codes=torch.from_numpy(fs.codes(s.factors()[0])))
+        return s.loss_settings(codes=torch.from_numpy(fs.codes(s.orthogonal[0])))
     count = iter(range(100))
 
     def wrap(teacher):
@@ -165,7 +166,7 @@ def _strategy_settings(s: Settings, fs, batches, codes: np.ndarray, mode, folder
             return teacher
         return CachedTeacher(teacher, [batches], f"{folder}/{next(count)}", s.aggregation, mode.channels_last)
 
-    return one.loss_settings(s, wrap=wrap)
+    return s.loss_settings(wrap=wrap)
 
 
 def median_seconds(step: Callable, batches, device) -> float:
@@ -186,15 +187,19 @@ def median_seconds(step: Callable, batches, device) -> float:
 
 
 def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -> int:
+    import torch
+
     from atlab.data.loaders import RESIDENT_BYTES
     from atlab.system import devices
 
     device = devices.choose(None if device_name == "auto" else device_name)
     networks, at = len(s.required()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
     teachers = (networks - (s.strategy == "dual_at")) if at else 0
+    with torch.device("meta"):
+        model = one.network(s, 2, probe.shape[0])
     step = predicted.step_memory(
-        predicted.vgg16(s.width, probe.shape[0]),
-        s.layer_names() if at else (),
+        model,
+        s.layers if at else (),
         batch=min(s.batch_size, max(sizes)),
         shape=probe.shape,
         networks=networks + (0 if _cached(s) else teachers),

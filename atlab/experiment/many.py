@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from atlab.data.catalog import load_data
-from atlab.experiment.one import train
-from atlab.experiment.settings import NETWORKS, Settings
+from atlab.experiment.settings import Settings
+from atlab.experiment.skeleton import NETWORKS, train
+from atlab.labels import shown
 from atlab.system.processes import pool as workers_pool
 
 
@@ -37,7 +38,8 @@ def train_many(
             jobs = {pool.submit(_job, s, str(root), study if s in wanted else NETWORKS, device): s for s in stage}
             try:
                 for job in as_completed(jobs):
-                    rows[jobs[job]] = {**asdict(jobs[job]), **job.result()}
+                    values = {name: shown(value) for name, value in asdict(jobs[job]).items()}
+                    rows[jobs[job]] = values | job.result()
                     bar.update()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

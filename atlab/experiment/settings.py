@@ -2,55 +2,75 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeVar
 
+from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
+from atlab.labels import listed
 
-SPLITS = ("random", "disjoint", "confounded")
 NOISE = {"none": None, "low": (20.0, 40.0), "high": (0.0, 10.0), "all": (0.0, 40.0)}
 STARTS = ("random", "orthogonal")
-NETWORKS = "networks"
+ROLES = ("student", "teacher")
+LARGEST_BETA = 1e6
+_NAMED_LAYER = re.compile(r"conv(\d+)(\.pre)?")
+_CONVOLUTIONS = 13
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the numbers of a run; the defaults are the paper's where it states one (section 4.2).
+    """Everything that decides the numbers of a run: the one place where its knobs are declared.
+
+    The defaults are the paper's where it states one (section 4.2), but for the width. `orthogonal`, `held_out` and `layers`
+    may be given as a list or as text with commas; they are tuples.
 
     Attributes:
         data: a data set's folder, or the name of an embedded one ("synthetic_speech").
-        target, orthogonal: the factor that is learned and those that should not matter, separated by commas.
-            "noise" stands for the kind of noise added to the same clips, where the data has no such factor.
-        split: "random" by source file, "disjoint" in the factor `split_by`, or "confounded" with it.
-        split_by: the first orthogonal factor if empty.
+        target, orthogonal: the factor that is learned and those that should not matter. "noise" stands for the kind of noise
+            added to the same clips, where the data has no such factor.
+        split, split_by, pairing, held_out, split_seed: see `atlab.data.splits.SplitSpec`; the split goes by the first
+            orthogonal factor if `split_by` is empty.
         noise: added to the target's clips: "none", "low" (20 to 40 dB SNR), "high" (0 to 10 dB) or "all".
-        pairing: share of training clips whose value of `split_by` is the one paired with their class (confounded).
-        held_out: values of `split_by` kept for the test, separated by commas (disjoint).
         clips: at most so many training clips, validation in proportion, at most as many for the test; 0 for all.
         strategy: a name in `strategies.STRATEGIES`.
-        layers: anti-transfer layers, separated by commas; aggregation, similarity, beta, published: the loss.
+        layers: anti-transfer layers; aggregation, similarity, beta, published: the loss.
         warm_up: epochs over which beta grows from 0.
         start: "random", or "orthogonal" for convolutions of the (first) orthogonal network (at, inverse_at).
         residual: compare with the teacher's features minus their mean over the clip's target class.
-        width: of VGG16; 1.0 is the paper's.
+        width, batch_norm, head: of VGG16, for the orthogonal networks too; the published one has width 1.0, no batch norm and
+            the head "flatten" (see `models.vgg16`).
+        epochs, patience, schedule, batch_size, learning_rate: see `training.fit`; "one_cycle" has no use for patience. The
+            orthogonal networks share epochs, patience and schedule.
         teacher_seed: seed of the orthogonal network, shared by all student seeds.
         teacher_clips: clips for training and testing it, drawn from those outside the target's test; 0 for all.
         cached: read the teacher's targets from a cache instead of running it.
         role: "student", or "teacher" for a network of the orthogonal factor, trained on no test clip.
+
+    >>> s = Settings(strategy="at", layers="conv1, conv5")
+    >>> s.layers, s.orthogonal, s.teacher().role
+    (('conv1', 'conv5'), ('speaker',), 'teacher')
     """
+
+    STUDY: ClassVar[str] = "train"
 
     data: str = "synthetic_speech"
     target: str = "word"
-    orthogonal: str = "speaker"
+    orthogonal: tuple[str, ...] = ("speaker",)
     split: str = "confounded"
     split_by: str = ""
     noise: str = "none"
-    pairing: float = 0.9
-    held_out: str = ""
+    pairing: float = SplitSpec.pairing
+    held_out: tuple[str, ...] = ()
     split_seed: int = 0
     clips: int = 0
     strategy: str = "at"
-    layers: str = "conv5"
+    layers: tuple[str, ...] = ("conv5",)
     aggregation: str = "gram"
     similarity: str = "squared_cosine"
     beta: float = 1.0
@@ -58,9 +78,12 @@ class Settings:
     warm_up: int = 0
     start: str = "random"
     residual: bool = False
-    width: float = 1.0
+    width: float = 0.125
+    batch_norm: bool = False
+    head: str = "flatten"
     epochs: int = 50
     patience: int = 5
+    schedule: str = "constant"
     batch_size: int = 13
     learning_rate: float = 5e-4
     seed: int = 0
@@ -70,21 +93,53 @@ class Settings:
     precision: str = "auto"
     role: str = "student"
 
-    def layer_names(self) -> list[str]:
-        """The anti-transfer layers one by one."""
-        return _listed(self.layers)
+    def __post_init__(self) -> None:
+        for name in ("orthogonal", "held_out", "layers"):
+            object.__setattr__(self, name, listed(getattr(self, name)))
 
-    def factors(self) -> list[str]:
-        """The orthogonal factors one by one."""
-        return _listed(self.orthogonal)
+    @property
+    def task(self) -> str:
+        """The factor that the network learns."""
+        return self.orthogonal[0] if self.role == "teacher" else self.target
 
-    def split_factor(self) -> str:
-        """The factor that a disjoint or confounded split goes by."""
-        if self.split_by or self.split == "random":
+    def split_spec(self) -> SplitSpec:
+        """How the data set is split; AtlabError where a factor to go by is missing."""
+        return SplitSpec(self.split, self._split_factor(), self.pairing, self.held_out, self.split_seed)
+
+    def _split_factor(self) -> str:
+        if self.split_by or self.split not in ("disjoint", "confounded"):
             return self.split_by
-        if not self.factors():
-            raise AtlabError(f"a {self.split} split goes by a factor: name it with split_by, or an orthogonal one")
-        return self.factors()[0]
+        if not self.orthogonal:
+            raise AtlabError(f"a {self.split} split goes by a factor: set split_by or orthogonal")
+        return self.orthogonal[0]
+
+    def data_set(self):
+        """The data set, seen through the noise that is asked for."""
+        from atlab.data.catalog import load_data
+
+        return self.seen(load_data(self.data))
+
+    def seen(self, fs):
+        """A data set through the noise that is asked for; as it is where it has a factor of noise itself."""
+        from atlab.data import Noisy
+
+        snr_db = NOISE[self.noise]
+        return fs if snr_db is None or "noise" in fs.factor_names else Noisy(fs, snr_db, seed=self.split_seed)
+
+    def make_split(self, fs):
+        """The parts to train on and test with, checked for empty parts and unseen classes: -> `data.Split`.
+
+        A teacher's leaves out all clips that could test a student, however few of them `clips` lets it use.
+        """
+        from atlab.data import splits
+
+        split = self.split_spec().make(fs, self.target)
+        if self.role == "teacher":
+            split = splits.for_teacher(fs, split, seed=self.split_seed, clips=self.teacher_clips or None)
+        elif self.clips:
+            split = splits.cut(split, self.clips, self.split_seed)
+        split.check(fs, self.task)
+        return split
 
     def teacher(self, factor: str = "") -> Settings:
         """The settings of the network of an orthogonal factor (the first): equal for all students that can share it.
@@ -92,14 +147,14 @@ class Settings:
         What does not bear on the split is left at its default, so that tasks and studies share networks too; batch size
         and learning rate are the paper's, whatever the students' are.
         """
-        factor = factor or self.factors()[0]
-        shared = ("data", "split", "split_seed", "width", "epochs", "patience", "teacher_clips", "precision")
-        by_split = {"random": (), "disjoint": ("held_out",), "confounded": ("target", "pairing")}[self.split]
+        factor = factor or self.orthogonal[0]
+        shared = ("data", "split", "split_seed", "width", "batch_norm", "head", "epochs", "patience", "schedule")
+        by_split = {"disjoint": ("held_out",), "confounded": ("target", "pairing")}.get(self.split, ())
         return replace(
             Settings(target=""),
-            **{name: getattr(self, name) for name in (*shared, *by_split)},
-            orthogonal=factor,
-            split_by=self.split_factor(),
+            **{name: getattr(self, name) for name in (*shared, *by_split, "teacher_clips", "precision")},
+            orthogonal=(factor,),
+            split_by=self._split_factor(),
             noise="all" if factor == "noise" else "none",
             role="teacher",
             strategy="baseline",
@@ -111,48 +166,91 @@ class Settings:
         if self.role == "teacher" or self.strategy in ("baseline", "gradient_reversal"):
             return []
         if self.strategy == "dual_at":
-            first, second = _two(self.factors())
-            pinned = replace(self, split_by=self.split_factor())
-            return [replace(pinned, strategy="at", orthogonal=first), self.teacher(second)]
-        return [self.teacher(factor) for factor in self.factors()]
+            first, second = _two(self.orthogonal)
+            pinned = replace(self, split_by=self._split_factor())
+            return [replace(pinned, strategy="at", orthogonal=(first,)), self.teacher(second)]
+        return [self.teacher(factor) for factor in self.orthogonal]
 
     def check(self) -> None:
-        """AtlabError for a value that is not allowed, or one that the other settings would ignore."""
-        if self.split not in SPLITS:
-            raise unknown("split", self.split, SPLITS)
-        if self.noise not in NOISE:
-            raise unknown("noise", self.noise, NOISE)
-        if self.start not in STARTS:
-            raise unknown("start", self.start, STARTS)
-        if self.held_out and self.split != "disjoint":
-            raise AtlabError(
-                f"held_out is {self.held_out!r}, but only a disjoint split holds values out; split is {self.split!r}"
-            )
-        if self.split != "confounded" and self.pairing != Settings.pairing:
-            raise AtlabError(
-                f"pairing is {self.pairing}, but only a confounded split pairs factors; split is {self.split!r}"
-            )
-        if self.clips < 0 or self.warm_up < 0:
-            raise AtlabError(f"clips and warm_up are at least 0, found {self.clips} and {self.warm_up}")
+        """AtlabError for what the values, the strategy or its loss would refuse, before anything is trained."""
+        import torch
+
+        from atlab import models, strategies
+
+        if self.strategy not in strategies.STRATEGIES:
+            raise unknown("strategy", self.strategy, strategies.STRATEGIES)
+        self.check_values()
+        with torch.random.fork_rng():
+            tiny = models.vgg16(2, width=1 / 64, batch_norm=self.batch_norm, head=self.head)
+        if self.role == "student" and self.strategy != "baseline":
+            settings = self.loss_settings(codes=torch.tensor([0, 1]))
+            strategies.apply(self.strategy, tiny, [tiny] * len(self.required()), settings).close()
+
+    def loss_settings(self, **more: Any):
+        """The anti-transfer settings that a strategy takes: -> `strategies.AtSettings`."""
+        from atlab.strategies import AtSettings
+
+        own = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start")
+        return AtSettings(**{name: getattr(self, name) for name in own}, **more)
+
+    def check_values(self) -> None:
+        """AtlabError for a value that is not allowed, or one that the other settings would ignore; imports no torch."""
+        for name, allowed in (("noise", NOISE), ("start", STARTS), ("role", ROLES)):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        self.split_spec().check()
+        for name, least in (("clips", 0), ("teacher_clips", 0), ("warm_up", 0), ("batch_size", 1), ("epochs", 1)):
+            if getattr(self, name) < least:
+                raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
+        if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
+            raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
         if self.strategy == "dual_at":
-            _two(self.factors())
+            _two(self.orthogonal)
+        for layer in self.layers:
+            named = _NAMED_LAYER.fullmatch(layer)
+            if named and not 1 <= int(named[1]) <= _CONVOLUTIONS:
+                raise unknown("layer", layer, [f"conv{n}" for n in range(1, _CONVOLUTIONS + 1)])
+
+    def check_data(self) -> None:
+        """AtlabError for a factor or a held-out value that the data set lacks; nothing is done for a set that is not there yet."""
+        from atlab.data.catalog import data_set_folder
+
+        folder = data_set_folder(self.data)
+        if folder is not None:
+            factors = (self.target, *self.orthogonal, self._split_factor())
+            _check_factors(str(folder), tuple(f for f in factors if f and f != "noise"), self._split_factor(), self.held_out)
 
 
-def from_parameters(parameters: Mapping) -> Settings:
-    """The settings among a notebook's parameters; others (device, run_dir) are left aside.
+@functools.lru_cache(maxsize=256)
+def _check_factors(folder: str, factors: tuple[str, ...], by: str, held_out: tuple[str, ...]) -> None:
+    from atlab.data import FactorSet, splits
 
-    >>> from_parameters({"strategy": "wi", "seed": 3, "device": "cpu"}).strategy
+    fs = FactorSet.open(folder)
+    for factor in factors:
+        if factor != by or by not in fs.factors.columns:  # a split may go by another column, such as "source"
+            fs.labels(factor)
+    if held_out:
+        splits.check_values(fs, by, held_out)
+
+
+def settings_from(cls: type[T], parameters: Mapping[str, Any]) -> T:
+    """Settings of a class from a notebook's parameters (its globals will do); what it has no field for is left aside.
+
+    >>> settings_from(Settings, {"strategy": "wi", "seed": 3, "device": "cpu"}).strategy
     'wi'
     """
-    known = {field.name for field in fields(Settings)}
-    return Settings(**{name: value for name, value in parameters.items() if name in known})
+    known = {field.name for field in fields(cls)}
+    return cls(**{name: value for name, value in parameters.items() if name in known})
 
 
-def _two(factors: list[str]) -> list[str]:
+def from_parameters(parameters: Mapping[str, Any]) -> Settings:
+    """`Settings` from a notebook's parameters; others (device, run_dir) are left aside."""
+    return settings_from(Settings, parameters)
+
+
+def _two(factors: tuple[str, ...]) -> tuple[str, ...]:
     if len(factors) != 2:
-        raise AtlabError(f"strategy 'dual_at' takes two orthogonal factors in order (speaker,emotion), found {factors}")
+        raise AtlabError(
+            f"strategy 'dual_at' takes two orthogonal factors in order (speaker, emotion), found {list(factors)}"
+        )
     return factors
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

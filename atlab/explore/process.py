@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from atlab.errors import AtlabError, unknown
-from atlab.experiment.settings import NETWORKS, Settings
+from atlab.errors import AtlabError
+from atlab.experiment.settings import Settings
+from atlab.experiment.skeleton import NETWORKS
 from atlab.system.home import data_folder, home
 
 STATES = ("new", "starting", "training", "stopped", "failed", "done")
@@ -105,7 +106,7 @@ class Training:
             return Status("done", self.settings.role, run.history(), told)
         settings, path = self._present()
         history = checkpoint_history(path / "checkpoint.safetensors")
-        what = "" if path == self.path else f"the network it takes first ({settings.orthogonal or settings.target}): "
+        what = "" if path == self.path else f"the network it takes first ({settings.task}): "
         reached = f"{what}epoch {len(history)} of at most {settings.epochs}"
         if self.running:
             if not len(history):
@@ -136,14 +137,10 @@ class Training:
 def run_path(settings: Settings, root: str | Path, study: str) -> Path:
     """The folder that `experiment.train` fills for these settings."""
     from atlab import runs
-    from atlab.data import Noisy
-    from atlab.experiment.settings import NOISE
     from atlab.explore import studies
 
-    if settings.noise not in NOISE:
-        raise unknown("noise", settings.noise, NOISE)
-    fs, ratio = studies.open_data(settings.data), NOISE[settings.noise]
-    fs = fs if ratio is None or "noise" in fs.factor_names else Noisy(fs, ratio, seed=settings.split_seed)
+    settings.check_values()
+    fs = settings.seen(studies.open_data(settings.data))
     return Path(root) / study / runs.run_id(asdict(settings), fs.content_hash)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from atlab.data.catalog import data_set_folder, load_data
 from atlab.errors import AtlabError, unknown
 from atlab.explore.cache import MODELS, RESULTS
-from atlab.labels import NAMES
+from atlab.labels import NAMES, shown
 from atlab.system.home import find
 
 if TYPE_CHECKING:
@@ -111,15 +111,12 @@ def settings_of(study: str):
 
 def study_data(study: str, data: str = ""):
     """The data set of a study as its students saw it (with noise if they did), or another one by name."""
-    from atlab.data import Noisy
-    from atlab.experiment.settings import NOISE
-
     settings = settings_of(study)
     fs = open_data(data or settings.data)
-    if data or NOISE[settings.noise] is None or "noise" in fs.factor_names:
+    if data:
         return fs
     key = ("noisy", fs.content_hash, settings.noise, settings.split_seed)
-    return RESULTS.get(key, lambda: Noisy(fs, NOISE[settings.noise], seed=settings.split_seed))
+    return RESULTS.get(key, lambda: settings.seen(fs))
 
 
 def networks(study: str) -> dict[str, Network]:
@@ -127,7 +124,7 @@ def networks(study: str) -> dict[str, Network]:
 
     Orthogonal networks are found in the study and in `networks/` beside it, those that its students were trained with.
     """
-    from atlab.experiment.settings import NETWORKS
+    from atlab.experiment.skeleton import NETWORKS
 
     table = study_table(study)
     beside = find(study).parent / NETWORKS
@@ -176,7 +173,7 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
 
 def _label(parameters: dict, varying: set[str], count: int) -> str:
     if parameters.get("role") == "teacher":
-        return f"{parameters.get('orthogonal')} network"
+        return f"{shown(parameters.get('orthogonal'))} network"
     strategy, treatment = parameters.get("strategy", ""), parameters.get("treatment", "")
     kind = f"{treatment} n = {parameters.get('n', 0)}" if treatment else NAMES.get(strategy, strategy) or "network"
     # A baseline has no layer, no orthogonal factor and no loss, though its parameters name them.
@@ -187,9 +184,9 @@ def _label(parameters: dict, varying: set[str], count: int) -> str:
     )
     idle |= {"orthogonal"} if strategy == "baseline" else set()
     told = [
-        f"{prefix}{parameters[name]}"
+        f"{prefix}{shown(parameters[name])}"
         for name, prefix in _TOLD.items()
-        if name in varying - idle and parameters.get(name) not in ("", None)
+        if name in varying - idle and shown(parameters.get(name)) not in ("", None)
     ]
     return " ".join([kind, *told, f"seed {parameters.get('seed', 0)}"])
 

@@ -168,7 +168,7 @@ def report(
     )
     if floor:
         first = opened.get(erase) or next(iter(opened.values()))
-        opened[RANDOM] = [_Network(n.seed, random_weights(n.model, n.seed), n.settings) for n in first]
+        opened[RANDOM] = [_Network(n.seed, random_weights(n.model, n.seed)) for n in first]
     jobs = [(name, network, name == erase) for name, items in opened.items() for network in items]
     found = [row for part in _measured(meter, jobs, fit_rows, workers, progress) for row in part]
     classes = {factor: len(set(fs.labels(factor, rows))) for factor in factors}
@@ -179,7 +179,7 @@ def report(
 class _Network:
     seed: int
     model: nn.Module
-    settings: object = None
+    folder: Path | None = None
 
 
 @dataclass
@@ -359,17 +359,15 @@ def even_rows(fs, factors: Sequence[str], without: np.ndarray, most: int, seed: 
 
 
 def open_network(item, position: int = 0) -> _Network:
-    """A network with its seed and, of a run, its settings."""
+    """A network with its seed and, of a run, its folder."""
     from atlab import runs
-    from atlab.experiment.settings import from_parameters
 
     if isinstance(item, tuple):
         return _Network(int(item[0]), _model(item[1]))
     if isinstance(item, nn.Module):
         return _Network(position, item)
     run = item if isinstance(item, runs.Run) else runs.Run(item)
-    settings = from_parameters(run.parameters)
-    return _Network(settings.seed, _model(run), settings)
+    return _Network(int(run.parameters.get("seed", position)), _model(run), run.path)
 
 
 def _model(item) -> nn.Module:
@@ -384,21 +382,15 @@ def _model(item) -> nn.Module:
 
 
 def _test_rows(fs, opened: Mapping[str, list[_Network]]) -> np.ndarray:
-    """The whole test part of the split that all runs share."""
-    from atlab import experiment
+    """The whole test part of the stored split that all runs share."""
+    from atlab.data import Split
 
-    settings = [network.settings for items in opened.values() for network in items]
-    if any(s is None for s in settings):
+    folders = [network.folder for items in opened.values() for network in items]
+    if any(folder is None for folder in folders):
         raise AtlabError("networks that are not run folders have no split: give the rows to measure on")
-    splits = {
-        (
-            *tuple(getattr(s, name) for name in ("target", "split", "split_seed", "pairing", "held_out")),
-            s.split_factor(),
-        )
-        for s in settings
-    }
-    if len(splits) > 1:
+    tests = {tuple(Split.load(folder / "split.json", fs).whole_test.tolist()) for folder in folders}
+    if len(tests) > 1:
         raise AtlabError(
-            f"the runs are of {len(splits)} different splits: give the rows to measure on, or measure them apart"
+            f"the runs have {len(tests)} different test parts: give the rows to measure on, or measure them apart"
         )
-    return experiment.make_split(fs, replace(settings[0], clips=0)).test
+    return np.array(tests.pop(), dtype=np.int64)

@@ -27,7 +27,8 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
         AtlabError: a strategy that was trained twice with one seed (at two layers, say): measure a part of the table.
     """
     from atlab import runs
-    from atlab.experiment.settings import NETWORKS, from_parameters
+    from atlab.experiment.settings import from_parameters
+    from atlab.experiment.skeleton import NETWORKS
 
     models: dict[str, list] = {}
     teachers: dict[str, object] = {}
@@ -36,7 +37,7 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
     for run in ordered:
         settings = from_parameters(run.parameters)
         models.setdefault(settings.strategy, []).append(run)
-        wanted |= {factor: settings.teacher(factor) for factor in settings.factors()}
+        wanted |= {factor: settings.teacher(factor) for factor in settings.orthogonal}
     for name, of_name in models.items():
         seeds = [from_parameters(run.parameters).seed for run in of_name]
         if len(set(seeds)) < len(seeds):

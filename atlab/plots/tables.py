@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from atlab.labels import natural
 from atlab.plots.style import COLOURS, LAYOUT
+
+_CONVOLUTION = r"conv\d+"
 
 
 def improvement_by_arm(
@@ -41,26 +45,36 @@ def improvement_by_arm(
 
 
 def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -> go.Figure:
-    """AT's difference to the baseline over layers (paper fig. 6), a line a study: {name: comparison of AT arms}."""
+    """AT's difference to the baseline over layers (paper fig. 6), a line per study: {name: comparison of AT arms}.
+
+    Arms of several layers ("conv1, conv5") stand to the right of the single layers, as points without a line.
+    """
     figure = go.Figure()
     shift = 0.12
+    places = _places({layers for compared in studies.values() for layers in compared["layers"]})
     for number, (name, compared) in enumerate(studies.items()):
-        layers = compared["layers"].str.removeprefix("conv").astype(int)
-        part = compared.assign(layer=layers).sort_values("layer")
-        trace = _points(
-            part["layer"] + shift * (number - (len(studies) - 1) / 2),
-            100 * part["difference"],
-            part,
-            "y",
-            name,
-            COLOURS[number % len(COLOURS)],
-        )
-        figure.add_trace(trace.update(mode="lines+markers", line={"color": COLOURS[number % len(COLOURS)]}))
+        colour = COLOURS[number % len(COLOURS)]
+        part = compared.assign(x=compared["layers"].map(places) + shift * (number - (len(studies) - 1) / 2))
+        single = part["layers"].str.fullmatch(_CONVOLUTION)
+        for mode, rows in (("lines+markers", part[single].sort_values("x")), ("markers", part[~single])):
+            if len(rows):
+                trace = _points(rows["x"], 100 * rows["difference"], rows, "y", name, colour)
+                first = mode == "lines+markers" or not single.any()
+                figure.add_trace(trace.update(mode=mode, line={"color": colour}, legendgroup=name, showlegend=first))
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"})
     over = _interval_over(pd.concat(studies.values()))
-    figure.update_xaxes(title_text=f"convolution at which anti-transfer is applied ({over})", dtick=1)
+    ticks = {"tickvals": list(places.values()), "ticktext": [layers.removeprefix("conv") for layers in places]}
+    figure.update_xaxes(title_text=f"convolution at which anti-transfer is applied ({over})", **ticks)
     figure.update_yaxes(title_text="test accuracy above the baseline (points)")
     return figure.update_layout(title=title, height=440, width=860, showlegend=True, **LAYOUT)
+
+
+def _places(names: set[str]) -> dict[str, int]:
+    """Where arms stand on the axis: convolution N at N, those of several layers (or of others) after the last one."""
+    single = {name: int(name.removeprefix("conv")) for name in names if re.fullmatch(_CONVOLUTION, name)}
+    others = sorted(names - single.keys(), key=natural)
+    last = max(single.values(), default=0)
+    return dict(sorted(single.items(), key=lambda item: item[1])) | {name: last + n for n, name in enumerate(others, 1)}
 
 
 def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:

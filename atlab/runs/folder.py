@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import atlab
 from atlab.errors import AtlabError
+from atlab.labels import shown
 from atlab.system.files import write_atomic
 from atlab.system.home import find, in_home
 
@@ -247,7 +248,7 @@ def _locked(path: Path, wait: bool) -> IO[str]:
 def table(study_folder: str | Path) -> pandas.DataFrame:
     """All finished runs of a study, one row a run: id, parameters, results, path.
 
-    Nested results become columns joined by dots; a result named as a parameter becomes "result.NAME". Unfinished runs
+    A parameter that is a list of names becomes text ("conv1, conv5"). Nested results become columns joined by dots; a result named as a parameter becomes "result.NAME". Unfinished runs
     are left out. AtlabError if the folder does not exist.
 
     >>> import tempfile
@@ -268,7 +269,7 @@ def table(study_folder: str | Path) -> pandas.DataFrame:
     for done in sorted(folder.glob("*/done")):
         run = Run(done.parent)
         results = _flat(run.result()) if (run.path / "result.json").exists() else {}
-        parameters = {name: value for name, value in run.parameters.items() if name not in ("id", "path")}
+        parameters = {name: shown(value) for name, value in run.parameters.items() if name not in ("id", "path")}
         taken = {"id", "path", *parameters}
         results = {f"result.{name}" if name in taken else name: value for name, value in results.items()}
         rows.append({"id": run.id, **parameters, **results, "path": str(run.path)})

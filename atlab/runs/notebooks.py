@@ -21,15 +21,18 @@ from typing import Any
 
 from atlab import runs
 from atlab.errors import AtlabError, unknown
+from atlab.labels import listed
 from atlab.system.files import write_atomic
 from atlab.system.hashing import sha256_file
 from atlab.system.home import in_home, shown
 
 _TYPES: dict[str, type] = {t.__name__: t for t in (bool, int, float, str, list, tuple, dict)}
 _CHOICES = re.compile(r"one of:\s*([^;]*)")
-_BOUND = re.compile(r"(>=|<=|>|<)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(?:,|and)?\s*")
 _NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)  # what Python's parser raises for odd text
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+# papermill reads no comment with "=" in it, so bounds are written in words.
+_COMPARE |= {"at least": operator.ge, "at most": operator.le, "above": operator.gt, "below": operator.lt}
+_BOUND = re.compile(rf"({'|'.join(_COMPARE)})\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(?:,|and)?\s*")
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,12 @@ class Parameter:
                 value = float(value)
             except OverflowError:
                 raise AtlabError(f"parameter {self.name!r} has more digits than a number can have") from None
+        if tuple in self.types and isinstance(value, str) and str not in self.types:
+            value = listed(value)
         if isinstance(value, (list, tuple)) and (list in self.types or tuple in self.types):
             for item in value:
                 self._check_one(item)
-            return list(value)
+            return tuple(value) if tuple in self.types else list(value)
         if self.types and type(value) not in self.types:
             wanted = " or ".join(t.__name__ for t in self.types if t is not type(None))
             raise AtlabError(
@@ -81,8 +86,8 @@ class Parameter:
         except _NOT_PYTHON:
             value = {"true": True, "false": False}.get(text.lower(), text)
         if list in self.types or tuple in self.types:
-            if isinstance(value, str) and str not in self.types:
-                value = [part.strip() for part in text.split(",") if part.strip()]
+            if not isinstance(value, (list, tuple)) and str not in self.types:
+                value = list(listed(text))
         return self.check(value)
 
 
@@ -94,8 +99,9 @@ def specification(notebook: str | Path) -> dict[str, Parameter]:
     """The parameters that a notebook takes, in order, from its cell tagged "parameters"; {} if it has none.
 
     Nothing is executed: the cell may hold only `name = literal` lines. A trailing comment may restrict the value:
-    `# one of: a, b, c` or bounds such as `# >= 0, < 1`; words after a semicolon are prose. An annotation
-    (`rate: float | None = 0.5`) widens the type. AtlabError names the line that breaks this.
+    `# one of: a, b, c` or bounds such as `# at least 0, below 1`; words after a semicolon are prose. An annotation
+    (`rate: float | None = 0.5`) widens the type, and a tuple may be given as text with commas. AtlabError names the line
+    that breaks this.
     """
     cells = [c for c in _read(notebook).cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
     if not cells:
@@ -275,7 +281,7 @@ def _papermill(
     papermill.execute_notebook(
         str(notebook),
         str(out),
-        parameters=dict(given),
+        parameters={name: list(v) if isinstance(v, tuple) else v for name, v in given.items()},
         kernel_name=_kernel(),
         language="python",
         progress_bar=progress and {"desc": Path(notebook).stem, "unit": "cell"},

@@ -22,6 +22,7 @@ _HOMES = {
     "TREATMENTS": "treatments",
     "apply": "treatments",
     "TransferSettings": "experiment",
+    "from_parameters": "experiment",
     "train": "experiment",
     "required_by": "experiment",
     "train_required": "experiment",

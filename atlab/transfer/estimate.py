@@ -12,7 +12,7 @@ import numpy as np
 from atlab.data.catalog import load_data
 from atlab.experiment import estimate
 from atlab.transfer import treatments
-from atlab.transfer.experiment import TransferSettings, from_parameters, make_split
+from atlab.transfer.experiment import TransferSettings, from_parameters
 
 FLOAT = 4  # bytes
 COPIES = 4  # of the parameters: themselves, their gradients, Adam's two moments
@@ -64,7 +64,7 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
 
 @functools.lru_cache(maxsize=256)
 def _part_sizes(s: TransferSettings) -> list[int]:
-    split = make_split(load_data(s.data), s)
+    split = s.make_split(load_data(s.data))
     return [len(part) for part in (split.train, split.validation, split.test)]
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from atlab import experiment
+from atlab.data import splits
+from atlab.data.catalog import load_data
+from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
-from atlab.experiment.settings import NETWORKS, Settings
+from atlab.experiment.settings import Settings, settings_from
+from atlab.experiment.skeleton import Job, learn, train, train_required
 from atlab.transfer import treatments
 from atlab.transfer.halves import SIDES, Halves, halves_of, restrict
 
+__all__ = ["TransferSettings", "draw", "from_parameters", "required_by", "train", "train_required"]
+
 ARCHITECTURES = ("alexnet", "vgg16")
-SPLITS = ("official", "random", "disjoint")
-VALIDATION = 0.1  # of the official training clips
+TRANSFER_SPLITS = ("official", "random", "disjoint")
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class TransferSettings:
 
     Two pairs of tasks are possible. With `base` empty, they are halves of the classes of `target` (Yosinski et al. 2014):
     each half is a data set of its own. Otherwise they are two factors of the same clips: `base` names the other task, and
-    base networks are those that anti-transfer uses (`atlab.settings.Settings.teacher`), so both can be set against each other.
+    base networks are those that anti-transfer uses (`atlab.experiment.Settings.teacher`), so both can be set against each other.
 
     Attributes:
         data: a data set's folder, or the name of an embedded one.
@@ -45,6 +50,8 @@ class TransferSettings:
         cached: run frozen layers once a clip instead of in every epoch.
         role: "treatment", or "base" for a base network in root/networks/, whose treatment is "base" and whose n is 0.
     """
+
+    STUDY: ClassVar[str] = "transfer"
 
     data: str = "data/cifar10"
     target: str = "class"
@@ -84,7 +91,7 @@ class TransferSettings:
         return Settings(
             data=self.data,
             target=self.target,
-            orthogonal=self.base,
+            orthogonal=(self.base,),
             split=self.split,
             split_by=self.split_by,
             split_seed=self.split_seed,
@@ -106,11 +113,29 @@ class TransferSettings:
             source = treatments.OWN  # the same network under the same name
         return [self.network(source)] if source and (self.n or not self.base) else []
 
+    def data_set(self):
+        """The data set."""
+        return load_data(self.data)
+
+    def make_split(self, fs):
+        """The parts, of the target's half if there are halves, checked for unseen classes: -> `data.Split`."""
+        if self.base:
+            return self.at().make_split(fs)
+        split = SplitSpec(self.split, seed=self.split_seed).make(fs, self.target)
+        split = restrict(split, fs, self.target, self.halves_of(fs).of(self.half))
+        split = splits.cut(split, self.clips, self.split_seed) if self.clips else split
+        split.check(fs, self.target)
+        return split
+
+    def halves_of(self, fs) -> Halves:
+        """The two halves of the target's classes."""
+        return halves_of(fs, self.target, self.halves, self.halves_seed)
+
     def check(self) -> None:
         """AtlabError for a value that is not allowed, or one that the other settings would ignore."""
         for kind, value, allowed in (
             ("half", self.half, SIDES),
-            ("split", self.split, SPLITS),
+            ("split", self.split, TRANSFER_SPLITS),
             ("architecture", self.architecture, ARCHITECTURES),
             ("role", self.role, ("treatment", "base")),
         ):
@@ -142,81 +167,21 @@ def from_parameters(parameters: Mapping) -> TransferSettings:
     >>> from_parameters({"treatment": "BnB", "n": 5, "device": "cpu"}).treatment
     'BnB'
     """
-    known = {field.name for field in fields(TransferSettings)}
-    return TransferSettings(**{name: value for name, value in parameters.items() if name in known})
+    return settings_from(TransferSettings, parameters)
 
 
 def required_by(of: Mapping | TransferSettings | Settings) -> list:
     """What has to be trained before a notebook run with these parameters, or before another such requirement.
 
+    Parameters are checked, so that a sweep is refused before its first kernel.
+
     >>> [(need.half, need.treatment, need.n) for need in required_by({"half": "B", "treatment": "AnB", "n": 5})]
     [('A', 'base', 0)]
     """
-    return (from_parameters(of) if isinstance(of, Mapping) else of).required()
-
-
-def train_required(need: TransferSettings | Settings, root: str | Path, study: str) -> None:
-    """Train one of `required_by` into root/networks/, or find it done; waits while another process trains it."""
-    _network(need, root, progress=False, device="auto")
-
-
-def train(
-    settings: TransferSettings,
-    root: str | Path = "runs",
-    study: str = "transfer",
-    progress: bool = True,
-    device: str = "auto",
-    run_dir: str | Path = "",
-):
-    """Train as the settings say into root/study/<id>/, or open the run if it is done: -> `runs.Run`.
-
-    A base network that the treatment takes from is trained first, into root/networks/, if no run there has it. The result
-    holds accuracy and loss on all parts, clip counts and `prefix`: "cached", "run" or "learns"; predictions.parquet the
-    test predictions clip by clip.
-    """
-    from atlab import runs
-
-    if run_dir:
-        root, study = Path(run_dir).parent.parent, Path(run_dir).parent.name
-    settings.check()
-    fs = experiment.load_data(settings.data)
-    make_split(fs, settings)  # what cannot be trained is refused before its base network is trained
-    networks = [_network(need, root, progress, device) for need in settings.required()]
-    run = (
-        runs.Run(run_dir)
-        if run_dir
-        else runs.open_run(root, study, asdict(settings), data_hash=fs.content_hash, wait=True)
-    )
-    if run.done:
-        return run
-    with run:
-        _train_into(run, settings, fs, networks, progress, device)
-    return run
-
-
-def make_split(fs, s: TransferSettings):
-    """The split that the settings name, of the target's half if there are halves; checked for unseen classes."""
-    from atlab.data import splits
-    from atlab.data.splits import hold_out
-
-    if s.base:
-        return experiment.make_split(fs, s.at())
-    if s.split == "official":
-        if "official" not in fs.factors.columns:
-            raise AtlabError(f"{s.data} has no official split (no column 'official'): split is random then")
-        training = int((fs.factors["official"] == "train").sum())
-        split = hold_out(fs, max(1, round(VALIDATION * training)), s.split_seed)
-    else:
-        split = splits.random(fs, seed=s.split_seed)
-    split = restrict(split, fs, s.target, divided(fs, s).of(s.half))
-    split = splits.cut(split, s.clips, s.split_seed) if s.clips else split
-    split.check(fs, s.target)
-    return split
-
-
-def divided(fs, s: TransferSettings) -> Halves:
-    """The two halves of the target's classes."""
-    return halves_of(fs, s.target, s.halves, s.halves_seed)
+    if isinstance(of, Mapping):
+        of = from_parameters(of)
+        of.check()
+    return of.required()
 
 
 def _other(half: str) -> str:
@@ -225,69 +190,30 @@ def _other(half: str) -> str:
     return SIDES[1 - SIDES.index(half)]
 
 
-def _network(need: TransferSettings | Settings, root: str | Path, progress: bool, device: str):
-    trainer = experiment.train if isinstance(need, Settings) else train
-    return trainer(need, root, NETWORKS, progress=progress, device=device)
-
-
-def _train_into(run, s: TransferSettings, fs, networks: list, progress: bool, device_name: str) -> None:
-    from atlab import models, training
-    from atlab.data import Batches
+@learn.register
+def _(s: TransferSettings, job: Job) -> dict:
+    from atlab import models
     from atlab.system import devices
 
-    split = make_split(fs, s)
-    device = devices.choose(None if device_name == "auto" else device_name)
-    mode = devices.precision(s.precision, device)
-    classes = sorted(set(fs.labels(s.target, split.train)))
-    codes = fs.codes(s.target, classes)
-
-    def batches(rows, shuffle=False):
-        return Batches(fs, rows, codes, batch_size=s.batch_size, device=device, shuffle=shuffle, seed=draw(s))
-
-    parts = {"train": batches(split.train), "validation": batches(split.validation), "test": batches(split.test)}
-    base = models.load(networks[0].model_path).to(device) if networks else None
-    cut = _network_of(s, len(classes), parts["train"], base, mode)
+    mode = devices.precision(s.precision, job.device)
+    task = job.task(s.target, s.batch_size, draw(s))
+    parts, learned = task.parts, task.learned
+    base = models.load(job.networks[0].model_path).to(job.device) if job.networks else None
+    cut = _network_of(s, len(task.classes), parts["train"], base, mode)
     learns = any(p.requires_grad for p in cut.parameters()) and not (
         s.role == "treatment" and base is not None and not s.n
     )
-    shuffled = batches(split.train, shuffle=True)
     trained, how = cut, "run" if cut.frozen else "learns"
     if cut.frozen and s.cached and learns:
         trained, how = cut.rest, "cached"
-        parts, shuffled = _activations(cut, parts, shuffled, mode, run.path.parent.parent / "caches", progress)
-    history = networks[0].history() if networks else pd.DataFrame()
+        parts, learned = _activations(cut, parts, learned, mode, job.run.path.parent.parent / "caches", job.progress)
+    history = job.networks[0].history() if job.networks else pd.DataFrame()
     if learns:
-        history = training.fit(
-            trained,
-            shuffled,
-            parts["validation"],
-            epochs=s.epochs,
-            patience=s.patience,
-            learning_rate=s.learning_rate,
-            seed=draw(s),
-            device=device,
-            precision=s.precision,
-            checkpoint=run.checkpoint_path,
-            progress=progress,
-            description=f"{s.treatment}, n = {s.n}, seed {s.seed}",
-        )
-    scores = {name: training.evaluate(trained.eval(), part, progress=progress) for name, part in parts.items()}
-    test = scores["test"]
-    table = pd.DataFrame({"row": test.rows, "code": test.codes, "prediction": test.predictions})
-    table.to_parquet(run.path / "predictions.parquet")
-    split.save(run.path / "split.json", fs)
-    models.save(cut.model, run.model_path, classes=[str(c) for c in classes], task=s.target, data=fs.content_hash)
-    run.save_history(history)
-    run.finish(
-        {
-            **{f"{name}_accuracy": score.accuracy for name, score in scores.items()},
-            **{f"{name}_loss": score.loss for name, score in scores.items()},
-            **{f"{name}_clips": len(score.codes) for name, score in scores.items()},
-            "classes": len(classes),
-            "epochs_run": len(history) if learns else 0,
-            "prefix": how,
-        }
-    )
+        label = f"{s.treatment}, n = {s.n}, seed {s.seed}"
+        history = job.fit(s, trained, learned, parts["validation"], seed=draw(s), description=label)
+    result = job.result(trained.eval(), parts, history)
+    job.save_model(cut.model, task.classes, task=s.target)
+    return result | {"classes": len(task.classes), "epochs_run": len(history) if learns else 0, "prefix": how}
 
 
 def draw(s: TransferSettings) -> int:

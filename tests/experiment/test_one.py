@@ -17,8 +17,7 @@ import pytest
 import atlab
 from atlab import experiment, models, runs
 from atlab.errors import AtlabError
-from atlab.experiment import one
-from atlab.experiment.one import Settings
+from atlab.experiment import Settings, skeleton
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_a_run_is_whole_and_the_teacher_saw_no_test_clip(tiny, toy, tmp_path, sp
 
 def test_a_done_run_is_read_and_not_repeated(tiny, tmp_path, monkeypatch):
     first = experiment.train(replace(tiny, strategy="baseline"), tmp_path, "s", progress=False)
-    monkeypatch.setattr(one, "_train_into", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(skeleton, "learn", lambda *a: pytest.fail("trained again"))
     again = experiment.train(replace(tiny, strategy="baseline"), tmp_path, "s", progress=False)
     assert again.path == first.path and again.result() == first.result()
 
@@ -141,7 +140,7 @@ def test_the_teacher_is_shared_by_every_strategy_layer_and_beta(tiny):
         ({"target": "wrod"}, "unknown factor 'wrod'; nearest: 'word'"),
         ({"orthogonal": "emotion"}, "unknown factor 'emotion'"),
         ({"strategy": "att"}, "unknown strategy 'att'; nearest: 'at'"),
-        ({"split": "speaker"}, "unknown split 'speaker'; allowed: random, disjoint, confounded"),
+        ({"split": "speaker"}, "unknown split 'speaker'; allowed: random, disjoint, confounded, official"),
         ({"data": "nowhere"}, "no data set at 'nowhere'"),
         ({"split": "disjoint", "orthogonal": "word", "pairing": 0.9}, "a single class of 'word'"),
         (
@@ -152,7 +151,12 @@ def test_the_teacher_is_shared_by_every_strategy_layer_and_beta(tiny):
         ({"split": "random"}, "only a confounded split pairs factors; split is 'random'"),
         ({"noise": "loud"}, "unknown noise 'loud'"),
         ({"start": "speaker"}, "unknown start 'speaker'; allowed: random, orthogonal"),
-        ({"clips": -1}, "clips and warm_up are at least 0"),
+        ({"clips": -1}, "clips must be at least 0, found -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, found 0"),
+        ({"beta": -1e9}, r"beta must be a finite number of at most 1e\+06 in size, found -1000000000.0"),
+        ({"head": "pooled"}, "unknown head 'pooled'; nearest: 'pool'"),
+        ({"schedule": "cosine"}, "unknown schedule 'cosine'"),
+        ({"layers": 5}, "expected names in a list, or in a text with commas between them, found 5"),
         ({"strategy": "dual_at"}, "takes two orthogonal factors in order"),
         ({"strategy": "wi", "orthogonal": "speaker,noise"}, "exactly one orthogonal network, found 2"),
         ({"orthogonal": "", "strategy": "baseline"}, "a confounded split goes by a factor"),

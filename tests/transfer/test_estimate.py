@@ -10,7 +10,7 @@ import pytest
 from atlab.errors import AtlabError
 from atlab.runs import sweep
 from atlab.transfer import estimate
-from atlab.transfer.experiment import TransferSettings, make_split, required_by
+from atlab.transfer.experiment import TransferSettings, required_by
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/train_transfer.ipynb"
 
@@ -52,7 +52,7 @@ def test_steps_are_counted_from_the_split(settings, timed, treatment, n, seconds
 
 def test_base_networks_are_trained(settings, timed, pictures):
     (need,) = required_by(settings)
-    clips = len(make_split(pictures, need).train)
+    clips = len(need.make_split(pictures).train)
     assert estimate.estimate_run(asdict(need))["steps"] == 3 * -(-clips // 8)
 
 

@@ -21,7 +21,6 @@ from atlab.transfer.experiment import (
     TransferSettings,
     draw,
     from_parameters,
-    make_split,
     required_by,
     train,
     train_required,
@@ -73,7 +72,7 @@ def test_treatments_share_base_networks_and_copy_them(tiny, root):
 
 def test_the_result_is_what_the_model_and_the_split_give(tiny, root, pictures):
     run = train(replace(tiny, treatment="AnB"), root, progress=False)
-    split, result = make_split(pictures, tiny), run.result()
+    split, result = tiny.make_split(pictures), run.result()
     rows = pictures.factors.index[
         (pictures.factors["official"] == "test") & pictures.factors["class"].isin(["bird", "cat"])
     ]
@@ -191,7 +190,7 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     speaker = network(tmp_path, orthogonal="speaker")
     assert all(torch.equal(a, b) for a, b in zip(state(run, 0, 13), state(speaker, 0, 13), strict=True))
     assert json.loads((run.path / "split.json").read_text())["test"] == [
-        fs.factors["id"][r] for r in atlab.experiment.make_split(fs, at).test
+        fs.factors["id"][r] for r in at.make_split(fs).test
     ]
     scratch = train(replace(settings, treatment="base", n=0), tmp_path, progress=False)
     again = atlab.experiment.train(replace(at, strategy="baseline", seed=0), tmp_path, progress=False)
@@ -234,7 +233,7 @@ def test_a_set_without_official_parts_is_split_at_random(tmp_path):
     fs = atlab.data.toy(tmp_path / "toy", words=4)
     settings = TransferSettings(data=str(fs.path), target="word", architecture="vgg16")
     with pytest.raises(AtlabError, match="has no official split"):
-        make_split(fs, settings)
-    split = make_split(fs, replace(settings, split="random", clips=10))
+        settings.make_split(fs)
+    split = replace(settings, split="random", clips=10).make_split(fs)
     assert len(split.train) == 10 and len(set(fs.labels("word", split.train))) == 2
     assert not np.intersect1d(split.train, split.test).size

@@ -12,6 +12,7 @@ import pandas as pd
 from atlab import stats
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import Settings
+from atlab.labels import natural
 
 PARAMETERS = tuple(field.name for field in fields(Settings))
 # What tells arms of a comparison apart; all else has to agree between a run and the baseline it is compared with.
@@ -88,15 +89,7 @@ def values_of(table: pd.DataFrame, name: str) -> list[str]:
     """Values of a parameter as texts, numbers and layers in their order."""
     if name not in table:
         raise unknown("parameter", name, axes(table))
-    return sorted(set(table[name].astype(str)), key=_natural)
-
-
-def _natural(text: str) -> tuple:
-    try:
-        return (0, float(text), "")
-    except ValueError:
-        parts = re.findall(r"\d+|\D+", text)
-        return (1, 0.0, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts))
+    return sorted(set(table[name].astype(str)), key=natural)
 
 
 def filtered(table: pd.DataFrame, where: Sequence[tuple[str, Sequence[str]]]) -> pd.DataFrame:
@@ -147,7 +140,7 @@ def cells(table: pd.DataFrame, x: str, y: str, values: pd.Series) -> pd.DataFram
             _, low, high, _ = stats.mean_interval(part["value"])
         rows.append((one, other, float(part["value"].mean()), low, high, len(part)))
     found = pd.DataFrame(rows, columns=["x", "y", "mean", "low", "high", "n"])
-    return found.sort_values(["y", "x"], key=lambda c: c.map(_natural), ignore_index=True)
+    return found.sort_values(["y", "x"], key=lambda c: c.map(natural), ignore_index=True)
 
 
 def effect_by_layer(
@@ -185,7 +178,7 @@ def latex(found: pd.DataFrame, x: str, y: str, metric: str, percent: bool = True
     def escape(text: str) -> str:
         return re.sub(r"([_%&#$])", r"\\\1", text)
 
-    columns = sorted(set(found["x"]), key=_natural)
+    columns = sorted(set(found["x"]), key=natural)
     scale = 100 if percent else 1
     lines = [
         f"% {metric}: mean and 95 % t interval over runs" + (", percent" if percent else ""),
@@ -194,7 +187,7 @@ def latex(found: pd.DataFrame, x: str, y: str, metric: str, percent: bool = True
         " & ".join([escape(f"{y} / {x}" if y else x), *map(escape, columns)]) + r" \\",
         r"\midrule",
     ]
-    for value in sorted(set(found["y"]), key=_natural):
+    for value in sorted(set(found["y"]), key=natural):
         row = [escape(value) if y else escape(metric)]
         for column in columns:
             cell = found[(found["x"] == column) & (found["y"] == value)]

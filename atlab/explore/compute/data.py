@@ -9,12 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from atlab.data import splits
 from atlab.data.noise import active_part, mix, noise
-from atlab.data.splits import PARTS, Split
+from atlab.data.splits import PARTS, Split, SplitSpec
 from atlab.data.summary import cramers_v, split_table
 from atlab.errors import AtlabError, unknown
-from atlab.experiment.settings import SPLITS
 from atlab.explore.cache import RESULTS
 
 
@@ -58,14 +56,7 @@ def wav(wave: np.ndarray, sample_rate: int) -> bytes:
 
 def split_of(fs, kind: str, target: str, by: str, pairing: float, seed: int) -> Split:
     """The split of these settings, checked for use with the target."""
-    if kind not in SPLITS:
-        raise unknown("split", kind, SPLITS)
-    if kind == "random":
-        made = splits.random(fs, seed=seed)
-    elif kind == "disjoint":
-        made = splits.disjoint(fs, by, seed=seed)
-    else:
-        made = splits.confounded(fs, target, by, p=pairing, seed=seed)
+    made = SplitSpec(kind, by, pairing, seed=seed).make(fs, target)
     made.check(fs, target)
     return made
 

@@ -14,14 +14,16 @@ import pandas as pd
 
 from atlab import functional, plots, runs
 from atlab.data import catalog
+from atlab.data.splits import SPLITS
 from atlab.errors import AtlabError
-from atlab.experiment.settings import SPLITS, Settings
+from atlab.experiment.settings import Settings
 from atlab.explore import studies
 from atlab.explore.process import Training, keep
 from atlab.explore.widgets import explorer as parts
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
 from atlab.explore.widgets.explorer import Explorer, Shown, sentence
+from atlab.labels import shown
 from atlab.strategies import STRATEGIES
 from atlab.system.home import in_home
 
@@ -88,7 +90,7 @@ def settings_of(s: CockpitState) -> Settings:
         seed=s.seed,
         teacher_clips=s.clips,
     )
-    settings.check()
+    settings.check_values()
     return settings
 
 
@@ -110,13 +112,13 @@ def steps(s: CockpitState) -> Iterator[Step | Shown]:
     earlier = _finished(s)
     yield Shown(
         choices={"target": names, "orthogonal": names, "compare": list(earlier), "data": catalog.data_sets()},
-        resolved={"target": settings.target, "orthogonal": settings.orthogonal},
+        resolved={"target": settings.target, "orthogonal": shown(settings.orthogonal)},
     )
     training = training_of(s)
     status = training.status()
     histories = {name: runs.Run(earlier[name]).history() for name in s.compare if name in earlier}
     if len(status.history):
-        label = "this run" if status.role == "student" else f"{settings.orthogonal} network"
+        label = "this run" if status.role == "student" else f"{shown(settings.orthogonal)} network"
         histories = {label: status.history} | histories
     figure = plots.learning_curves(histories, f"losses, {status.sentence}") if histories else None
     run = "Resume" if status.state == "stopped" else "Start"

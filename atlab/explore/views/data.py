@@ -11,8 +11,8 @@ import ipywidgets as widgets
 from atlab import plots
 from atlab.data import catalog
 from atlab.data.noise import KINDS
+from atlab.data.splits import SPLITS
 from atlab.data.summary import cramers_v, crossing
-from atlab.experiment.settings import SPLITS
 from atlab.explore import studies
 from atlab.explore.cache import FIGURES
 from atlab.explore.compute import data as compute

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
+from atlab.data.splits import SplitSpec, cut
 from atlab.errors import AtlabError, unknown
-from atlab.experiment.settings import NETWORKS
-from atlab.transfer.gradual.train import BASES, ROLES, Prepared, new_network, train
+from atlab.experiment.settings import settings_from
+from atlab.experiment.skeleton import Job, learn, train, train_required
+from atlab.transfer.gradual.train import BASES, ROLES, Prepared, learn_gradual, new_network
 
 __all__ = ["ImageSettings", "from_parameters", "required_by", "train", "train_required"]
-
-VALIDATION = 0.1  # of the official training images; the paper holds out 5,000 of 50,000
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class ImageSettings:
         role: "transfer", or "primary" for a network that is trained on its own task alone, in root/networks/.
     """
 
+    STUDY: ClassVar[str] = "gradual_transfer"
+
     data: str = "data/cifar10"
     target: str = "class"
     source: str = "data/svhn"
     source_target: str = "class"
-    width: float = 1.0
+    width: float = 0.25
     base: str = "trained"
     clips: int = 0
     epochs: int = 50
@@ -83,44 +85,29 @@ class ImageSettings:
             raise AtlabError(f"{self.data} holds {fs.kind}; DenseNet-40 takes images")
         return fs
 
-    def split(self, fs):
+    def make_split(self, fs):
         """Official parts, a tenth of the training images held out for validation; random parts where there are none."""
-        from atlab.data import splits
-        from atlab.data.splits import hold_out
-
-        if "official" in fs.factors:
-            held_out = max(1, round(VALIDATION * int((fs.factors["official"] == "train").sum())))
-            split = hold_out(fs, held_out, self.seed)
-        else:
-            split = splits.random(fs, seed=self.seed)
-        split = splits.cut(split, self.clips, self.seed) if self.clips else split
+        kind = "official" if "official" in fs.factors else "random"
+        split = SplitSpec(kind, seed=self.seed).make(fs, self.target)
+        split = cut(split, self.clips, self.seed) if self.clips else split
         split.check(fs, self.target)
         return split
 
-    def prepare(self, fs, device) -> Prepared:
+    def prepare(self, job: Job) -> Prepared:
         """Images with channels normalised by the training part's; the error is the share of images that are wrong."""
         from atlab import training
-        from atlab.data import Batches
 
-        split = self.split(fs)
-        classes = sorted(set(fs.labels(self.target, split.train)))
-        codes = fs.codes(self.target, classes)
-
-        def part(rows, shuffle: bool = False) -> Batches:
-            if shuffle and len(rows) % self.batch_size == 1:  # batch norm cannot learn from a batch of one
-                rows = rows[:-1]
-            options = {"batch_size": self.batch_size, "shuffle": shuffle, "seed": self.seed, "device": device}
-            return Batches(fs, rows, codes, **options)
-
-        learned, validation, test = part(split.train, True), part(split.validation), part(split.test)
+        task = job.task(self.target, self.batch_size, self.seed, batch_norm=True)
 
         def errors(model, progress: bool) -> tuple[float, float]:
-            found = (training.evaluate(model, batches, progress=progress) for batches in (validation, test))
-            validation_error, test_error = (1 - each.accuracy for each in found)
-            return validation_error, test_error
+            parts = (task.parts[name] for name in ("validation", "test"))
+            validation, test = (1 - training.evaluate(model, part, progress=progress).accuracy for part in parts)
+            return validation, test
 
-        counts = {f"{name}_clips": len(getattr(split, name)) for name in ("train", "validation", "test")}
-        return Prepared([str(c) for c in classes], learned, validation, channel_statistics(learned), errors, counts)
+        counts = {f"{name}_clips": part.clips for name, part in task.parts.items()}
+        statistics = channel_statistics(task.learned)
+        classes = [str(c) for c in task.classes]
+        return Prepared(classes, task.learned, task.parts["validation"], statistics, errors, counts)
 
     def network(self, classes: int, seed: int):
         """A new DenseNet-40, for colour images."""
@@ -146,17 +133,17 @@ def channel_statistics(batches) -> tuple:
     return mean[:, None, None], std[:, None, None]
 
 
+learn.register(ImageSettings, learn_gradual)
+
+
 def from_parameters(parameters: Mapping) -> ImageSettings:
     """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
-    known = {field.name for field in fields(ImageSettings)}
-    return ImageSettings(**{name: value for name, value in parameters.items() if name in known})
+    return settings_from(ImageSettings, parameters)
 
 
 def required_by(of: Mapping | ImageSettings) -> list[ImageSettings]:
-    """What has to be trained before a notebook run with these parameters, or before another such requirement."""
-    return (of if isinstance(of, ImageSettings) else from_parameters(of)).required()
-
-
-def train_required(need: ImageSettings, root: str | Path, study: str) -> None:
-    """Train one of `required_by` into root/networks/, or find it done; waits while another process trains it."""
-    train(need, root, NETWORKS, progress=False)
+    """What has to be trained before a notebook run with these parameters (which are checked), or before another requirement."""
+    if isinstance(of, Mapping):
+        of = from_parameters(of)
+        of.check()
+    return of.required()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from atlab.errors import AtlabError, unknown
-from atlab.experiment.settings import NETWORKS
-from atlab.transfer.gradual.train import BASES, ROLES, Prepared, new_network, train
+from atlab.experiment.settings import settings_from
+from atlab.experiment.skeleton import Job, learn, train, train_required
+from atlab.labels import listed
+from atlab.transfer.gradual.train import BASES, ROLES, Prepared, learn_gradual, new_network
 
-__all__ = ["SpeechSettings", "from_parameters", "make_split", "required_by", "train", "train_required"]
+__all__ = ["SpeechSettings", "from_parameters", "required_by", "train", "train_required"]
 
 TASKS = ("phone", "emotion")
 MODELS = ("a", "b")
@@ -31,20 +33,22 @@ class SpeechSettings:
         base: what a transfer starts from: the "trained" network, or the same with "random" weights.
         fold: number of the emotion task's test speaker (leave one speaker out).
         clips: training clips at most, validation in proportion, test at most as many; 0 for all.
-        every: train on each so-manieth frame.
-        held: numbers of held hidden layers l_c, separated by commas; all from 0 on if empty.
+        every: train on every n-th frame.
+        held: numbers of held hidden layers l_c, in a list or in text with commas; all from 0 on if empty.
         output_epochs: epochs in which the output layer is tuned alone first.
         seed: of weights, order and dropout; primary networks have the same.
         role: "transfer", or "primary" for a network that is trained on its own task alone, in root/networks/.
     """
 
+    STUDY: ClassVar[str] = "gradual_transfer"
+
     data: str = "synthetic_speech"
     emotion_data: str = ""
     task: str = "emotion"
     model: str = "a"
-    width: float = 1.0
+    width: float = 0.125
     base: str = "trained"
-    held: str = ""
+    held: tuple[int, ...] = ()
     fold: int = 0
     clips: int = 0
     every: int = 1
@@ -56,9 +60,12 @@ class SpeechSettings:
     seed: int = 0
     role: str = "transfer"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held", _numbers(self.held))
+
     def primary(self, task: str) -> SpeechSettings:
         """The network of a task alone, equal for all transfers that can share it."""
-        alone = replace(self, task=task, base="trained", held="", output_epochs=1, role="primary")
+        alone = replace(self, task=task, base="trained", held=(), output_epochs=1, role="primary")
         return replace(alone, fold=0) if task == "phone" else alone
 
     def required(self) -> list[SpeechSettings]:
@@ -74,12 +81,11 @@ class SpeechSettings:
         every = {"0": 0} | {f"layer {n}": n for n in range(1, len(LAYERS[self.model]) + 1)}
         if not self.held:
             return every
-        names = {str(n): name for name, n in every.items()}
-        wanted = [part.strip() for part in self.held.split(",")]
-        for number in wanted:
+        names = {n: name for name, n in every.items()}
+        for number in self.held:
             if number not in names:
                 raise unknown(f"number of held layers of model {self.model}:", number, names)
-        return {names[number]: int(number) for number in wanted}
+        return {names[number]: number for number in self.held}
 
     def data_set(self):
         """The task's data set."""
@@ -87,19 +93,30 @@ class SpeechSettings:
 
         return load_data(self.emotion_data if self.task == "emotion" and self.emotion_data else self.data)
 
-    def split(self, fs):
-        """Its parts (`make_split`)."""
-        return make_split(fs, self)
+    def make_split(self, fs):
+        """Training, validation and test clips of the task; no speaker is on two sides.
 
-    def prepare(self, fs, device) -> Prepared:
+        TIMIT's own parts for phones. Of other data the first ten speakers (at most half of them) say emotions, one testing
+        and the last two validating, and the others phones, the last two testing and the two before validating, in neutral
+        speech where clips have an emotion. AtlabError for a fold without a speaker, or too few speakers.
+        """
+        from atlab.data import Split, splits
+
+        if self.task == "phone" and "official" in fs.factors:
+            parts = [np.flatnonzero(fs.factors["official"] == part) for part in ("train", "validation", "test")]
+        else:
+            parts = _by_speaker(fs, self)
+        split = Split(*parts, {"split": f"speech_study.{self.task}", "fold": self.fold})
+        return splits.cut(split, self.clips, self.seed) if self.clips else split
+
+    def prepare(self, job: Job) -> Prepared:
         """Frames, targets and errors of the task."""
         from atlab.transfer.phones import tasks
         from atlab.transfer.phones.frames import features
 
-        split = self.split(fs)
-        frames = {name: features(fs, getattr(split, name)) for name in ("train", "validation", "test")}
+        frames = {name: features(job.fs, getattr(job.split, name)) for name in ("train", "validation", "test")}
         make = tasks.phone_task if self.task == "phone" else tasks.emotion_task
-        return make(fs, frames).prepared(self.every, self.batch_size, self.seed, device)
+        return make(job.fs, frames).prepared(self.every, self.batch_size, self.seed, job.device)
 
     def network(self, classes: int, seed: int):
         """A new model A or B."""
@@ -121,37 +138,27 @@ class SpeechSettings:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
 
 
+learn.register(SpeechSettings, learn_gradual)
+
+
 def from_parameters(parameters: Mapping) -> SpeechSettings:
     """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
-    known = {field.name for field in fields(SpeechSettings)}
-    return SpeechSettings(**{name: value for name, value in parameters.items() if name in known})
+    return settings_from(SpeechSettings, parameters)
 
 
 def required_by(of: Mapping | SpeechSettings) -> list[SpeechSettings]:
-    """What has to be trained before a notebook run with these parameters, or before another such requirement."""
-    return (of if isinstance(of, SpeechSettings) else from_parameters(of)).required()
+    """What has to be trained before a notebook run with these parameters (which are checked), or before another requirement."""
+    if isinstance(of, Mapping):
+        of = from_parameters(of)
+        of.check()
+    return of.required()
 
 
-def train_required(need: SpeechSettings, root: str | Path, study: str) -> None:
-    """Train one of `required_by` into root/networks/, or find it done; waits while another process trains it."""
-    train(need, root, NETWORKS, progress=False)
-
-
-def make_split(fs, s: SpeechSettings):
-    """Training, validation and test clips of the settings' task; no speaker is on two sides.
-
-    TIMIT's own parts for phones. Of other data the first ten speakers (at most half of them) say emotions, one testing and
-    the last two validating, and the others phones, the last two testing and the two before validating, in neutral
-    speech where clips have an emotion. AtlabError for a fold without a speaker, or too few speakers.
-    """
-    from atlab.data import Split, splits
-
-    if s.task == "phone" and "official" in fs.factors:
-        parts = [np.flatnonzero(fs.factors["official"] == part) for part in ("train", "validation", "test")]
-    else:
-        parts = _by_speaker(fs, s)
-    split = Split(*parts, {"split": f"speech_study.{s.task}", "fold": s.fold})
-    return splits.cut(split, s.clips, s.seed) if s.clips else split
+def _numbers(held: str | Iterable[int]) -> tuple[int, ...]:
+    try:
+        return tuple(int(n) for n in (listed(held) if isinstance(held, str) else held))
+    except (TypeError, ValueError):
+        raise AtlabError(f"held must be numbers of layers, such as (0, 2, 5), found {held!r}") from None
 
 
 def _by_speaker(fs, s: SpeechSettings) -> list[np.ndarray]:

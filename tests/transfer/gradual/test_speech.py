@@ -11,7 +11,7 @@ from sklearn.metrics import recall_score
 from atlab import models, runs
 from atlab.errors import AtlabError
 from atlab.transfer.gradual import speech
-from atlab.transfer.gradual.speech import SpeechSettings, make_split, required_by
+from atlab.transfer.gradual.speech import SpeechSettings, required_by
 from atlab.transfer.phones.tasks import joined, unweighted_error, utterance_predictions
 
 SMALL = SpeechSettings(width=1 / 32, clips=30, every=8, epochs=2, batch_size=64, learning_rate=0.01, held="0,2,5")
@@ -21,34 +21,34 @@ def test_speakers_of_the_two_tasks_and_of_the_parts_are_different_people(spoken)
     speakers = spoken.labels("speaker")
     said = {}
     for task in ("phone", "emotion"):
-        split = make_split(spoken, SpeechSettings(task=task))
+        split = SpeechSettings(task=task).make_split(spoken)
         said[task] = [set(speakers[rows]) for rows in (split.train, split.validation, split.test)]
     everybody = [name for task in said.values() for part in task for name in part]
     assert sorted(everybody) == sorted(set(speakers)), "nobody is on two sides"
     assert [len(part) for part in said["emotion"]] == [2, 2, 1] and [len(part) for part in said["phone"]] == [1, 2, 2]
-    phone = make_split(spoken, SpeechSettings(task="phone"))
+    phone = SpeechSettings(task="phone").make_split(spoken)
     assert set(spoken.labels("emotion")[phone.train]) == {"neutral"}
-    folds = {next(iter(set(speakers[make_split(spoken, SpeechSettings(fold=k)).test]))) for k in range(3)}
+    folds = {next(iter(set(speakers[SpeechSettings(fold=k).make_split(spoken).test]))) for k in range(3)}
     assert len(folds) == 3
     with pytest.raises(AtlabError, match="fold 3 of 3: 5 speakers, of whom two validate"):
-        make_split(spoken, SpeechSettings(fold=3))
-    assert len(make_split(spoken, SpeechSettings(clips=7)).train) == 7
+        SpeechSettings(fold=3).make_split(spoken)
+    assert len(SpeechSettings(clips=7).make_split(spoken).train) == 7
 
 
 def test_a_data_set_of_its_own_gives_all_its_speakers_to_emotions(spoken):
-    split = make_split(spoken, SpeechSettings(emotion_data="elsewhere", fold=7))
+    split = SpeechSettings(emotion_data="elsewhere", fold=7).make_split(spoken)
     speakers = spoken.labels("speaker")
     assert len(set(speakers[split.train])) == 7 and set(speakers[split.validation]) == {"spk08", "spk09"}
     with pytest.raises(AtlabError, match="2 speakers are too few|fold 0 of 0"):
         few = type(spoken)(spoken.path, spoken.card, spoken.factors[spoken.labels("speaker") < "spk02"], spoken.inputs)
-        make_split(few, SpeechSettings(emotion_data="elsewhere"))
+        SpeechSettings(emotion_data="elsewhere").make_split(few)
 
 
 def test_official_parts_are_taken_where_the_data_has_them(spoken):
     with_parts = type(spoken)(spoken.path, spoken.card, spoken.factors.assign(official="train"), spoken.inputs)
     with_parts.factors.loc[:9, "official"] = "test"
     with_parts.factors.loc[10:14, "official"] = "validation"
-    split = make_split(with_parts, SpeechSettings(task="phone"))
+    split = SpeechSettings(task="phone").make_split(with_parts)
     assert split.test.tolist() == list(range(10)) and split.validation.tolist() == list(range(10, 15))
 
 
