@@ -63,7 +63,9 @@ class Split:
         row = {clip: number for number, clip in enumerate(fs.factors["id"])}
         if strange := [clip for part in (*PARTS, "spare") for clip in stored[part] if clip not in row]:
             raise AtlabError(f"{path} names clips that the data set does not have: {strange[:5]}")
-        rows = {part: np.array(sorted(row[clip] for clip in stored[part]), dtype=np.int64) for part in (*PARTS, "spare")}
+        rows = {
+            part: np.array(sorted(row[clip] for clip in stored[part]), dtype=np.int64) for part in (*PARTS, "spare")
+        }
         return cls(how=stored["how"], **rows)
 
     def check(self, fs, target: str) -> None:

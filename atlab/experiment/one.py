@@ -41,9 +41,7 @@ def _(s: Settings, job: Job) -> dict:
         with mode.autocast():
             plan = strategies.apply(s.strategy, model, taken, _strategy_settings(s, job, task, mode))
     label = f"{s.role if s.role == 'teacher' else s.strategy}, seed {s.seed}"
-    history = job.fit(
-        s, model, task.learned, task.parts["validation"], loss_terms=plan.loss_terms, description=label
-    )
+    history = job.fit(s, model, task.learned, task.parts["validation"], loss_terms=plan.loss_terms, description=label)
     plan.close()
     result = job.result(model, task.parts, history)
     job.save_model(model, task.classes, task=s.task)

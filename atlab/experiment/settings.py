@@ -176,9 +176,11 @@ class Settings:
         import torch
 
         from atlab import models, strategies
+        from atlab.training.loop import SCHEDULES
 
-        if self.strategy not in strategies.STRATEGIES:
-            raise unknown("strategy", self.strategy, strategies.STRATEGIES)
+        for name, allowed in (("strategy", strategies.STRATEGIES), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
         self.check_values()
         with torch.random.fork_rng():
             tiny = models.vgg16(2, width=1 / 64, batch_norm=self.batch_norm, head=self.head)
@@ -218,7 +220,9 @@ class Settings:
         folder = data_set_folder(self.data)
         if folder is not None:
             factors = (self.target, *self.orthogonal, self._split_factor())
-            _check_factors(str(folder), tuple(f for f in factors if f and f != "noise"), self._split_factor(), self.held_out)
+            _check_factors(
+                str(folder), tuple(f for f in factors if f and f != "noise"), self._split_factor(), self.held_out
+            )
 
 
 @functools.lru_cache(maxsize=256)

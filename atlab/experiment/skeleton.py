@@ -159,9 +159,7 @@ def train(
     run = (
         runs.Run(run_dir)
         if run_dir
-        else runs.open_run(
-            root, study_of(settings, study), asdict(settings), data_hash=fs.content_hash, wait=True
-        )
+        else runs.open_run(root, study_of(settings, study), asdict(settings), data_hash=fs.content_hash, wait=True)
     )
     if run.done:
         return run

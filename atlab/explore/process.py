@@ -60,7 +60,7 @@ class Training:
 
         if self.running or (self.path / "done").exists():
             return
-        self.settings.check()
+        self.settings.check_values()
         if self._log is not None:
             self._log.close()
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the process has ended

@@ -63,7 +63,8 @@ def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -
                 figure.add_trace(trace.update(mode=mode, line={"color": colour}, legendgroup=name, showlegend=first))
     figure.add_hline(y=0, line={"color": "grey", "dash": "dot"})
     over = _interval_over(pd.concat(studies.values()))
-    ticks = {"tickvals": list(places.values()), "ticktext": [layers.removeprefix("conv") for layers in places]}
+    texts = [re.sub(f"^{_CONVOLUTION}$", str(x), layers) for layers, x in places.items()]
+    ticks = {"tickvals": list(places.values()), "ticktext": texts}
     figure.update_xaxes(title_text=f"convolution at which anti-transfer is applied ({over})", **ticks)
     figure.update_yaxes(title_text="test accuracy above the baseline (points)")
     return figure.update_layout(title=title, height=440, width=860, showlegend=True, **LAYOUT)

@@ -38,7 +38,9 @@ def to_json(value: object, name: str, indent: int | None = None) -> str:
     '{"a":[0.5,null],"b":1}'
     """
     separators = (",", ":") if indent is None else (",", ": ")
-    return json.dumps(_plain(value, name), sort_keys=indent is None, ensure_ascii=False, indent=indent, separators=separators)
+    return json.dumps(
+        _plain(value, name), sort_keys=indent is None, ensure_ascii=False, indent=indent, separators=separators
+    )
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -209,4 +209,5 @@ def _checked(job: Mapping, known: Mapping, where: str) -> dict[str, Any]:
 
 
 def _matches(job: Mapping, pairs: Mapping, known: Mapping) -> bool:
-    return all(job.get(name, known[name].default) == value for name, value in pairs.items())
+    wanted = {name: value if value is None else known[name].check(value) for name, value in pairs.items()}
+    return all(job.get(name, known[name].default) == value for name, value in wanted.items())

@@ -273,7 +273,12 @@ _IN_KERNEL = (
 
 
 def _papermill(
-    notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: str | Path | None, progress: bool, kernel_manager: type | None
+    notebook: str | Path,
+    given: Mapping[str, Any],
+    out: Path,
+    cwd: str | Path | None,
+    progress: bool,
+    kernel_manager: type | None,
 ) -> None:
     import papermill
 
@@ -312,7 +317,9 @@ def _kernel() -> str:
 def _reason(error: Exception) -> tuple[str, list[str]]:
     """What went wrong in one line, and the last lines of the cell's traceback."""
     colours = re.compile(r"\x1b\[[0-9;]*m")
-    traceback = [line for line in colours.sub("", "\n".join(getattr(error, "traceback", []))).splitlines() if line.strip()]
+    traceback = [
+        line for line in colours.sub("", "\n".join(getattr(error, "traceback", []))).splitlines() if line.strip()
+    ]
     if hasattr(error, "ename"):
         return f"{error.ename} in cell {error.exec_count}: {error.evalue}", traceback[-8:]
     return f"{type(error).__name__}: {str(error).strip() or 'no message'}", []
@@ -361,7 +368,9 @@ def run(
             handed = {"run_dir": str(opened.path)} if "run_dir" in values else {}
             for left in opened.path.glob(".out.*.ipynb"):  # by an execution that was killed
                 left.unlink()
-            execute(notebook, {**given, **handed}, opened.notebook_path, progress=progress, kernel_manager=kernel_manager)
+            execute(
+                notebook, {**given, **handed}, opened.notebook_path, progress=progress, kernel_manager=kernel_manager
+            )
             opened.finish()
     page = opened.notebook_path.with_suffix(".html")
     if html and not page.exists():

@@ -356,7 +356,9 @@ def _check_inputs(model: nn.Module, train: Batches, validation: Batches) -> None
     for name, part in (("training", train), ("validation", validation)):
         x = next(iter(part.epoch(0)))[0]
         if not torch.isfinite(x).all():
-            raise AtlabError(f"the inputs of the first {name} batch hold NaN or infinite values; expected finite numbers")
+            raise AtlabError(
+                f"the inputs of the first {name} batch hold NaN or infinite values; expected finite numbers"
+            )
     size = getattr(train, "batch_size", 0)
     if size and (size == 1 or train.clips % size == 1) and _batch_norms(model):
         raise AtlabError(

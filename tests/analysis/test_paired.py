@@ -25,7 +25,7 @@ def table() -> pd.DataFrame:
         ("wi", "speaker", "conv5", 0.0),
         ("frozen_wi", "speaker", "conv5", -0.2),
         ("inverse_at", "speaker", "conv5", -0.1),
-        ("dual_at", "emotion,noise", "conv5", 0.0),
+        ("dual_at", "emotion, noise", "conv5", 0.0),
         *(("at", task, layer, 0.1 * (layer == "conv5")) for task in ("speaker", "emotion") for layer in LAYERS),
     ]
     rows = [
@@ -97,7 +97,7 @@ def test_the_papers_improvements_stand_beside_those_here(table):
     assert here[["strategy", "task", "paper"]].values.tolist() == [["WI", "speaker", 1.3], ["AT", "speaker", 4.1]]
     assert here["here"].iloc[1] == analysis.best_layer(table, "at", "speaker")[1].percent()
     words = tables.improvements("table3_word_recognition", "test_none")
-    assert "emotion,noise" in analysis.beside(table, analysis.comparison(table), words)["task"].tolist()
+    assert "emotion, noise" in analysis.beside(table, analysis.comparison(table), words)["task"].tolist()
 
 
 def test_claims_are_decided_by_their_intervals(table):
@@ -138,6 +138,24 @@ def test_the_figures_show_differences_in_points(table):
     assert layers["layers"].tolist() == list(LAYERS)
     line = plots.improvement_by_layer({"words": layers}).data[0]
     assert list(line.x) == [1, 5, 9] and list(line.y) == pytest.approx((100 * layers["difference"]).tolist())
+
+
+def test_arms_of_several_layers_have_a_place_and_a_name_of_their_own(table):
+    both = table[(table["layers"] == "conv5") & (table["strategy"] == "at") & (table["orthogonal"] == "speaker")]
+    compared = analysis.comparison(pd.concat([table, both.assign(layers="conv1, conv5")]))
+    assert "AT speaker conv1, conv5" in compared["arm"].tolist()
+    layers = analysis.by_layer(compared)
+    assert layers["layers"].tolist() == [*LAYERS, "conv1, conv5"], "single layers first"
+    figure = plots.improvement_by_layer({"words": layers, "others": layers.iloc[:2]})
+    line, several, other = figure.data
+    assert (list(line.x), list(several.x), list(other.x)) == ([0.94, 4.94, 8.94], [9.94], [1.06, 5.06])
+    assert (line.mode, several.mode) == ("lines+markers", "markers") and not several.showlegend
+    gain = layers.set_index("layers").loc["conv1, conv5", "difference"]
+    assert list(several.y) == pytest.approx([100 * gain])
+    assert (figure.layout.xaxis.tickvals, figure.layout.xaxis.ticktext) == (
+        (1, 5, 9, 10),
+        ("1", "5", "9", "conv1, conv5"),
+    )
 
 
 def test_pretraining_is_the_mean_over_networks_of_a_task():

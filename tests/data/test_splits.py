@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from atlab.data import Clip, FactorSet, build, splits
-from atlab.data.splits import PARTS, Split
+from atlab.data.splits import PARTS, Split, SplitSpec
 from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 
@@ -346,6 +346,62 @@ def test_check_says_what_is_wrong(fs, shared):
         Split(np.array([0, 3]), np.array([6]), np.array([1])).check(shared, "word")
 
 
+SPECS = {
+    "random": (SplitSpec("random", seed=3), lambda fs: splits.random(fs, seed=3)),
+    "disjoint": (SplitSpec("disjoint", "speaker", seed=3), lambda fs: splits.disjoint(fs, "speaker", seed=3)),
+    "held out": (
+        SplitSpec("disjoint", "speaker", held_out=("speaker1", "speaker2")),
+        lambda fs: splits.disjoint(fs, "speaker", test=["speaker1", "speaker2"]),
+    ),
+    "confounded": (
+        SplitSpec("confounded", "speaker", pairing=0.7, seed=3),
+        lambda fs: splits.confounded(fs, "word", "speaker", p=0.7, seed=3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_spec_makes_the_split_that_it_names(fs, name):
+    spec, made = SPECS[name]
+    spec.check()
+    split, wanted = spec.make(fs, "word"), made(fs)
+    assert all(np.array_equal(a, b) for a, b in zip(parts_of(split), parts_of(wanted), strict=True))
+    assert split.how == wanted.how
+
+
+def test_an_official_split_keeps_the_test_clips_and_draws_a_tenth_to_validate(fs):
+    with pytest.raises(AtlabError, match="toy has no official split .* choose another split: random, disjoint"):
+        SplitSpec("official").make(fs, "word")
+    marks = np.where(np.arange(len(fs)) % 4 == 0, "test", "train")
+    marked = FactorSet(fs.path, fs.card, fs.factors.assign(official=marks), fs.inputs)
+    split = SplitSpec("official", seed=1).make(marked, "word")
+    assert np.array_equal(split.test, np.flatnonzero(marks == "test"))
+    assert len(split.validation) == round(0.1 * (marks == "train").sum())
+    assert sorted([*split.train, *split.validation]) == np.flatnonzero(marks == "train").tolist()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (SplitSpec("even"), "unknown split 'even'; allowed: random, disjoint, confounded, official"),
+        (SplitSpec("random", held_out=("a",)), r"held_out is \['a'\], but only a disjoint split holds values out"),
+        (SplitSpec("official", pairing=0.5), "pairing is 0.5, but only a confounded split pairs factors"),
+    ],
+)
+def test_a_spec_that_would_be_ignored_is_refused(spec, message):
+    with pytest.raises(AtlabError, match=message):
+        spec.check()
+
+
+def test_a_cut_split_remembers_the_test_clips_that_it_left_out(fs, tmp_path):
+    whole = splits.random(fs)
+    small = splits.cut(whole, 20)
+    assert len(small.test) == 20 < len(whole.test)
+    back = Split.load(small.save(tmp_path / "split.json", fs), fs)
+    assert np.array_equal(back.whole_test, whole.test) and np.array_equal(back.test, small.test)
+    assert np.array_equal(splits.cut(back, 10).whole_test, whole.test)
+
+
 def test_splits_come_back_by_clip_id(fs, tmp_path):
     split = splits.confounded(fs, "word", "speaker", p=0.8)
     path = split.save(tmp_path / "split.json", fs)
@@ -363,13 +419,13 @@ def test_a_stored_split_of_other_data_or_no_split_is_refused(fs, shared, tmp_pat
     with pytest.raises(AtlabError, match="nothing.json is not a stored split"):
         Split.load(tmp_path / "nothing.json", fs)
     path.write_text('{"data": "x", "how": {}}')
-    with pytest.raises(AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test'\]"):
+    with pytest.raises(AtlabError, match=r"is not a stored split: it lacks \['train', 'validation', 'test', 'spare'\]"):
         Split.load(path, fs)
     for content in ("5", "[]"):
         path.write_text(content)
         with pytest.raises(AtlabError, match=r"not a stored split: it lacks \['data', 'how', 'train', 'validation'"):
             Split.load(path, fs)
-    parts = {"train": ["word0-speaker0-0"], "validation": ["gone"], "test": []}
+    parts = {"train": ["word0-speaker0-0"], "validation": ["gone"], "test": [], "spare": []}
     path.write_text(json.dumps({"data": fs.content_hash, "how": {}} | parts))
     with pytest.raises(AtlabError, match=r"split.json names clips that the data set does not have: \['gone'\]"):
         Split.load(path, fs)

@@ -149,11 +149,11 @@ def test_a_root_that_is_made_by_the_run_is_the_same_root(toy, tmp_path, monkeypa
 
 
 def test_a_training_that_fails_says_why(toy, tmp_path):
-    settings = Settings(data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at", layers="conv44")
+    settings = Settings(data=str(toy.path), split="random", width=1 / 32, epochs=1, strategy="at", layers="features.99")
     training = Training(settings, tmp_path, "cockpit")
     training.start()
     status = training.wait(300).status()
-    assert status.state == "failed" and "unknown layer" in status.sentence and "conv44" in status.sentence
+    assert status.state == "failed" and "unknown layer" in status.sentence and "features.99" in status.sentence
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,6 +141,7 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
     for seed, model in enumerate(networks):
         run = runs.open_run(tmp_path, "s", {**given, "seed": seed})
         models.save(model, run.model_path, **model.card)
+        splits.cut(splits.random(tones), 20).save(run.path / "split.json", tones)
         run.finish({})
         folders.append(run.path)
     found = report(
@@ -153,10 +152,8 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
     unfinished.close()
     with pytest.raises(AtlabError, match="unfinished"):
         report({"baseline": [unfinished]}, tones, "speaker")
-    params = json.loads((folders[1] / "params.json").read_text())
-    params["parameters"]["split_seed"] = 3
-    (folders[1] / "params.json").write_text(json.dumps(params))
-    with pytest.raises(AtlabError, match="2 different splits"):
+    splits.random(tones, seed=3).save(folders[1] / "split.json", tones)
+    with pytest.raises(AtlabError, match="2 different test parts"):
         report({"baseline": folders}, tones, "speaker")
 
 

@@ -472,7 +472,11 @@ SCENARIOS = {
     "bf16": [{"precision": "bf16"}],
     "bf16_killed": [{"precision": "bf16", "call": 9}, {"precision": "bf16", "before_write": 3}, {"precision": "bf16"}],
     "one_cycle": [{"schedule": "one_cycle"}],
-    "one_cycle_killed": [{"schedule": "one_cycle", "call": 9}, {"schedule": "one_cycle", "call": 8}, {"schedule": "one_cycle"}],
+    "one_cycle_killed": [
+        {"schedule": "one_cycle", "call": 9},
+        {"schedule": "one_cycle", "call": 8},
+        {"schedule": "one_cycle"},
+    ],
 }
 
 
@@ -492,7 +496,10 @@ def test_a_training_killed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp
     found = {name: safetensors.torch.load_file(tmp_path / name / "weights.safetensors") for name in SCENARIOS}
     histories = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in SCENARIOS}
     others = [found[name] for name in ("undisturbed", "bf16", "one_cycle")]
-    assert not any(equal(a, b) for a, b in itertools.combinations(others, 2)) and len(histories["undisturbed"]["rows"]) == 4
+    assert (
+        not any(equal(a, b) for a, b in itertools.combinations(others, 2))
+        and len(histories["undisturbed"]["rows"]) == 4
+    )
     for name in SCENARIOS:
         reference = next((other for other in ("bf16", "one_cycle") if name.startswith(other)), "undisturbed")
         assert equal(found[name], found[reference]), name

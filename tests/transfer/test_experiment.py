@@ -17,14 +17,7 @@ from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.runs import notebooks
 from atlab.transfer import layers
-from atlab.transfer.experiment import (
-    TransferSettings,
-    draw,
-    from_parameters,
-    required_by,
-    train,
-    train_required,
-)
+from atlab.transfer.experiment import TransferSettings, draw, from_parameters, required_by, train, train_required
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +180,7 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     )
     assert required_by(settings) == at.required()
     run = train(settings, tmp_path, progress=False)
-    speaker = network(tmp_path, orthogonal="speaker")
+    speaker = network(tmp_path, orthogonal=["speaker"])
     assert all(torch.equal(a, b) for a, b in zip(state(run, 0, 13), state(speaker, 0, 13), strict=True))
     assert json.loads((run.path / "split.json").read_text())["test"] == [
         fs.factors["id"][r] for r in at.make_split(fs).test
@@ -195,7 +188,7 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     scratch = train(replace(settings, treatment="base", n=0), tmp_path, progress=False)
     again = atlab.experiment.train(replace(at, strategy="baseline", seed=0), tmp_path, progress=False)
     assert scratch.result()["test_loss"] == pytest.approx(again.result()["test_loss"]), "the baseline of anti-transfer"
-    assert required_by(replace(settings, treatment="BnB")) == [replace(at.required()[0], orthogonal="word")]
+    assert required_by(replace(settings, treatment="BnB")) == [replace(at.required()[0], orthogonal=("word",))]
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,7 @@ def test_the_scatter_takes_the_gain_of_the_same_pair_and_layer(points):
     assert points["gain"].tolist() == pytest.approx([0.0, -0.02, 0.01, 0.05]), (
         "other betas and layers without transfer are left out"
     )
-    assert points["gain_low"].tolist() == pytest.approx(points["gain"].tolist()), (
-        "the made gains are the same for all seeds"
-    )
+    assert points["gain_low"].isna().all(), "the made gains are the same for all seeds, so there is no interval"
 
 
 def test_the_correlation_is_scipys(points):

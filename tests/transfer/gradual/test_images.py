@@ -10,10 +10,15 @@ import torch
 
 from atlab import models, runs
 from atlab.errors import AtlabError
+from atlab.experiment.skeleton import Job
 from atlab.transfer.gradual import images
 from atlab.transfer.gradual.images import ImageSettings, channel_statistics, required_by
 
 SMALL = ImageSettings(width=1 / 12, epochs=1, batch_size=16, clips=33, target="class", source_target="parity")
+
+
+def prepared_of(settings: ImageSettings, fs):
+    return settings.prepare(Job(None, fs, settings.make_split(fs), [], torch.device("cpu"), False))
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +45,31 @@ def test_every_group_of_blocks_has_an_error(transferred):
 
 def test_parts_are_official_and_channels_are_normalised(pictures):
     settings = replace(SMALL, data=str(pictures.path), clips=0)
-    split = settings.split(pictures)
+    split = settings.make_split(pictures)
     official = pictures.factors["official"].to_numpy()
     assert (official[split.test] == "test").all() and len(split.test) == (official == "test").sum()
     assert len(split.validation) == round(0.1 * (official == "train").sum())
-    prepared = settings.prepare(pictures, torch.device("cpu"))
+    prepared = prepared_of(settings, pictures)
     mean, std = prepared.normalisation
     rows = split.train if len(split.train) % 16 != 1 else split.train[:-1]
     x = pictures.read(rows).astype(float) / 255
     assert mean[:, 0, 0] == pytest.approx(x.mean((0, 2, 3)), abs=1e-6)
     assert std[:, 0, 0] == pytest.approx(x.std((0, 2, 3)), abs=1e-6)
     without = type(pictures)(pictures.path, pictures.card, pictures.factors.drop(columns="official"), pictures.inputs)
-    parts = settings.split(without)
+    parts = settings.make_split(without)
     assert not set(parts.train) & set(parts.test) and len(parts.train) > len(parts.test)
 
 
 def test_a_last_batch_of_one_is_left_out_of_training(pictures):
-    prepared = replace(SMALL, data=str(pictures.path), clips=33).prepare(pictures, torch.device("cpu"))
+    prepared = prepared_of(replace(SMALL, data=str(pictures.path), clips=33), pictures)
     assert prepared.train.clips == 32 and prepared.counts["train_clips"] == 33
 
 
 def test_errors_are_shares_of_wrong_images(pictures):
     settings = replace(SMALL, data=str(pictures.path))
-    prepared = settings.prepare(pictures, torch.device("cpu"))
+    prepared = prepared_of(settings, pictures)
     model = settings.network(4, 0).eval()
-    split = settings.split(pictures)
+    split = settings.make_split(pictures)
     with torch.no_grad():
         found = [
             model(torch.from_numpy(pictures.read(rows) / 255).float()).argmax(1).numpy()
