@@ -21,6 +21,7 @@ def run(tones, networks, tmp_path):
         models.save(
             networks[0], opened.model_path, task="word", classes=networks[0].card["classes"], data=tones.content_hash
         )
+        splits.random(tones).save(opened.path / "split.json", tones)
         opened.finish({})
     return opened
 
