@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.experiment.skeleton import NETWORKS
 from atlab.system.home import data_folder, home
+from atlab.system.processes import end_with_input
 
 STATES = ("new", "starting", "training", "stopped", "failed", "done")
 
@@ -66,7 +66,7 @@ class Training:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the process has ended
         environment = os.environ | {"ATLAB_DATA": str(data_folder().resolve())}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "atlab.explore.process"],
+            [sys.executable, "-P", "-m", "atlab.explore.process"],  # -P: no module of the current folder
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
@@ -181,7 +181,7 @@ def keep(training: Training, study: str) -> Path:
 def main() -> None:
     """Train what the first line of standard input says; end when the input does."""
     wanted = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    end_with_input()
     from atlab import experiment
 
     try:
@@ -193,11 +193,6 @@ def main() -> None:
         print(f"{type(error).__name__}: {error}", flush=True)
         os._exit(3)
     os._exit(0)
-
-
-def _end_with_input() -> None:
-    sys.stdin.read()
-    os._exit(1)
 
 
 if __name__ == "__main__":

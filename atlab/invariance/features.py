@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 
 from atlab.errors import AtlabError, unknown
 from atlab.system import devices
+from atlab.system.files import allocated, scratch
 from atlab.taps import Taps, unwrap
 
 IN_MEMORY = 256 << 20  # bytes; more goes to files
@@ -87,11 +87,11 @@ class Features(Mapping[str, np.ndarray]):
         rows: np.ndarray,
         pool: str,
         folder: Path | None = None,
-        temporary: bool = False,
+        temporary: ExitStack | None = None,
     ) -> None:
         self._arrays, self.logits, self.rows, self.pool, self.folder = arrays, logits, rows, pool, folder
-        if temporary:
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        if temporary is not None:
+            weakref.finalize(self, temporary.close)
 
     def __getitem__(self, layer: str) -> np.ndarray:
         if layer not in self._arrays:
@@ -158,7 +158,7 @@ def extract(
     mode = devices.precision(precision, next(model.parameters()).device)
     was_training = model.training
     mode.place(model).eval()
-    n, start, store, rows, logits = batches.clips, 0, None, [], []
+    n, start, store, rows, logits, temporary = batches.clips, 0, None, [], [], ExitStack()
     try:
         with mode.settings(), Taps(model, layers) as taps:
             bar = tqdm(
@@ -169,28 +169,25 @@ def extract(
                     logits.append(model(x.to(mode.device)).float().cpu())
                 vectors = {layer: pooled(taps.pop(layer), pool).cpu().numpy() for layer in taps.layers}
                 if store is None:
-                    store, place = _allocate({k: v.shape[1] for k, v in vectors.items()}, n, folder)
+                    store, place = _allocate({k: v.shape[1] for k, v in vectors.items()}, n, folder, temporary)
                 for layer, part in vectors.items():
                     store[layer][start : start + len(part)] = part
                 rows.append(index)
                 start += len(index)
     finally:
         model.train(was_training)
-    return Features(
-        store, torch.cat(logits).numpy(), torch.cat(rows).numpy(), pool, place, folder is None and place is not None
-    )
+    return Features(store, torch.cat(logits).numpy(), torch.cat(rows).numpy(), pool, place, temporary)
 
 
-def _allocate(sizes: dict[str, int], n: int, folder: str | Path | None) -> tuple[dict[str, np.ndarray], Path | None]:
+def _allocate(
+    sizes: dict[str, int], n: int, folder: str | Path | None, temporary: ExitStack
+) -> tuple[dict[str, np.ndarray], Path | None]:
     if folder is None and 4 * n * sum(sizes.values()) <= IN_MEMORY:
         return {layer: np.empty((n, d), np.float32) for layer, d in sizes.items()}, None
-    place = Path(tempfile.mkdtemp(prefix="atlab-features-") if folder is None else folder)
+    place = temporary.enter_context(scratch("features")) if folder is None else Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     files = {layer: place / f"{layer}.npy" for layer in sizes}
-    return {
-        layer: np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n, sizes[layer]))
-        for layer, file in files.items()
-    }, place
+    return {layer: allocated(file, np.float32, (n, sizes[layer])) for layer, file in files.items()}, place
 
 
 def batches_of(fs, rows=None, *, device: str | torch.device = "cpu", batch_size: int = 64):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import multiprocessing
 import os
 import shutil
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, the largest file allowed
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
@@ -40,15 +49,93 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent, f".{path.name}.", ".tmp")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir()
     try:
-        yield temporary
-        if path.exists():
-            raise FileExistsError(f"{path} exists already")
-        os.rename(temporary, path)
+        with _held(temporary):
+            yield temporary
+            if path.exists():
+                raise FileExistsError(f"{path} exists already")
+            os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A folder atlab-NAME-* among the system's temporary files, removed afterwards; what killed processes left goes first.
+
+    >>> with scratch("example") as folder:
+    ...     folder.is_dir()
+    True
+    >>> folder.exists()
+    False
+    """
+    _sweep(Path(tempfile.gettempdir()), f"atlab-{name}-", "")
+    folder = Path(tempfile.mkdtemp(prefix=f"atlab-{name}-"))
+    try:
+        with _held(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock on a folder, which shows other processes that it is in use; a dead process holds nothing."""
+    import fcntl
+
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(number)
+
+
+def _sweep(parent: Path, start: str, end: str) -> None:
+    """Remove this user's folders of this name that no process holds, but for those made in the last minute."""
+    for name in os.listdir(parent):
+        folder = parent / name
+        if name.startswith(start) and name.endswith(end) and folder.is_dir() and not folder.is_symlink():
+            with suppress(FileNotFoundError, PermissionError, BlockingIOError):  # gone meanwhile, not ours, in use
+                found = folder.stat()
+                if found.st_uid == os.getuid() and time.time() - found.st_mtime > 60:
+                    with _held(folder, wait=False):
+                        shutil.rmtree(folder, ignore_errors=True)
+
+
+def allocated(path: str | Path, dtype: str | type, shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy file as a writable memory map, with room on the disk for every byte of it.
+
+    Writing into a map without room ends the process with SIGBUS. AtlabError, and no file, where the disk is too small.
+
+    >>> allocated(Path(tempfile.mkdtemp()) / "a.npy", "float16", (2, 3)).shape
+    (2, 3)
+    """
+    import numpy as np
+
+    path = Path(path)
+    try:
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with open(path, "r+b") as file:
+            size = path.stat().st_size
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.seek(array.offset)
+                for start in range(array.offset, size, 1 << 20):
+                    file.write(bytes(min(1 << 20, size - start)))
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno not in NO_ROOM:
+            raise
+        need, free = np.dtype(dtype).itemsize * int(np.prod(shape)), shutil.disk_usage(path.parent).free
+        raise AtlabError(
+            f"the disk of {path.parent.parent} is too small: {path.name} needs {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free"
+        ) from None
+    return array
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Pools of worker processes that end with their parent, however it dies."""
+"""Processes that end with their parent, however it dies."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +29,16 @@ def end_with_parent() -> None:
     def watch() -> None:
         connection.wait([parent])
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_input(end: Callable[[], object] = lambda: os._exit(1)) -> None:
+    """Make this process `end` when its standard input is closed, as a pipe is by a parent that dies."""
+
+    def watch() -> None:
+        sys.stdin.read()
+        end()
 
     threading.Thread(target=watch, daemon=True).start()
 

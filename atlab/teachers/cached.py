@@ -16,7 +16,7 @@ from atlab.errors import AtlabError, unknown
 from atlab.functional.aggregations import AGGREGATIONS
 from atlab.functional.anti_transfer import describe
 from atlab.functional.descriptors import Descriptor, flat
-from atlab.system.files import locked, new_folder
+from atlab.system.files import allocated, locked, new_folder
 from atlab.teachers.live import Teacher
 
 KERNELS = ("gram", "position_gram")
@@ -240,8 +240,8 @@ def _create(folder: Path, layer: str, clips: int, shape: tuple) -> tuple[np.memm
         raise AtlabError(
             f"the cache of layer {layer!r} needs {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free"
         )
-    values = np.lib.format.open_memmap(folder / f"{layer}.values.npy", "w+", np.float16, (clips, *shape))
-    return values, np.lib.format.open_memmap(folder / f"{layer}.scales.npy", "w+", np.float32, (clips,))
+    values = allocated(folder / f"{layer}.values.npy", np.float16, (clips, *shape))
+    return values, allocated(folder / f"{layer}.scales.npy", np.float32, (clips,))
 
 
 def _pack(features: Tensor, aggregation: str) -> tuple[str, int, Tensor]:

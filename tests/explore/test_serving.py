@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import signal
 import socket
-import urllib.error
+import subprocess
+import sys
+import time
 import urllib.request
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -30,9 +36,9 @@ def test_a_taken_port_and_an_empty_study_are_said(study, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(AtlabError, match="is taken: choose another with --port"):
-            with serving.served(str(study), taken.getsockname()[1]):
-                pass
+        taken_port = taken.getsockname()[1]
+        with pytest.raises(AtlabError, match="is taken: choose another"), serving.served(str(study), taken_port):
+            pass
     with pytest.raises(AtlabError, match="there is no study folder"), serving.served(str(tmp_path / "none")):
         pass
 
@@ -44,22 +50,45 @@ def test_the_command_says_what_is_missing(tmp_path):
     assert answer.exit_code == 2 and "there is no study folder" in answer.output and "Traceback" not in answer.output
 
 
-def test_nobody_without_the_token_gets_in(study):
-    import time
-
+@pytest.fixture
+def port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
+def test_no_server_outlives_the_command_and_no_module_of_the_current_folder_is_run(study, tmp_path, port, number):
+    for name in ("voila", "anywidget", "atlab"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    left = tmp_path / "temporary/atlab-explore-killed"  # by a process that is dead
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    command = [Path(sys.executable).with_name("atlab"), "explore", str(Path(study).resolve()), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    with process:
+        address = re.search(r"http://\S+", process.stdout.readline())[0]  # announced when it answers
+        assert "ablation.ipynb" in urllib.request.urlopen(address, timeout=30).read().decode()
+        process.send_signal(number)
+        assert process.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+    limit = time.monotonic() + 30
+    while answers(port):
+        assert time.monotonic() < limit, "the server outlives the command"
+        time.sleep(0.1)
+    assert not (tmp_path / "ran").exists() and not left.exists()
+    assert len(list((tmp_path / "temporary").glob("atlab-explore-*"))) == (number == signal.SIGKILL)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nobody_without_the_token_gets_in(study, port):
     with serving.served(str(study), port) as (process, address):
         assert address.startswith(f"http://127.0.0.1:{port}/?token=") and len(address) > 60
-        limit = time.monotonic() + 120
-        while True:
-            try:
-                page = urllib.request.urlopen(address, timeout=30).read().decode()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert time.monotonic() < limit and process.poll() is None
-                time.sleep(0.3)
+        page = urllib.request.urlopen(address, timeout=30).read().decode()
         assert "ablation.ipynb" in page and "grad-cam.ipynb" in page
         assert 'href="https://' not in page  # no style sheet of another host
         bare = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read().decode()

@@ -35,7 +35,6 @@ USED_AS = {
     "pretty-midi": ("atlab/data/synthetic/soundfont.py", "pretty_midi"),
     "pytest-xdist": ("Makefile", "-n 2"),
     "ruff": ("Makefile", "ruff"),
-    "voila": ("atlab/explore/serving.py", '"voila"'),
 }
 
 

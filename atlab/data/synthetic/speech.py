@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from math import gcd
 from multiprocessing.util import Finalize
@@ -17,6 +16,7 @@ from atlab.data.build import Clip, build
 from atlab.data.factorset import FactorSet
 from atlab.data.synthetic.espeak import Engine, Voice, data_folder, installed_version
 from atlab.errors import AtlabError
+from atlab.system.files import scratch
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Prosody of an emotion: rate (words a minute), pitch, pitch range, volume, on eSpeak NG's scales.
@@ -154,8 +154,9 @@ _worker: dict = {}
 
 def start_worker(voices: list[Voice]) -> None:
     """Once in each worker process: the engine's data folder with the voices in it."""
-    folder = tempfile.mkdtemp(prefix="atlab-espeak-")
-    Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)  # worker processes run no atexit
+    opened = ExitStack()
+    folder = opened.enter_context(scratch("espeak"))
+    Finalize(None, opened.close, exitpriority=0)  # worker processes run no atexit
     _worker.update(data=data_folder(folder, voices), voices=voices)
 
 
