@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,13 @@ def test_licences_are_named():
     assert "MIT License" in (ROOT / "LICENSE").read_text()
     third = (ROOT / "THIRD_PARTY.md").read_text()
     assert re.search(r"eSpeak NG.*GPL-3", third) and re.search(r"TimGM6mb.*GPL-2", third)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = [
+        *project["dependencies"],
+        *(text for extra in project["optional-dependencies"].values() for text in extra),
+    ]
+    for name in {Requirement(text).name for text in listed} - {"atlab"}:
+        assert re.search(rf"(?<![\w-]){name}(?![\w-])", third), f"THIRD_PARTY.md does not name {name}"
 
 
 def _tracked() -> list[Path]:
@@ -163,3 +172,22 @@ def test_the_command_line_does_not_wait_for_torch(module):
     heavy = "torch", "librosa", "pandas", "sklearn", "papermill", "nbconvert"
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "[]"
+
+
+def test_a_wheel_holds_the_notebooks_and_grids_that_the_repository_has(tmp_path):
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path / 'out')!r}))"
+    clone = tmp_path / "clone"
+    for name in ("atlab", "data_recipes", "notebooks"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    built = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-2000:]
+    (wheel,) = (tmp_path / "out").iterdir()
+    held = set(zipfile.ZipFile(wheel).namelist())
+    shelf = {path.relative_to(ROOT) for path in _tracked() if path.is_relative_to(ROOT / "notebooks")}
+    assert {f"atlab/{path.as_posix()}" for path in shelf} == {
+        name for name in held if name.startswith("atlab/notebooks/")
+    }
+    assert {"atlab/py.typed", "atlab/paper/table3_word_recognition.csv", "data_recipes/fsdd.py"} <= held
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in held)

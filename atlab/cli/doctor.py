@@ -59,7 +59,7 @@ def pins(constraints: str) -> dict[str, str]:
 def _versions() -> tuple[str, str, str]:
     file = Path(__file__).resolve().parents[2] / "constraints.txt"
     if not file.exists():
-        return "note", "versions", "constraints.txt is not beside the package: nothing to compare with"
+        return "note", "versions", "constraints.txt is not next to the package: nothing to compare with"
     wanted, other = pins(file.read_text()), []
     for name, version in wanted.items():
         try:
