@@ -1,5 +1,6 @@
 """The `atlab` command: parsing, and one file per group of commands."""
 
+import os
 import sys
 
 from atlab.errors import AtlabError
@@ -8,10 +9,23 @@ from atlab.system.extras import check
 
 def command() -> None:
     """What the installed script `atlab` calls: one sentence where the command's packages are not installed."""
+    _open_streams()
     try:
         check(__name__)
     except AtlabError as error:
         sys.exit(f"error: {error}")
     from atlab.cli.main import app
 
-    app()
+    try:
+        app()
+    except OSError as error:  # of what is printed before a command begins
+        sys.exit(f"error: {error.strerror}")
+
+
+def _open_streams() -> None:
+    """Output always has somewhere to go, and characters that its encoding lacks are shown as question marks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process
+        else:
+            getattr(sys, name).reconfigure(errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,12 @@ from atlab.errors import AtlabError
 class Group(TyperGroup):
     """Shows an AtlabError as one red line (and what follows it, dim) with exit code 2 instead of a traceback."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for word in args:
+            if any("\ud800" <= letter <= "\udfff" for letter in word):  # a byte that could not be decoded
+                raise typer.BadParameter(f"expected text in {sys.getfilesystemencoding()}, got {word!r}")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -26,6 +33,8 @@ class Group(TyperGroup):
             for line in rest:
                 typer.secho(line, dim=True, err=True)
             raise typer.Exit(2) from None
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough: the command ends in silence
         except OSError as error:
             if os.environ.get("ATLAB_DEBUG") == "1":
                 raise
