@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from atlab.explore.widgets import explorer as parts
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
 from atlab.explore.widgets.explorer import Explorer, Shown
+from atlab.labels import plain
 
 OFFERED = 300  # clips proposed by name
 RESETS = {
@@ -103,11 +103,11 @@ def _facts(fs, rows) -> str:
     card = fs.card
     rate = f", {fs.sample_rate} Hz" if fs.sample_rate else ""
     facts = [
-        f"<b>{html.escape(str(card['name']))}</b>: {len(fs)} {fs.kind} clips{rate}, {len(rows)} match",
-        f"licence: {html.escape(str(card.get('licence', 'not stated')))}",
+        f"{len(fs)} {fs.kind} clips{rate}, {len(rows)} match",
+        f"licence: {card.get('licence', 'not stated')}",
         f"content hash {fs.content_hash[:12]}",
     ]
-    return " · ".join(facts)
+    return f"<b>{plain(card['name'])}</b>: {plain(' · '.join(facts))}"
 
 
 def _clip(fs, row: int, s: DataState) -> Shown:
