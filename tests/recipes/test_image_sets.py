@@ -235,7 +235,7 @@ def test_svhn_files_that_are_truncated_or_foreign(tmp_path):
         ({"Z": np.zeros(3, np.uint8)}, "no variable X"),
         ({"X": np.zeros((32, 32, 3, 4)), "y": np.ones((4, 1))}, "X is not an array of uint8"),
         ({"X": np.zeros((32, 32, 3, 4), np.uint8), "y": np.ones((3, 1))}, r"shape \(32, 32, 3, 4\) for 3 labels"),
-        ({"X": np.empty((32, 32, 3, 4), object), "y": np.ones((4, 1))}, "X is not an array of uint8 but of cell"),
+        ({"X": np.full((2, 2), "a", object), "y": np.ones((4, 1))}, "X is not an array of uint8 but of cell"),
         ({"X": {"a": np.zeros(3, np.uint8)}, "y": np.ones((4, 1))}, "X is not an array of uint8 but of struct"),
     ):
         savemat(path, content)
