@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet as TorchvisionAlexNet
 
 from atlab.errors import AtlabError, unknown
-from atlab.models.normalised import check_dropout, check_size, check_width
+from atlab.models.normalised import Normalised, check_dropout, check_size, check_width
 
 CHANNELS = (64, 192, 384, 256, 256)
 HIDDEN = 4096
@@ -27,7 +25,7 @@ class Layout:
 LAYOUTS = {"photographs": Layout(11, 4, 2, 6, 63), "small": Layout(5, 1, 2, 3, 15)}
 
 
-class AlexNet(TorchvisionAlexNet):
+class AlexNet(Normalised, TorchvisionAlexNet):
     """torchvision's AlexNet with scaled channels and the input's mean and standard deviation as buffers.
 
     Attributes:
@@ -41,7 +39,7 @@ class AlexNet(TorchvisionAlexNet):
 
     def __init__(self, num_classes: int, width: float, in_channels: int, dropout: float, images: str) -> None:
         with torch.device("meta"):  # torchvision builds it at full width: neither time nor memory for that
-            super().__init__(num_classes)
+            TorchvisionAlexNet.__init__(self, num_classes)
         self.arguments = {
             "num_classes": num_classes,
             "width": width,
@@ -66,29 +64,13 @@ class AlexNet(TorchvisionAlexNet):
         places = [i for i, module in enumerate(self.features) if isinstance(module, nn.Conv2d)]
         self.tap_points = {f"conv{n}": f"features.{i + 1}" for n, i in enumerate(places, 1)}
         self.tap_points |= {f"conv{n}.pre": f"features.{i}" for n, i in enumerate(places, 1)}
-        self.register_buffer("input_mean", torch.zeros(()))
-        self.register_buffer("input_std", torch.ones(()))
-
-    def set_normalisation(self, mean: float, std: float) -> None:
-        """Set the mean and standard deviation (input units) of the data this network is trained on.
-
-        Raises AtlabError unless both are finite and std is positive.
-
-        >>> net = alexnet(num_classes=2, width=1 / 16, images="small")
-        >>> net.set_normalisation(0.25, 2.0)
-        >>> float(net.input_mean), float(net.input_std)
-        (0.25, 2.0)
-        """
-        mean, std = float(mean), float(std)
-        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise AtlabError(
-                f"normalisation needs a finite mean and a positive standard deviation, found {mean} and {std}"
-            )
-        self.input_mean.fill_(mean)
-        self.input_std.fill_(std)
+        self.register_normalisation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, num_classes] of inputs [B, in_channels, H, W]."""
+        return TorchvisionAlexNet.forward(self, self.normalise(x))
+
+    def check_input(self, x: Tensor) -> None:
         wanted, smallest = self.arguments["in_channels"], self.layout.smallest
         if x.ndim != 4 or x.shape[1] != wanted or min(x.shape[2:]) < smallest:
             found = ", ".join(map(str, x.shape))
@@ -96,7 +78,6 @@ class AlexNet(TorchvisionAlexNet):
                 f"alexnet for {self.arguments['images']} images takes [B, {wanted}, H, W] with H and W of at "
                 f"least {smallest}, found [{found}]"
             )
-        return super().forward((x - self.input_mean) / self.input_std)
 
 
 def alexnet(

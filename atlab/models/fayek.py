@@ -96,6 +96,7 @@ def fayek_a(
     Raises:
         AtlabError: an argument out of range; at the call: an input of another shape.
 
+    >>> import torch
     >>> fayek_a(num_classes=144, width=1 / 8)(torch.zeros(2, 1, 40, 15)).shape
     torch.Size([2, 144])
     """
@@ -111,6 +112,7 @@ def fayek_b(
     with stride 2, after the second and after the last convolution (the latter printed as a convolution without a number of
     channels): both are max poolings here. Arguments, inputs and errors as for `fayek_a`.
 
+    >>> import torch
     >>> net = fayek_b(num_classes=4, width=1 / 16)
     >>> net(torch.zeros(2, 1, 40, 15)).shape, len(net.stages)
     (torch.Size([2, 4]), 13)

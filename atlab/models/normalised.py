@@ -14,7 +14,8 @@ class Normalised(nn.Module):
     Attributes:
         architecture, arguments: what `atlab.models.load` needs to build the network again.
         tap_points: layer name -> module path, for `atlab.Taps`.
-        stages: the network cut into its layers or blocks, in the order of computation; the last is "output".
+        stages: the network cut into its layers or blocks, in the order of computation; the last is "output". VGG16 and
+            AlexNet have torchvision's `features` and `classifier` instead.
     """
 
     architecture: str
@@ -24,6 +25,10 @@ class Normalised(nn.Module):
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
+        self.register_normalisation(shape)
+
+    def register_normalisation(self, shape: tuple[int, ...] = ()) -> None:
+        """Add the buffers, mean 0 and standard deviation 1: for networks that another class initialises."""
         self.register_buffer("input_mean", torch.zeros(shape))
         self.register_buffer("input_std", torch.ones(shape))
 
@@ -40,7 +45,7 @@ class Normalised(nn.Module):
         mean, std = (torch.as_tensor(value, dtype=torch.float32).cpu() for value in (mean, std))
         if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
             raise AtlabError(
-                f"normalisation needs finite means and positive standard deviations, found {mean.tolist()} and {std.tolist()}"
+                f"normalisation needs a finite mean and a positive standard deviation, found {mean.tolist()} and {std.tolist()}"
             )
         for name, value in (("mean", mean), ("std", std)):
             if value.ndim and value.shape != self.input_mean.shape:
@@ -52,8 +57,12 @@ class Normalised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, num_classes]."""
+        return self.stages(self.normalise(x))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Checked inputs less the mean, divided by the standard deviation."""
         self.check_input(x)
-        return self.stages((x - self.input_mean) / self.input_std)
+        return (x - self.input_mean) / self.input_std
 
     def check_input(self, x: Tensor) -> None:
         """AtlabError for an input of another shape than the network takes."""

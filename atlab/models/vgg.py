@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torchvision.models import VGG
 
 from atlab.errors import AtlabError, unknown
+from atlab.models.normalised import Normalised
 
 # Channels of the 13 convolutions (Simonyan & Zisserman 2015, configuration D) with the poolings between them.
 LAYOUT = (64, 64, "pool", 128, 128, "pool", *[256] * 3, "pool", *[512] * 3, "pool", *[512] * 3, "pool")
@@ -17,7 +16,7 @@ SMALLEST = 32
 HEADS = ("flatten", "pool")
 
 
-class VGG16(VGG):
+class VGG16(Normalised, VGG):
     """torchvision's VGG16 with scaled channels and the input's mean and standard deviation as buffers.
 
     Attributes:
@@ -34,7 +33,7 @@ class VGG16(VGG):
     ) -> None:
         # torchvision builds a full-width classifier; on the meta device that takes no time and no memory.
         with torch.device("meta"):
-            super().__init__(nn.Sequential(), num_classes, init_weights=False)
+            VGG.__init__(self, nn.Sequential(), num_classes, init_weights=False)
         self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
         self.arguments |= {"batch_norm": batch_norm, "head": head}
         channels = [layer if layer == "pool" else max(1, round(layer * width)) for layer in LAYOUT]
@@ -46,34 +45,17 @@ class VGG16(VGG):
             self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
         _initialise(self)
         self.tap_points = _tap_points(self.features)
-        self.register_buffer("input_mean", torch.zeros(()))
-        self.register_buffer("input_std", torch.ones(()))
-
-    def set_normalisation(self, mean: float, std: float) -> None:
-        """Set the mean and standard deviation (input units) of the data this network is trained on.
-
-        Raises AtlabError unless both are finite and std is positive.
-
-        >>> net = vgg16(num_classes=10, width=1 / 16)
-        >>> net.set_normalisation(0.25, 2.0)
-        >>> float(net.input_mean), float(net.input_std)
-        (0.25, 2.0)
-        """
-        mean, std = float(mean), float(std)
-        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise AtlabError(
-                f"normalisation needs a finite mean and a positive standard deviation, found {mean} and {std}"
-            )
-        self.input_mean.fill_(mean)
-        self.input_std.fill_(std)
+        self.register_normalisation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, num_classes] of inputs [B, in_channels, H, W], H and W at least 32."""
+        return VGG.forward(self, self.normalise(x))
+
+    def check_input(self, x: Tensor) -> None:
         wanted = self.arguments["in_channels"]
         if x.ndim != 4 or x.shape[1] != wanted or min(x.shape[2:]) < SMALLEST:
             found = ", ".join(map(str, x.shape))
             raise AtlabError(f"vgg16 takes [B, {wanted}, H, W] with H and W of at least {SMALLEST}, found [{found}]")
-        return super().forward((x - self.input_mean) / self.input_std)
 
 
 def vgg16(

@@ -113,7 +113,10 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "") -> 
 
 
 def _spectrogram_trace(magnitude, times, frequencies, showscale: bool, colours: str = "Cividis") -> go.Heatmap:
-    decibel = 20 * np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-12), 1e-4))
+    import librosa  # it takes a second
+
+    loudest = max(float(magnitude.max()), 1e-8)
+    decibel = librosa.amplitude_to_db(magnitude, ref=loudest, amin=1e-12, top_db=80)
     return go.Heatmap(
         z=decibel.T,
         x=times,

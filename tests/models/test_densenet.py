@@ -105,7 +105,7 @@ def test_inputs_and_normalisations_of_other_shapes_are_refused():
         net(torch.zeros(1, 1, 32, 32))
     with pytest.raises(AtlabError, match="of at least 8"):
         net(torch.zeros(1, 3, 32, 7))
-    with pytest.raises(AtlabError, match="finite means and positive standard deviations"):
+    with pytest.raises(AtlabError, match="finite mean and a positive standard deviation"):
         net.set_normalisation(0.0, [[[1.0]], [[0.0]], [[1.0]]])
     with pytest.raises(AtlabError, match=r"the mean has shape \[3\]; allowed: a number or \[3, 1, 1\]"):
         net.set_normalisation([0.0, 0.0, 0.0], 1.0)

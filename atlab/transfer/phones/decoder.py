@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torchaudio.functional import edit_distance
 
 from atlab.errors import AtlabError
 from atlab.transfer.phones.alignment import STATES
@@ -125,22 +126,6 @@ def _best_paths(x: Tensor, lengths: Tensor, stay: Tensor, after: Tensor, first: 
 def _phones(path: list[int]) -> list[int]:
     """Phones that a path enters."""
     return [(-1 - code) // STATES for code in path if code < 0]
-
-
-def edit_distance(reference: Sequence, found: Sequence) -> int:
-    """Fewest insertions, deletions and substitutions from one sequence to the other (Levenshtein).
-
-    >>> edit_distance("sil s ih k s sil".split(), "sil s ih s t sil".split())
-    2
-    """
-    codes: dict = {}
-    a, b = (np.array([codes.setdefault(item, len(codes)) for item in items], dtype=int) for items in (reference, found))
-    steps = np.arange(len(b) + 1)
-    row = steps.copy()
-    for i, item in enumerate(a, 1):
-        change = np.concatenate([[i], np.minimum(row[1:] + 1, row[:-1] + (b != item))])
-        row = np.minimum.accumulate(change - steps) + steps  # insertions, all at once
-    return int(row[-1])
 
 
 def phone_error_rate(references: Sequence[Sequence[int]], found: Sequence[Sequence[int]]) -> float:
