@@ -218,6 +218,8 @@ def open_run(
             }
             write_atomic(path / "params.json", to_json(card, "run", indent=1) + "\n")
         run = Run(path)
+        for left in path.glob(".*.tmp"):  # by a process that was killed while it wrote
+            left.unlink()
     except BaseException:
         lock.close()
         raise

@@ -18,6 +18,13 @@ from atlab import runs
 from atlab.errors import AtlabError
 
 
+def test_what_a_killed_writer_left_is_removed_when_the_run_is_taken_up(tmp_path):
+    with runs.open_run(tmp_path, "study", {"seed": 0}) as run:
+        (run.path / ".result.json.0123abcd.tmp").write_text("{")
+    with runs.open_run(tmp_path, "study", {"seed": 0}) as run:
+        assert not list(run.path.glob("*.tmp")) and not list(run.path.glob(".*.tmp"))
+
+
 def test_id_is_the_hash_of_what_went_in():
     text = json.dumps(["code", '{"a":[1,2],"b":0.5}', "data", atlab.__version__])
     assert runs.run_id({"b": 0.5, "a": (1, 2)}, "data", "code") == hashlib.sha256(text.encode()).hexdigest()[:16]
