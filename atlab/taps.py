@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from atlab.errors import AtlabError, unknown
+from atlab.functional.axes import Axes, recognise, to_maps
 
 
 class Taps:
@@ -17,11 +19,23 @@ class Taps:
 
     A layer is a name of the model's `tap_points` ("conv5": after the non-linearity of the fifth convolution,
     "conv5.pre": before it) or of its `named_modules()`. A module called several times in one forward keeps its
-    last output; one that returns a tuple keeps its first tensor. Wrapped models (DistributedDataParallel,
-    torch.compile) are looked through. Use it as a context manager, or `close()` it, to remove every hook.
+    last output; one that returns a tuple or mapping keeps its first value. Outputs are seen as [B, C, ...].
+    Wrapped models (DistributedDataParallel, torch.compile) are looked through. What runs outside the model's own forward
+    pass (one of its parts alone, a checkpointed part in the backward pass) is not recorded. A copied or pickled model
+    takes no recording along; copied `Taps` tap the copied model. Use it as a context manager, or `close()` it, to remove
+    every hook.
+
+    Args:
+        model: the network.
+        layers: layer name or names.
+        of: said after "unknown layer" in an error.
+        channel_dim: axis of the channels in the layers' outputs, 1 for [B, C, ...] and -1 for [B, ..., C]; recognised
+            if None (see `functional.axes.recognise`).
+        batch_dim: axis of the clips, recognised if None.
 
     Raises:
-        AtlabError: unknown layer (with the nearest names); a layer read before a forward pass filled it.
+        AtlabError: unknown layer (with the nearest names); a layer read before a forward pass filled it, or overwritten
+            in place; an output whose axes have to be named.
 
     >>> import atlab
     >>> net = atlab.models.vgg16(num_classes=10, width=1 / 8)
@@ -31,46 +45,102 @@ class Taps:
     torch.Size([2, 32, 31, 32])
     """
 
-    def __init__(self, model: nn.Module, layers: str | Iterable[str], of: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: str | Iterable[str],
+        of: str = "",
+        channel_dim: int | None = None,
+        batch_dim: int | None = None,
+    ) -> None:
         self.layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
         if not self.layers:
             raise AtlabError("no layer to tap: name at least one")
-        model = unwrap(model)
-        modules = {layer: find_layer(model, layer, of) for layer in self.layers}
-        self._outputs: dict[str, Tensor] = {}
-        self._versions: dict[str, int | None] = {}
+        self.model, self.channel_dim, self.batch_dim = unwrap(model), channel_dim, batch_dim
+        self._paths = {layer: find_path(self.model, layer, of) for layer in self.layers}
+        self._axes: dict[str, Axes] = {}
+        self._tap()
+
+    def _tap(self) -> None:
+        self._record = record = _Record(len(self.layers))
         handles = [
-            module.register_forward_hook(functools.partial(_record, self._outputs, self._versions, layer))
-            for layer, module in modules.items()
+            self.model.register_forward_pre_hook(_Hook(_start, record), with_kwargs=True),
+            self.model.register_forward_hook(_Hook(_end, record)),
         ]
+        for layer, path in self._paths.items():
+            handles.append(self.model.get_submodule(path).register_forward_hook(_Hook(_fill, record, layer)))
         self._close = weakref.finalize(self, _remove, handles)
 
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name not in ("_record", "_close")}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        if "_modules" not in vars(self.model):
+            raise AtlabError(
+                "a tapped network that holds its own taps cannot be copied or pickled: tap the network inside it"
+            )
+        without_taps(self.model)
+        self._tap()
+
     def __getitem__(self, layer: str) -> Tensor:
-        """The layer's output in the latest forward pass."""
+        """The layer's output in the latest forward pass, [B, C, ...]."""
+        found = self._found(layer)
+        if layer not in self._axes:
+            self._axes[layer] = recognise(
+                self.model, self._paths[layer], found.output, self.channel_dim, self.batch_dim
+            )
+        return to_maps(found.output, self._axes[layer])
+
+    def _found(self, layer: str) -> _Filled:
         if layer not in self.layers:
             raise unknown("tapped layer", layer, self.layers)
-        if layer not in self._outputs:
+        if layer not in self._record.filled:
+            if self._record.inputs is not None and not self._record.taken:
+                raise AtlabError(
+                    f"layer {layer!r} has no activation: it was not run in the model's latest forward pass (LayerDrop, a branch "
+                    "that was not taken?)"
+                )
             raise AtlabError(
-                f"layer {layer!r} has no activation: run the model's forward pass first (once a step; the loss takes it). "
-                "If the model was compiled, tap it before its first compiled call."
+                f"layer {layer!r} has no activation: run the model's forward pass first (its own, not a part's; once a step, the loss "
+                "takes it). If the model was compiled, tap it before its first compiled call."
             )
-        output, version = self._outputs[layer], self._versions[layer]
-        if version is not None and output._version != version:
+        found = self._record.filled[layer]
+        if found.version is not None and found.output._version != found.version:
             raise AtlabError(
                 f"layer {layer!r} was overwritten in place by a later module; tap that later module instead"
             )
-        return output
+        return found
+
+    def take(self, inputs: object) -> dict[str, Tensor]:
+        """Every layer's output in the latest forward pass, forgotten here: {layer: [B, C, ...]}, for a loss on them.
+
+        Raises:
+            AtlabError: the first tensor in `inputs` is none that the forward pass was given; a layer that has no gradient
+                although gradients and trainable parameters are on.
+        """
+        found = {layer: self[layer] for layer in self.layers}
+        _check_same(next(iter(tensors(inputs)), None), self._record.inputs)
+        if torch.is_grad_enabled():
+            for layer, maps in found.items():
+                if not maps.requires_grad and not self._record.filled[layer].graph and _trains(self.model):
+                    raise AtlabError(
+                        f"layer {layer!r} was computed without gradient (under no_grad, or in a part checkpointed with use_reentrant=True): "
+                        "run the model with gradients, checkpoint with use_reentrant=False"
+                    )
+        self.clear()
+        return found
 
     def pop(self, layer: str) -> Tensor:
         """The layer's output, forgotten here so that its graph is not kept alive after the step."""
         output = self[layer]
-        del self._outputs[layer], self._versions[layer]
+        del self._record.filled[layer]
+        self._record.taken = True
         return output
 
     def clear(self) -> None:
         """Forget all outputs."""
-        self._outputs.clear()
-        self._versions.clear()
+        self._record.filled, self._record.inputs, self._record.taken = {}, None, True
 
     def close(self) -> None:
         """Remove every hook from the model and forget all outputs."""
@@ -84,26 +154,120 @@ class Taps:
         self.close()
 
 
+class _Filled(NamedTuple):
+    output: Tensor
+    version: int | None  # of an output that a later module might overwrite
+    graph: bool  # whether gradients were on
+
+
+class _Record:
+    """What the hooks write: the inputs and the layers' outputs of the latest forward pass."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers, self.running, self.taken, self.stop = layers, False, False, False
+        self.inputs: list[tuple[Tensor, int | None]] | None = None
+        self.filled: dict[str, _Filled] = {}
+
+
+class _Hook:
+    """A hook that a copy or pickle of its module replaces by one that does nothing."""
+
+    def __init__(self, function, *arguments: object) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __call__(self, *given: object) -> None:
+        self.function(*self.arguments, *given)
+
+    def __reduce__(self) -> tuple:
+        return _Hook, (_nothing,)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _start(record: _Record, _: nn.Module, arguments: tuple, keywords: dict) -> None:
+    if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        return  # checkpointing runs the model again in the backward pass
+    record.inputs = [(x, _version(x)) for x in tensors((arguments, keywords))]
+    record.filled, record.running, record.taken = {}, True, False
+
+
+def _end(record: _Record, *_: object) -> None:
+    record.running = False
+
+
+def _fill(record: _Record, layer: str, module: nn.Module, _: object, output: object) -> None:
+    if not record.running:
+        return
+    while isinstance(output, tuple | list | Mapping) and output and not isinstance(output, PackedSequence):
+        output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+    if not isinstance(output, Tensor):
+        raise AtlabError(f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor")
+    if getattr(module, "inplace", False):
+        # The in-place activation is what is asked for, and nothing that writes in place follows one in practice;
+        # its version is kept to notice if something does.
+        record.filled[layer] = _Filled(output, _version(output), torch.is_grad_enabled())
+    else:
+        # A copy, because an in-place activation or addition after this layer would overwrite it.
+        record.filled[layer] = _Filled(output.clone(), None, torch.is_grad_enabled())
+    if record.stop and len(record.filled) == record.layers:
+        raise _Stop
+
+
+def _version(x: Tensor) -> int | None:
+    return None if torch.compiler.is_compiling() or x.is_inference() else x._version
+
+
+def _remove(handles: list) -> None:
+    for handle in handles:
+        handle.remove()
+
+
+def tensors(value: object) -> list[Tensor]:
+    """The tensors in nested tuples, lists and mappings, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def _check_same(x: Tensor | None, seen: list[tuple[Tensor, int | None]]) -> None:
+    """AtlabError unless x is one of the inputs seen, by identity or (moved or cast by a wrapper) by value."""
+    if x is None:
+        raise AtlabError("expected the input that the model was given, to know that its activations belong to it")
+    for other, version in seen:
+        if x is other:
+            if version not in (None, _version(x)):
+                raise AtlabError("the model's input was changed in place since its forward pass: give it a new tensor")
+            return
+    for other, _ in seen:
+        if x.shape == other.shape and torch.equal(x.detach().to(other), other.detach()):
+            return
+    shapes = ", ".join(str(tuple(other.shape)) for other, _ in seen) or "no tensor"
+    raise AtlabError(
+        f"the model's latest forward pass was given another input than this one of shape {tuple(x.shape)} (it was given {shapes}): call "
+        "the loss with the same input, right after the forward pass on it"
+    )
+
+
+def _trains(model: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in model.parameters())
+
+
 class _Stop(Exception):
     """Ends a forward pass whose last tapped layer was reached."""
 
 
-def run_up_to(model: nn.Module, taps: Taps, x: Tensor) -> dict[str, Tensor]:
-    """Run `model` on x until every tapped layer is filled, then stop: {layer: output}."""
-    taps.clear()
-
-    def stop_when_full(*_: object) -> None:
-        if len(taps._outputs) == len(taps.layers):
-            raise _Stop
-
-    modules = [find_layer(model, layer) for layer in taps.layers]
-    handles = [module.register_forward_hook(stop_when_full) for module in modules]
+def run_up_to(model: nn.Module, taps: Taps, *inputs: object, **keywords: object) -> dict[str, Tensor]:
+    """Run `model` on its inputs until every tapped layer is filled, then stop: {layer: [B, C, ...]}."""
+    taps._record.stop = True
     try:
-        model(x)
+        model(*inputs, **keywords)
     except _Stop:
         pass
     finally:
-        _remove(handles)
+        taps._record.stop = taps._record.running = False
     return {layer: taps.pop(layer) for layer in taps.layers}
 
 
@@ -118,39 +282,26 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def find_layer(model: nn.Module, layer: str, of: str = "") -> nn.Module:
-    """The module of a layer name; AtlabError with the nearest names if there is none."""
+def find_path(model: nn.Module, layer: str, of: str = "") -> str:
+    """The module path of a layer name; AtlabError with the nearest names if there is none."""
     tap_points = getattr(model, "tap_points", {})
     modules = dict(model.named_modules())
     path = tap_points.get(layer, layer)
     if not path or path not in modules:
         raise unknown(f"layer{of}", layer, [*tap_points, *(name for name in modules if name)])
-    return modules[path]
+    return path
 
 
-def _record(outputs: dict, versions: dict, layer: str, module: nn.Module, _: object, output: object) -> None:
-    tensor = output[0] if isinstance(output, tuple | list) else output
-    if not isinstance(tensor, Tensor):
-        raise AtlabError(f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor")
-    if getattr(module, "inplace", False):
-        # The in-place activation is what is asked for, and nothing that writes in place follows one in practice;
-        # its version is kept to notice if something does.
-        outputs[layer] = tensor
-        versions[layer] = None if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version
-    else:
-        # A copy, because an in-place activation or addition after this layer would overwrite it.
-        outputs[layer], versions[layer] = tensor.clone(), None
-
-
-def _remove(handles: list) -> None:
-    for handle in handles:
-        handle.remove()
+def find_layer(model: nn.Module, layer: str, of: str = "") -> nn.Module:
+    """The module of a layer name; AtlabError with the nearest names if there is none."""
+    return model.get_submodule(find_path(model, layer, of))
 
 
 def without_taps(model: nn.Module) -> nn.Module:
-    """A copy of a tapped network must not go on recording into the copied taps."""
+    """The network without the idle hooks that a copy keeps of a tapped one."""
     for module in model.modules():
-        for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, functools.partial) and hook.func is _record:
-                del module._forward_hooks[key]
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, _Hook) and hook.function is _nothing]:
+                del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
     return model

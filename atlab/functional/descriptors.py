@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from atlab.errors import AtlabError
 
@@ -56,9 +55,12 @@ class _SelfProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+    def forward(x: Tensor) -> Tensor:
         return _product(x.float() if x.dtype == torch.bfloat16 else x)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
@@ -119,20 +121,29 @@ class SquaredCosine(torch.autograd.Function):
 
     On a descriptor of a few thousand entries an operation costs its call, not its work: this way the whole loss takes 28 instead
     of 47 calls. Rows are divided by their largest entry, so that squares neither overflow nor vanish; one that is all zero gives
-    0 and a zero gradient.
+    0 and a zero gradient. The first value is the result; the others are kept for the gradient.
     """
 
     @staticmethod
-    def forward(ctx, s: Tensor, t: Tensor) -> Tensor:
+    def forward(s: Tensor, t: Tensor) -> tuple[Tensor, ...]:
         (u, length), (v, other) = _directions(s), _directions(t)
         cosine = torch.linalg.vecdot(u, v).unsqueeze(1)
-        ctx.save_for_backward(u, v, cosine, length, other)
-        return cosine.squeeze(1).square()
+        return cosine.squeeze(1).square(), u, v, cosine, length, other
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        u, v, cosine, length, other = ctx.saved_tensors
+    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None]:
+        if gradient is None:
+            return None, None
+        s, t, u, v, cosine, length, other = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient will be differentiated: it has to depend on s and t
+            (u, length), (v, other) = _directions(s), _directions(t)
+            cosine = torch.linalg.vecdot(u, v).unsqueeze(1)
         weight = 2 * gradient.unsqueeze(1) * cosine
         own, others = ctx.needs_input_grad
         return (
@@ -143,7 +154,7 @@ class SquaredCosine(torch.autograd.Function):
 
 def _directions(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows [B, n] of length 1, or 0 where all is 0, and their lengths [B, 1] before."""
-    largest = torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True).clamp_min(TINY)
+    largest = torch.linalg.vector_norm(rows.detach(), ord=torch.inf, dim=1, keepdim=True).clamp_min(TINY)
     scaled = rows / largest
     length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1)  # the largest entry is 1
     return scaled / length, largest * length

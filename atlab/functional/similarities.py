@@ -34,7 +34,7 @@ def squared_cosine(student: Descriptor, teacher: Descriptor) -> Tensor:
     """
     if isinstance(student, Tensor) and isinstance(teacher, Tensor):
         dtype = torch.promote_types(student.dtype, teacher.dtype)
-        return SquaredCosine.apply(student.flatten(1).to(dtype), teacher.flatten(1).to(dtype))
+        return SquaredCosine.apply(student.flatten(1).to(dtype), teacher.flatten(1).to(dtype))[0]
     st, ss, tt = inner_products(unit_scale(student), unit_scale(teacher))
     return per_clip(st.square() / positive(ss * tt))
 
@@ -62,6 +62,7 @@ def cka(student: Descriptor, teacher: Descriptor) -> Tensor:
     maps are one-feature representations, whose CKA is the squared correlation over positions. With
     `clip_kernel`, centred already, it is the unbiased CKA of the batch and may fall below 0.
 
+    >>> from atlab.functional import gram
     >>> x = torch.randn(2, 8, 5, 6)
     >>> [round(value, 4) for value in cka(gram(x), gram(3 * x)).tolist()]
     [1.0, 1.0]

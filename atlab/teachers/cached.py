@@ -17,6 +17,7 @@ from atlab.functional.aggregations import AGGREGATIONS
 from atlab.functional.anti_transfer import describe
 from atlab.functional.descriptors import Descriptor, flat
 from atlab.system.files import allocated, locked, new_folder
+from atlab.taps import tensors
 from atlab.teachers.live import Teacher
 
 KERNELS = ("gram", "position_gram")
@@ -49,7 +50,7 @@ class CachedTeacher:
     >>> teacher = Teacher(atlab.models.vgg16(num_classes=4, width=1 / 16), layers="conv5")
     >>> clips = atlab.data.InMemory(torch.randn(6, 1, 32, 32), torch.zeros(6, dtype=torch.long))
     >>> cached = CachedTeacher(teacher, clips, tempfile.mkdtemp() + "/cache")
-    >>> cached.targets(None, torch.tensor([0, 5]))["conv5"].shape
+    >>> cached.targets(index=torch.tensor([0, 5]))["conv5"].shape
     torch.Size([2, 16, 16])
     """
 
@@ -69,6 +70,7 @@ class CachedTeacher:
                 "a cached teacher cannot follow augmented inputs: use atlab.Teacher, or turn augmentation off"
             )
         self.layers, self.aggregation, self.folder = teacher.layers, aggregation, Path(folder)
+        self._network = type(teacher.model).__name__
         key = _key(teacher, parts, aggregation)
         with locked(self.folder):  # runs that start together build it once
             if not self.folder.exists():
@@ -79,13 +81,15 @@ class CachedTeacher:
         self._position[torch.from_numpy(rows)] = torch.arange(len(rows))
         self._stored = {layer: self._read(layer) for layer in self.layers}
 
-    def targets(self, x: Tensor | None, index: Tensor | None, channels_last: bool = False) -> dict[str, Descriptor]:
-        """The descriptor of each layer for the clips of `index` [B] (row numbers); x only names the device."""
+    def targets(
+        self, *inputs: object, index: Tensor | None = None, channels_last: bool = False, **keywords: object
+    ) -> dict[str, Descriptor]:
+        """The descriptor of each layer for the clips of `index` [B] (row numbers); the first input only names the device."""
         if index is None:
             raise AtlabError("a cached teacher needs the clips' row numbers: call at(x, index=batch.index)")
-        index = torch.as_tensor(index).cpu()
+        index, x = torch.as_tensor(index).cpu(), next(iter(tensors((inputs, keywords))), None)
         if x is not None and len(index) != len(x):
-            raise AtlabError(f"{len(index)} row numbers for {len(x)} clips; give one a clip")
+            raise AtlabError(f"expected one row number per clip, got {len(index)} for {len(x)} clips")
         known = (index >= 0) & (index < len(self._position))
         position = self._position[index.clamp(0, len(self._position) - 1)]
         if not bool((known & (position >= 0)).all()):
@@ -111,6 +115,10 @@ class CachedTeacher:
             raise AtlabError(
                 "published=True and similarities of your own need the teacher's features: use atlab.Teacher"
             )
+
+    def describe(self, layer: str) -> str:
+        """The network and one of its layers, in words."""
+        return f"{self._network} {layer} (cached)"
 
     def close(self) -> None:
         """Let go of the memory map."""
@@ -169,7 +177,7 @@ def cached_or_live(
 def _bytes(teacher: Teacher, parts: Sequence, aggregation: str, channels_last: bool) -> int:
     """What a cache of these clips takes on disk, known from the first of them."""
     batch = next(iter(parts[0].epoch(0)))
-    features = teacher.targets(batch.x[:1], batch.index[:1], channels_last)
+    features = teacher.targets(batch.x[:1], index=batch.index[:1], channels_last=channels_last)
     values = (_pack(maps, aggregation)[2] for maps in features.values())
     return sum(2 * stored[0].numel() + 4 for stored in values) * sum(part.clips for part in parts)
 
@@ -210,7 +218,7 @@ def _build(folder: Path, key: dict, teacher: Teacher, parts: list, aggregation: 
     with new_folder(folder) as new:
         done = 0
         for batch in (batch for part in parts for batch in part.epoch(0)):
-            features = teacher.targets(batch.x, batch.index, channels_last)
+            features = teacher.targets(batch.x, index=batch.index, channels_last=channels_last)
             end = done + len(batch.index)
             rows[done:end] = batch.index.cpu().numpy()
             for layer, maps in features.items():

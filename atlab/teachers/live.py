@@ -9,22 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from atlab.errors import AtlabError
-from atlab.taps import Taps, find_layer, run_up_to, unwrap, without_taps
+from atlab.system.hashing import weights_hash
+from atlab.taps import Taps, find_path, run_up_to, tensors, unwrap, without_taps
 
 
 class Teacher:
     """A frozen copy of a network trained for the orthogonal task.
 
     It never trains: evaluation mode, no gradient, no drift of batch-norm statistics. Its forward stops at the last of
-    `layers`; of a network of atlab, what lies behind that is not even copied. It follows its input to another device. A network of atlab normalises the input by its own statistics;
-    another one sees what the student sees.
+    `layers`; of a network of atlab, what lies behind that is not even copied. It follows its input to another device and
+    floating-point type. A network of atlab normalises the input by its own statistics; another one sees what the student sees.
 
     Args:
         model: any network trained for the orthogonal task; copied, so the original may go on training.
         layers: layer name or names (see `Taps`).
+        channel_dim, batch_dim: axes of the layers' outputs, recognised if None (see `Taps`).
 
     Raises:
-        AtlabError: unknown layer.
+        AtlabError: unknown layer; at the call: an input with another number of channels than the network takes.
 
     >>> import atlab
     >>> teacher = Teacher(atlab.models.vgg16(num_classes=24, width=1 / 8), layers=["conv5", "conv9"])
@@ -32,37 +34,60 @@ class Teacher:
     {'conv5': (2, 32, 31, 32), 'conv9': (2, 64, 15, 16)}
     """
 
-    def __init__(self, model: nn.Module, layers: str | Iterable[str]) -> None:
-        from atlab.models import weights_hash
-
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: str | Iterable[str],
+        channel_dim: int | None = None,
+        batch_dim: int | None = None,
+    ) -> None:
         model, layers = unwrap(model), [layers] if isinstance(layers, str) else list(layers)
         behind = _behind(model, layers)
-        self._weights = weights_hash(model) if behind else ""
+        self._weights = weights_hash(model)
         memo = {id(module): _NotCopied(name) for name, module in behind.items()}
         self.model = without_taps(copy.deepcopy(model, memo)).eval().requires_grad_(False)
-        self._taps = Taps(self.model, layers)
+        self._taps = Taps(self.model, layers, " of the teacher", channel_dim, batch_dim)
         self.layers = self._taps.layers
-        self._layout = (None, None)
+        self._channels_last = False
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, channels_last: bool = False) -> dict[str, Tensor]:
-        """Feature maps of x [B, ...] at each layer, without gradient: {layer: [B, C, H, W]}."""
-        layout = (x.device, torch.channels_last if channels_last else torch.contiguous_format)
-        if layout != self._layout:
-            self.model.to(device=layout[0], memory_format=layout[1])
-            self._layout = layout
-        return run_up_to(self.model, self._taps, x)
+    def __call__(self, *inputs: object, channels_last: bool = False, **keywords: object) -> dict[str, Tensor]:
+        """Feature maps of the inputs (x [B, ...] first) at each layer, without gradient: {layer: [B, C, ...]}."""
+        given = tensors((inputs, keywords))
+        self._follow(given, channels_last)
+        try:
+            return run_up_to(self.model, self._taps, *inputs, **keywords)
+        except RuntimeError as error:
+            raise _misfit(self.model, given) or error from None
 
-    def targets(self, x: Tensor, index: Tensor | None = None, channels_last: bool = False) -> dict[str, Tensor]:
+    def _follow(self, given: list[Tensor], channels_last: bool) -> None:
+        """To the device, the floating-point type and the memory format of the inputs, where the weights are not there yet."""
+        own = next((p for p in self.model.parameters() if p.is_floating_point()), None)
+        if own is None or not given:
+            return
+        x = next((tensor for tensor in given if tensor.is_floating_point()), None)
+        dtype = own.dtype if x is None or torch.is_autocast_enabled(x.device.type) else x.dtype
+        if own.device != given[0].device or own.dtype != dtype:
+            self.model.to(given[0].device, dtype)
+        if channels_last != self._channels_last:
+            self.model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            self._channels_last = channels_last
+
+    def targets(
+        self, *inputs: object, index: Tensor | None = None, channels_last: bool = False, **keywords: object
+    ) -> dict[str, Tensor]:
         """What the student is compared with at each layer; `index` is for teachers that remember clips."""
-        return self(x, channels_last)
+        return self(*inputs, channels_last=channels_last, **keywords)
 
     @property
     def identity(self) -> str:
         """Hash of the network's weights, copied or not, and the layers."""
-        from atlab.models import weights_hash
+        axes = [f"{name}={dim}" for name, dim in (("channel_dim", self._taps.channel_dim), ("batch_dim", self._taps.batch_dim)) if dim is not None]
+        return " ".join([self._weights, ",".join(self.layers), *axes])
 
-        return f"{self._weights or weights_hash(self.model)} {','.join(self.layers)}"
+    def describe(self, layer: str) -> str:
+        """The network and one of its layers, in words."""
+        return f"{type(self.model).__name__} {layer}"
 
     def close(self) -> None:
         """Remove every hook."""
@@ -90,10 +115,21 @@ def _behind(model: nn.Module, layers: list[str]) -> dict[str, nn.Module]:
     parts = dict(features.named_children())
     last = 0
     for layer in layers:
-        find_layer(model, layer)
-        room, _, rest = model.tap_points.get(layer, layer).partition(".")
+        room, _, rest = find_path(model, layer, " of the teacher").partition(".")
         if room != "features" or not rest:
             return {}
         last = max(last, list(parts).index(rest.partition(".")[0]))
     later = {f"features.{name}": part for name, part in list(parts.items())[last + 1 :]}
     return later | {"classifier": model.classifier}
+
+
+def _misfit(model: nn.Module, given: list[Tensor]) -> AtlabError | None:
+    """The error for an input with another number of channels than the network's first convolution takes, if that is so."""
+    first = next((m for m in model.modules() if hasattr(m, "in_channels") and hasattr(m, "kernel_size")), None)
+    x = given[0] if given else None
+    if first is None or x is None or x.ndim != 2 + len(first.kernel_size) or x.shape[1] == first.in_channels:
+        return None
+    return AtlabError(
+        f"the teacher {type(model).__name__} takes inputs of {first.in_channels} channels, found {x.shape[1]} in shape {tuple(x.shape)}: "
+        "give the student and the teacher inputs that both take"
+    )

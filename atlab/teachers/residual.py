@@ -29,7 +29,7 @@ class ResidualTeacher(Teacher):
     >>> clips = atlab.data.InMemory(torch.randn(6, 1, 32, 32), torch.tensor([0, 1, 0, 1, 0, 1]))
     >>> residual = ResidualTeacher(teacher, clips, torch.tensor([0, 1, 0, 1, 0, 1]))
     >>> x, y, index = next(iter(clips.epoch(0)))
-    >>> bool((residual.targets(x, index)["conv5"][y == 0].mean(0).abs() < 1e-6).all())
+    >>> bool((residual.targets(x, index=index)["conv5"][y == 0].mean(0).abs() < 1e-6).all())
     True
     """
 
@@ -56,14 +56,16 @@ class ResidualTeacher(Teacher):
             self._means[layer] = means
         del self._sums
 
-    def targets(self, x: Tensor, index: Tensor | None = None, channels_last: bool = False) -> dict[str, Tensor]:
+    def targets(
+        self, *inputs: object, index: Tensor | None = None, channels_last: bool = False, **keywords: object
+    ) -> dict[str, Tensor]:
         """Feature maps minus their class means at each layer; `index` [B] names the clips' rows."""
         if index is None:
             raise AtlabError("a residual teacher needs the clips' row numbers: call at(x, index=batch.index)")
         codes = self.codes[torch.as_tensor(index).cpu()]
         return {
             layer: maps - self._means[layer].to(maps)[codes.to(maps.device)]
-            for layer, maps in self(x, channels_last).items()
+            for layer, maps in self(*inputs, channels_last=channels_last, **keywords).items()
         }
 
     @property

@@ -9,7 +9,7 @@ import torch
 
 from atlab import functional as F
 from atlab.errors import AtlabError
-from atlab.functional.descriptors import Factor
+from atlab.functional.descriptors import Factor, flat
 
 B, C, H, W = 5, 4, 3, 2
 PAIRS = [(a, s) for a in F.AGGREGATIONS for s in F.SIMILARITIES if a != "stochastic_pairwise"]
@@ -284,7 +284,7 @@ def test_squared_cosine_of_two_precisions_is_that_of_the_finer():
 def test_channels_last_gives_the_same_loss_without_a_copy():
     s, t = maps(18, (3, 8, 10, 9), torch.float32), maps(19, (3, 8, 10, 9), torch.float32)
     last = s.to(memory_format=torch.channels_last)
-    assert F.flat(last).data_ptr() == last.data_ptr()
+    assert flat(last).data_ptr() == last.data_ptr()
     for aggregation in ("gram", "position_gram", "mean", "none"):
         value = F.anti_transfer_loss(s, t, aggregation)
         assert float(F.anti_transfer_loss(last, t, aggregation)) == pytest.approx(float(value), rel=1e-5)
