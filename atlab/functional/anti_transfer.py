@@ -1,7 +1,7 @@
 """Anti-transfer as pure functions of feature maps (Guizzo, Weyde & Tarroni 2021, eq. 1-3 and table 6).
 
 An *aggregation* turns feature maps [B, C, H, W] into a descriptor; a *similarity* compares the descriptors of
-student and teacher, one value a clip. The loss is their composition, averaged over the batch.
+student and teacher, one value per clip. The loss is their composition, averaged over the batch.
 
 Similarities need only inner products of descriptors, so each is written once for all of them. Everything is computed in
 float32 under any autocast (float16 Grams overflow); float64 input stays float64.
@@ -19,14 +19,6 @@ from atlab.errors import AtlabError, unknown
 from atlab.functional.aggregations import AGGREGATIONS
 from atlab.functional.descriptors import Descriptor, Factor, Maps, flat, self_product
 from atlab.functional.similarities import SIMILARITIES
-
-# --- aggregations: feature maps [B, C, H, W] -> descriptor ------------------------------------------------
-
-
-# --- similarities: two descriptors -> one value a clip ----------------------------------------------------
-
-
-# --- the loss ---------------------------------------------------------------------------------------------
 
 Aggregation = str | Callable[[Tensor], Tensor]
 SimilarityName = str | Callable[[Tensor, Tensor], Tensor]
@@ -87,13 +79,15 @@ def target_loss(
     if reduction not in ("mean", "none"):
         raise unknown("reduction", reduction, ["mean", "none"])
     if aggregation == "clip_kernel" and reduction == "none":
-        raise AtlabError("clip_kernel has one value a batch, none a clip: use reduction='mean'")
+        raise AtlabError("clip_kernel has one value per batch, none per clip: use reduction='mean'")
     compare = resolve("similarity", similarity, SIMILARITIES)
     with torch.autocast(student.device.type, enabled=False):
         if callable(similarity):
             values = _compare_plain(compare, describe(student, aggregation, lean=False), target)
         else:
-            values = compare(describe(student, aggregation), target)
+            described = describe(student, aggregation)
+            _check_descriptors(described, target)
+            values = compare(described, target)
     return values.mean() if reduction == "mean" else values
 
 
@@ -127,15 +121,40 @@ def resolve(kind: str, given: str | Callable, registry: dict[str, Callable]) -> 
     return registry[given]
 
 
-def _check_shapes(student: Tensor, teacher: Tensor, aggregation: Aggregation) -> None:
-    """What has to agree: clips always, channels for `gram`, positions for all that keep them."""
+def _check_shapes(student: Tensor, teacher: Tensor, aggregation: Aggregation, published: bool = False) -> None:
     s, t = tuple(student.shape), tuple(teacher.shape)
-    wants = {"gram": s[:2] == t[:2], "clip_kernel": s[0] == t[0]}
-    for name in ("position_gram", "mean", "sum", "max", "comp_mul", "pairwise", "stochastic_pairwise"):
-        wants[name] = s[0] == t[0] and s[2:] == t[2:]
-    agrees = s[0] == t[0] if callable(aggregation) else wants.get(aggregation, s == t)
-    if not agrees:
-        raise AtlabError(f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}")
+    if s == t or not published and (s[0] == t[0] if callable(aggregation) else _comparable(s, t, aggregation)):
+        return
+    others = [name for name in AGGREGATIONS if _comparable(s, t, name)]
+    raise AtlabError(
+        f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}{' as published' if published else ''}; "
+        f"aggregations that compare these shapes: {', '.join(others) or 'none'}"
+    )
+
+
+def _comparable(s: tuple, t: tuple, aggregation: str) -> bool:
+    """Whether what has to agree does: clips always, channels for `gram`, positions for all that keep them."""
+    if aggregation == "clip_kernel":
+        return s[0] == t[0] >= 4
+    if aggregation in ("gram", "none"):
+        return s[:2] == t[:2] and (aggregation == "gram" or s == t)
+    return s[0] == t[0] and s[2:] == t[2:]
+
+
+def _check_descriptors(student: Descriptor, teacher: Descriptor) -> None:
+    """AtlabError if a described teacher does not fit the student."""
+    s, t = _extent(student), _extent(teacher)
+    if s != t:
+        raise AtlabError(
+            f"the student's descriptor has shape {s} and the teacher's {t}: student and teacher differ in clips, channels or positions, so "
+            "choose another layer or aggregation"
+        )
+
+
+def _extent(d: Descriptor) -> tuple:
+    if isinstance(d, Maps):
+        return d.x.shape[0], d.x.shape[2]
+    return (*d.x.shape[:2], d.x.shape[1]) if isinstance(d, Factor) else tuple(d.shape)
 
 
 def _compare_plain(compare: Callable, student: Descriptor, teacher: Descriptor) -> Tensor:
@@ -158,7 +177,7 @@ def _published(student: Tensor, teacher: Tensor, aggregation, similarity, reduct
             "published=True reproduces the authors' batch-wide Gram: aggregation 'gram', similarity 'squared_cosine' or "
             f"'sigmoid_mse', reduction 'mean'; found {aggregation!r}, {similarity!r}, {reduction!r}"
         )
-    _check_shapes(student, teacher, "none")
+    _check_shapes(student, teacher, aggregation, published=True)
     g_s, g_t = (self_product(flat(f).flatten(0, 1)) / (f.numel() * 0.001) for f in (student, teacher))
     if similarity == "sigmoid_mse":
         return -torch.sigmoid((g_s - g_t).square().mean())

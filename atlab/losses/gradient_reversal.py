@@ -33,8 +33,9 @@ class GradientReversal:
     >>> import atlab
     >>> student = atlab.models.vgg16(num_classes=10, width=1 / 8)
     >>> term = GradientReversal(student, "conv5", torch.tensor([0, 1, 0, 1]))
-    >>> logits = student(torch.randn(2, 1, 32, 32))
-    >>> term(None, index=torch.tensor([0, 3])).shape
+    >>> x = torch.randn(2, 1, 32, 32)
+    >>> logits = student(x)
+    >>> term(x, index=torch.tensor([0, 3])).shape
     torch.Size([])
     """
 
@@ -44,16 +45,16 @@ class GradientReversal:
         classes = int(codes.max()) + 1
         if classes < 2:
             raise AtlabError("gradient reversal needs at least two orthogonal classes among the training clips")
-        self.codes, self.beta, self.warm_up, self.epoch, self.layer = codes, beta, warm_up, 0, layer
+        self.codes, self.beta, self.warm_up, self.epoch, self.layer = codes, beta, warm_up, None, layer
         self._taps = Taps(student, layer, of=" of the student")
         head = nn.Sequential(
             nn.Linear(_channels(unwrap(student), layer), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)
         )
         self.module = head.to(next(student.parameters()).device)
 
-    def __call__(self, x: Tensor | None, index: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """Cross-entropy of the adversary (nats) on the batch the student has just seen, whose rows are `index` [B]."""
-        features = self._taps.pop(self.layer)
+        features = self._taps.take(x)[self.layer]
         if index is None:
             raise AtlabError("gradient reversal needs the clips' row numbers: call it as term(x, index=batch.index)")
         codes = self.codes[torch.as_tensor(index).cpu()].to(features.device)
@@ -62,6 +63,10 @@ class GradientReversal:
             reversed_ = _Reverse.apply(pooled, self.beta * ramp(self.epoch, self.warm_up))
             losses = nnf.cross_entropy(self.module(reversed_), codes, ignore_index=-1, reduction="sum")
         return losses / (codes >= 0).sum().clamp_min(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The number of the present epoch, from 0, for `warm_up`."""
+        self.epoch = epoch
 
     @property
     def identity(self) -> str:

@@ -124,6 +124,13 @@ class CachedTeacher:
         """Let go of the memory map."""
         self._stored = {}
 
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_stored"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._stored = {layer: self._read(layer) for layer in self.layers}
+
     def _read(self, layer: str) -> list:
         values, scales = (np.load(self.folder / f"{layer}.{part}.npy", mmap_mode="r") for part in ("values", "scales"))
         if self.card["bytes"] <= RESIDENT_BYTES:

@@ -82,7 +82,11 @@ class Teacher:
     @property
     def identity(self) -> str:
         """Hash of the network's weights, copied or not, and the layers."""
-        axes = [f"{name}={dim}" for name, dim in (("channel_dim", self._taps.channel_dim), ("batch_dim", self._taps.batch_dim)) if dim is not None]
+        axes = [
+            f"{name}={dim}"
+            for name, dim in (("channel_dim", self._taps.channel_dim), ("batch_dim", self._taps.batch_dim))
+            if dim is not None
+        ]
         return " ".join([self._weights, ",".join(self.layers), *axes])
 
     def describe(self, layer: str) -> str:

@@ -73,8 +73,9 @@ def fit(
         description: of the progress bar.
 
     Returns:
-        One row an epoch: epoch (from 1), seconds, train_loss (target only), train_accuracy, train_<name> of each
-        term, and the same of validation; means over clips. Training values are those seen during the epoch, with
+        One row per epoch: epoch (from 1), seconds, train_loss (target only), train_accuracy, train_<name> of each
+        term, train_<name>_<layer> for what it compared (the similarity before beta and warm-up), and the same of
+        validation; means over clips. Training values are those seen during the epoch, with
         dropout.
 
     Raises:
@@ -91,9 +92,17 @@ def fit(
     """
     mode = devices.precision(precision, device)
     names = _term_names(loss_terms)
+<<<<<<< HEAD
     _check_arguments(train, validation, epochs, patience, learning_rate, schedule)
     _check_terms(loss_terms)
     _check_inputs(model, train, validation)
+=======
+    logged = [
+        *names,
+        *(f"{n}_{c}" for n, term in zip(names, loss_terms, strict=True) for c in getattr(term, "compared", ())),
+    ]
+    _check_arguments(train, validation, epochs, patience, learning_rate)
+>>>>>>> 9c7c1d3 (AntiTransferLoss is a module without parameters; takes every argument of the student, shows its raw values, asks for the epoch of its warm-up)
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
@@ -134,11 +143,18 @@ def fit(
         try:
             while not _finished(state.at.history, epochs, patience if stops else epochs):
                 for term in loss_terms:
+<<<<<<< HEAD
                     if hasattr(term, "epoch"):
                         term.epoch = state.at.epoch
                 trained = _train_epoch(state, model, train, loss_terms, names, mode, rate, saver, bar)
                 validated = _validate(state, model, validation, loss_terms, names, mode)
                 _end_epoch(state, trained, validated, remember=stops)
+=======
+                    if hasattr(term, "set_epoch"):
+                        term.set_epoch(state.at.epoch)
+                trained = _train_epoch(state, model, train, loss_terms, logged, mode, saver, bar)
+                _end_epoch(state, trained, _validate(state, model, validation, loss_terms, logged, mode))
+>>>>>>> 9c7c1d3 (AntiTransferLoss is a module without parameters; takes every argument of the student, shows its raw values, asks for the epoch of its warm-up)
                 if saver.due(epoch_ended=True):
                     saver.write(state)
         except NotFinite:
@@ -233,6 +249,7 @@ def _train_epoch(
         state.optimizer.zero_grad()
         losses, right = step_losses(model, batch, terms, mode)
         sum(losses).backward()
+        losses += _values(terms)
         state.optimizer.step()
         looked = sums.add(at.step, len(batch[1]), losses, right)
         at.step += 1
@@ -254,7 +271,8 @@ def _validate(state: State, model: nn.Module, validation: Batches, terms, names,
     start = time.monotonic()
     with torch.no_grad():
         for step, batch in enumerate(validation.epoch(0)):
-            sums.add(step, len(batch[1]), *step_losses(model, batch, terms, mode))
+            losses, right = step_losses(model, batch, terms, mode)
+            sums.add(step, len(batch[1]), losses + _values(terms), right)
     sums.fetch()
     state.at.seconds += time.monotonic() - start
     return sums
@@ -272,6 +290,11 @@ def step_losses(
     if mode.device.type == "cpu":  # elsewhere this look would wait for the device
         check_codes(y, logits.shape[1])
     return [nnf.cross_entropy(logits.float(), y), *extra], (logits.argmax(1) == y).sum()
+
+
+def _values(terms: Sequence[LossTerm]) -> list[Tensor]:
+    """What the terms measured in their last call, beyond the losses."""
+    return [term.values[name] for term in terms for name in getattr(term, "compared", ())]
 
 
 def _with_modules(model: nn.Module, terms: Sequence[LossTerm], names: Sequence[str]) -> nn.Module:

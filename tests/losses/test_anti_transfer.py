@@ -56,13 +56,13 @@ def counted(model: nn.Module) -> dict[str, int]:
     counts = {name: 0 for name, m in model.named_modules() if not list(m.children())}
     for name in counts:
         model.get_submodule(name).register_forward_hook(
-            lambda *_, name=name: counts.__setitem__(name, counts[name] + 1)
+            lambda *_, name=name: counts.__setitem__(name, counts[name] + 1), prepend=True
         )
     return counts
 
 
 def hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) for m in model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
 def test_the_three_lines_equal_two_explicit_forwards():
@@ -130,7 +130,7 @@ def test_no_hook_is_left_after_close():
     with atlab.AntiTransferLoss(
         student, [atlab.Teacher(net(1), "conv1"), atlab.Teacher(net(2), ["conv3", "conv3.pre"])]
     ) as at:
-        assert hooks(student) == 3
+        assert hooks(student) == 3 + 2  # and where the forward pass begins and ends
     assert hooks(student) == 0 and all(hooks(t.model) == 0 for t in at.teachers)
 
 
@@ -280,7 +280,7 @@ def test_any_torchvision_network_and_layer():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda s, t: atlab.Teacher(t, "conv22"), "unknown layer 'conv22'; nearest: 'conv2'"),
+        (lambda s, t: atlab.Teacher(t, "conv22"), "unknown layer of the teacher 'conv22'; nearest: 'conv2'"),
         (
             lambda s, t: atlab.AntiTransferLoss(nn.Sequential(nn.Linear(1, 1)), atlab.Teacher(t, "conv2")),
             "unknown layer of the student 'conv2'; allowed: 0",
@@ -357,7 +357,7 @@ def test_beta_grows_over_the_warm_up():
     )
     values = []
     for epoch in (0, 1, 2, 4, 9):
-        loss.epoch = epoch
+        loss.set_epoch(epoch)
         student(x)
         values.append(float(loss(x).detach()))
     full = values[-1]

@@ -65,8 +65,8 @@ def test_targets_are_float32_under_autocast(tmp_path):
     cached = atlab.CachedTeacher(atlab.Teacher(vgg(1), layers), data, tmp_path / "cache")
     index = torch.tensor([3, 1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = cached.targets(None, index)
-    wanted = cached.targets(None, index)
+        found = cached.targets(index=index)
+    wanted = cached.targets(index=index)
     for layer in layers:
         pairs = zip(*(t if isinstance(t, tuple) else (t,) for t in (found[layer], wanted[layer])), strict=True)
         assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in pairs)
@@ -112,19 +112,19 @@ def test_several_sets_share_one_cache_and_any_order_of_clips_is_found(tmp_path):
     validation = InMemory(x[8:], y[8:], batch_size=3, rows=torch.arange(4))
     cached = atlab.CachedTeacher(atlab.Teacher(vgg(1), "conv5"), [train, validation], tmp_path / "cache")
     wanted = F.gram(atlab.Teacher(vgg(1), "conv5")(x)["conv5"])
-    got = cached.targets(None, torch.tensor([25, 0, 20]))["conv5"]
+    got = cached.targets(index=torch.tensor([25, 0, 20]))["conv5"]
     assert torch.allclose(got, wanted[[5, 8, 0]], rtol=2e-3, atol=1e-3 * float(wanted.max()))
     with pytest.raises(AtlabError, match=r"clips in rows \[7, 99\] are not in the cache"):
-        cached.targets(None, torch.tensor([25, 7, 99]))
+        cached.targets(index=torch.tensor([25, 7, 99]))
 
 
 def test_a_cache_too_large_for_the_device_is_read_from_the_map(tmp_path, monkeypatch):
     teacher, data, index = atlab.Teacher(vgg(1), "conv5"), clips(), torch.tensor([3, 1])
-    resident = atlab.CachedTeacher(teacher, data, tmp_path / "cache").targets(None, index)["conv5"]
+    resident = atlab.CachedTeacher(teacher, data, tmp_path / "cache").targets(index=index)["conv5"]
     monkeypatch.setattr("atlab.teachers.cached.RESIDENT_BYTES", 0)
     mapped = atlab.CachedTeacher(teacher, data, tmp_path / "cache")
     assert isinstance(mapped._stored["conv5"][0], np.memmap)
-    assert torch.equal(mapped.targets(None, index)["conv5"], resident)
+    assert torch.equal(mapped.targets(index=index)["conv5"], resident)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_bad_use_is_explained(tmp_path):
     with pytest.raises(AtlabError, match="need the teacher's features"):
         atlab.AntiTransferLoss(student, cached, published=True)
     with pytest.raises(AtlabError, match="needs the clips' row numbers"):
-        cached.targets(None, None)
-    with pytest.raises(AtlabError, match="1 row numbers for 3 clips"):
-        cached.targets(torch.rand(3, 1, *SIZE), torch.tensor([0]))
+        cached.targets()
+    with pytest.raises(AtlabError, match="expected one row number per clip, got 1 for 3 clips"):
+        cached.targets(torch.rand(3, 1, *SIZE), index=torch.tensor([0]))
     (tmp_path / "foreign").mkdir()
     with pytest.raises(AtlabError, match="is not a cache of teacher targets"):
         atlab.CachedTeacher(teacher, data, tmp_path / "foreign")

@@ -30,7 +30,7 @@ def test_targets_are_features_minus_the_mean_of_their_class_over_the_training_cl
         for row in range(5):
             same = [i for i in range(5) if CODES[i] == CODES[row]]
             want = maps[layer][row].double() - torch.stack([maps[layer][i].double() for i in same]).mean(0)
-            found = residual.targets(clips.x[row : row + 1], torch.tensor([row]))[layer][0]
+            found = residual.targets(clips.x[row : row + 1], index=torch.tensor([row]))[layer][0]
             assert torch.allclose(found.double(), want, atol=1e-6)
 
 
@@ -38,7 +38,7 @@ def test_targets_are_features_minus_the_mean_of_their_class_over_the_training_cl
 def test_clips_of_classes_without_training_clips_keep_the_mean_over_all(clips, row):
     residual, x = ResidualTeacher(teacher(), clips, CODES), torch.randn(1, 1, 32, 32)
     want = teacher()(x)["conv5"] - teacher()(clips.x)["conv5"].mean(0)
-    assert torch.allclose(residual.targets(x, torch.tensor([row]))["conv5"], want, atol=1e-5)
+    assert torch.allclose(residual.targets(x, index=torch.tensor([row]))["conv5"], want, atol=1e-5)
 
 
 def test_a_cache_of_it_gives_the_same_loss(clips, tmp_path):
