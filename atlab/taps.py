@@ -96,14 +96,14 @@ class Taps:
         if layer not in self.layers:
             raise unknown("tapped layer", layer, self.layers)
         if layer not in self._record.filled:
-            if self._record.inputs is not None and not self._record.taken:
-                raise AtlabError(
-                    f"layer {layer!r} has no activation: it was not run in the model's latest forward pass (LayerDrop, a branch "
-                    "that was not taken?)"
-                )
+            ran = self._record.inputs is not None and not self._record.taken
+            cause = (
+                "the model's latest forward pass did not run it (LayerDrop, a branch not taken)"
+                if ran
+                else "run the model's forward pass first (its own, not a part's), once per call of the loss"
+            )
             raise AtlabError(
-                f"layer {layer!r} has no activation: run the model's forward pass first (its own, not a part's; once a step, the loss "
-                "takes it). If the model was compiled, tap it before its first compiled call."
+                f"layer {layer!r} has no activation: {cause}; a model that was compiled before it was tapped records nothing"
             )
         found = self._record.filled[layer]
         if found.version is not None and found.output._version != found.version:

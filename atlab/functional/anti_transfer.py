@@ -123,12 +123,12 @@ def resolve(kind: str, given: str | Callable, registry: dict[str, Callable]) -> 
 
 def _check_shapes(student: Tensor, teacher: Tensor, aggregation: Aggregation, published: bool = False) -> None:
     s, t = tuple(student.shape), tuple(teacher.shape)
-    if s == t or not published and (s[0] == t[0] if callable(aggregation) else _comparable(s, t, aggregation)):
+    if s == t or (not published and (s[0] == t[0] if callable(aggregation) else _comparable(s, t, aggregation))):
         return
-    others = [name for name in AGGREGATIONS if _comparable(s, t, name)]
+    others = ", ".join(name for name in AGGREGATIONS if _comparable(s, t, name))
     raise AtlabError(
         f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}{' as published' if published else ''}; "
-        f"aggregations that compare these shapes: {', '.join(others) or 'none'}"
+        + (f"aggregations that compare these shapes: {others}" if others else "no aggregation compares these shapes")
     )
 
 

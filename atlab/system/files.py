@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import multiprocessing
 import os
 import shutil
@@ -13,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
@@ -83,9 +83,14 @@ def scratch(name: str) -> Iterator[Path]:
 
 @contextmanager
 def _held(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a folder, which shows other processes that it is in use; a dead process holds nothing."""
-    import fcntl
+    """Hold a lock on a folder, which shows other processes that it is in use; a dead process holds nothing.
 
+    No lock where the system has no `fcntl`; there no folder is swept either.
+    """
+    fcntl = _fcntl()
+    if fcntl is None:
+        yield
+        return
     number = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -94,8 +99,19 @@ def _held(folder: Path, wait: bool = True) -> Iterator[None]:
         os.close(number)
 
 
+def _fcntl() -> ModuleType | None:
+    """The module of Unix's file locks, None on a system without it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return None
+    return fcntl
+
+
 def _sweep(parent: Path, start: str, end: str) -> None:
     """Remove this user's folders of this name that no process holds, but for those made in the last minute."""
+    if _fcntl() is None:
+        return
     for name in os.listdir(parent):
         folder = parent / name
         if name.startswith(start) and name.endswith(end) and folder.is_dir() and not folder.is_symlink():
@@ -147,8 +163,9 @@ def locked(path: str | Path) -> Iterator[None]:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise AtlabError("a script that starts worker processes needs its main part under: if __name__ == '__main__':")
+    from filelock import FileLock  # torch requires it; imported here, so that nothing else waits for it
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path.with_name(f".{path.name}.lock")):
         yield
