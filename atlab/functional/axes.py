@@ -43,7 +43,8 @@ def recognise(
     """The axes of what the module at `path` of `model` returned; what is named is believed, the rest recognised.
 
     Convolutions, norms and pooling of convolutional networks have their channels at axis 1; linear layers, layer norms,
-    attention, transformer layers and recurrent layers have them last. What is neither goes by the sizes of its weights.
+    attention, transformer layers and recurrent layers have them last. What is neither goes by the sizes of its weights; four
+    axes and no weights are [B, C, H, W].
 
     Raises:
         AtlabError: an axis that is not there; an output that could be read either way.
@@ -81,6 +82,8 @@ def _channel(model: nn.Module, path: str, output: Tensor) -> int:
     kinds = {kind for part in parts if keeps and (kind := _kind(part, n))}
     widths = set().union(*map(_widths, parts))
     first, last = output.shape[1] in widths, output.shape[-1] in widths
+    if n > 3 and not widths:
+        return 1  # no weights at all: PyTorch's convention
     if kinds == {1} and n > 3 and (first or not last or output.shape[1] in _widths(model)):
         return 1  # blocks that concatenate have a width of their own
     if kinds == {-1} and n == 3 and last:

@@ -95,12 +95,16 @@ class Mystery(nn.Module):
         return x.flatten(2)
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 9), (2, 9, 9), (2, 6, 9, 9)])
+@pytest.mark.parametrize("shape", [(2, 6, 9), (2, 9, 9), (2, 6, 7, 6)])
 def test_what_cannot_be_told_is_an_error_that_says_how_to_name_it(shape):
-    net = nn.Sequential(Mystery())
-    with pytest.raises(AtlabError, match=r"layer '0' \(Mystery\) .* channel_dim=1 for \[B, C, ...\] or channel_dim=-1"):
-        recognise(net, "0", torch.zeros(shape))
-    assert recognise(net, "0", torch.zeros(shape), channel_dim=-1) == (0, -1)
+    net = nn.Sequential(nn.Linear(6, 6), Mystery()) if len(shape) > 3 else nn.Sequential(nn.Identity(), Mystery())
+    with pytest.raises(AtlabError, match=r"layer '1' \(Mystery\) .* channel_dim=1 for \[B, C, ...\] or channel_dim=-1"):
+        recognise(net, "1", torch.zeros(shape))
+    assert recognise(net, "1", torch.zeros(shape), channel_dim=-1) == (0, -1)
+
+
+def test_four_axes_of_a_network_without_weights_are_those_of_pictures():
+    assert recognise(nn.Sequential(nn.Identity()), "0", torch.zeros(2, 6, 6, 6)) == (0, 1)
 
 
 def test_equal_sizes_do_not_make_a_guess():
