@@ -158,14 +158,16 @@ def allocated(path: str | Path, dtype: str | type, shape: tuple[int, ...]) -> np
 def locked(path: str | Path) -> Iterator[None]:
     """Hold an exclusive lock beside `path` (`.<name>.lock`), waiting for its holder; a dead process holds nothing.
 
+    No lock where the system has no `fcntl`: there whoever ends second finds that the folder exists already.
+
     AtlabError in a worker process that is still importing the main script: a script without a main guard would have
     its own workers wait for it here.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise AtlabError("a script that starts worker processes needs its main part under: if __name__ == '__main__':")
-    from filelock import FileLock  # torch requires it; imported here, so that nothing else waits for it
-
-    path = Path(path)
+    path, fcntl = Path(path), _fcntl()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

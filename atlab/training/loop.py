@@ -92,17 +92,13 @@ def fit(
     """
     mode = devices.precision(precision, device)
     names = _term_names(loss_terms)
-<<<<<<< HEAD
-    _check_arguments(train, validation, epochs, patience, learning_rate, schedule)
-    _check_terms(loss_terms)
-    _check_inputs(model, train, validation)
-=======
     logged = [
         *names,
         *(f"{n}_{c}" for n, term in zip(names, loss_terms, strict=True) for c in getattr(term, "compared", ())),
     ]
-    _check_arguments(train, validation, epochs, patience, learning_rate)
->>>>>>> 9c7c1d3 (AntiTransferLoss is a module without parameters; takes every argument of the student, shows its raw values, asks for the epoch of its warm-up)
+    _check_arguments(train, validation, epochs, patience, learning_rate, schedule)
+    _check_terms(loss_terms)
+    _check_inputs(model, train, validation)
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
@@ -143,18 +139,11 @@ def fit(
         try:
             while not _finished(state.at.history, epochs, patience if stops else epochs):
                 for term in loss_terms:
-<<<<<<< HEAD
-                    if hasattr(term, "epoch"):
-                        term.epoch = state.at.epoch
-                trained = _train_epoch(state, model, train, loss_terms, names, mode, rate, saver, bar)
-                validated = _validate(state, model, validation, loss_terms, names, mode)
-                _end_epoch(state, trained, validated, remember=stops)
-=======
                     if hasattr(term, "set_epoch"):
                         term.set_epoch(state.at.epoch)
-                trained = _train_epoch(state, model, train, loss_terms, logged, mode, saver, bar)
-                _end_epoch(state, trained, _validate(state, model, validation, loss_terms, logged, mode))
->>>>>>> 9c7c1d3 (AntiTransferLoss is a module without parameters; takes every argument of the student, shows its raw values, asks for the epoch of its warm-up)
+                trained = _train_epoch(state, model, train, loss_terms, logged, mode, rate, saver, bar)
+                validated = _validate(state, model, validation, loss_terms, logged, mode)
+                _end_epoch(state, trained, validated, remember=stops)
                 if saver.due(epoch_ended=True):
                     saver.write(state)
         except NotFinite:
