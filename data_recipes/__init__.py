@@ -4,6 +4,9 @@ A recipe is a module of this folder with the constants NAME, LICENCE, CITATION, 
 files), SIZE and FACTORS (factor -> meaning), its protocol in the docstring, and `prepare(raw, out, *,
 workers=None, **options) -> FactorSet`.
 
+Two more constants are optional: CROSSED, factors of which every combination of values has clips, and
+STANDS_IN_FOR, recipes whose task this corpus can serve instead. `availability` says both, and what is not open.
+
 >>> get("fsdd").FACTORS["speaker"]
 'who speaks, by first name (6)'
 """
@@ -19,6 +22,13 @@ from atlab.system.extras import check
 
 check(__name__)
 
+# What not everybody can download; all other corpora are open, or rendered on this machine.
+NOT_OPEN = {
+    "folder": "your own data",
+    "iemocap": "needs a licence",
+    "imagenet": "needs a registration",
+    "timit": "needs a licence",
+}
 REQUIRED = ("NAME", "LICENCE", "CITATION", "ACCESS", "SIZE", "FACTORS", "prepare")
 
 
@@ -38,6 +48,24 @@ def get(name: str) -> ModuleType:
     if name not in found:
         raise unknown("recipe", name, found)
     return found[name]
+
+
+def availability(name: str) -> list[str]:
+    """Lines on a recipe's data: whether it is open, what is fully crossed, what it stands in for and what for it.
+
+    >>> availability("ravdess")
+    ['open', 'fully crossed: emotion x speaker x sentence', 'stands in for: iemocap']
+    >>> availability("iemocap")
+    ['needs a licence', 'open stand-ins: crema_d, emodb, ravdess, tess']
+    """
+    recipe = get(name)
+    stand_ins = [other for other, module in recipes().items() if name in getattr(module, "STANDS_IN_FOR", ())]
+    told = (
+        ("fully crossed", " x ".join(getattr(recipe, "CROSSED", ()))),
+        ("stands in for", ", ".join(getattr(recipe, "STANDS_IN_FOR", ()))),
+        ("open stand-ins", ", ".join(stand_ins)),
+    )
+    return [NOT_OPEN.get(name, "open"), *(f"{title}: {text}" for title, text in told if text)]
 
 
 def _is_recipe(module: ModuleType) -> bool:

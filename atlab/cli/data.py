@@ -17,7 +17,10 @@ data = typer.Typer(no_args_is_help=True, help="Data sets: what there is, what is
 
 @data.command("list")
 def data_list() -> None:
-    """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here."""
+    """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here.
+
+    The raw files of an open corpus can be downloaded by anyone; of fully crossed factors every combination has clips.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -28,7 +31,8 @@ def data_list() -> None:
         table.add_column(column, overflow="fold")
     here = _all_prepared()
     for name, recipe in data_recipes.recipes().items():
-        texts = "\n".join(here.get(name, ["no"])), ", ".join(recipe.FACTORS), recipe.SIZE, recipe.LICENCE, recipe.ACCESS
+        raw_files = "\n".join([recipe.ACCESS, *data_recipes.availability(name)])
+        texts = "\n".join(here.get(name, ["no"])), ", ".join(recipe.FACTORS), recipe.SIZE, recipe.LICENCE, raw_files
         table.add_row(name, *map(Text, texts))
     _console().print(table)
 
@@ -110,6 +114,7 @@ def _show_recipe(name: str) -> None:
         ("size", recipe.SIZE),
         ("licence", recipe.LICENCE),
         ("citation", recipe.CITATION),
+        ("data", "; ".join(data_recipes.availability(name))),
     ):
         out.print(f"{title:10}{text}", highlight=False, markup=False)
     for factor, meaning in recipe.FACTORS.items():

@@ -24,6 +24,8 @@ _HOMES = {
     "frontend": "spectrogram",
     "input_statistics": "spectrogram",
     "show": "display",
+    "synthetic_commands": "synthetic.commands",
+    "synthetic_digits": "synthetic.digits",
     "synthetic_notes": "synthetic.notes",
     "synthetic_speech": "synthetic.speech",
 }

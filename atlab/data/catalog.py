@@ -22,6 +22,18 @@ def _speech(out: Path) -> FactorSet:
     return synthetic_speech(out)
 
 
+def _commands(out: Path) -> FactorSet:
+    from atlab.data.synthetic.commands import synthetic_commands
+
+    return synthetic_commands(out)
+
+
+def _digits(out: Path) -> FactorSet:
+    from atlab.data.synthetic.digits import synthetic_digits
+
+    return synthetic_digits(out)
+
+
 def _notes(out: Path) -> FactorSet:
     from atlab.data.synthetic.notes import synthetic_notes
 
@@ -35,7 +47,13 @@ def _demo(out: Path) -> FactorSet:
 
 
 # What needs no raw files: each is rendered into the data folder on first use.
-EMBEDDED: dict[str, Callable[[Path], FactorSet]] = {"synthetic_speech": _speech, "synthetic_notes": _notes, DEMO: _demo}
+EMBEDDED: dict[str, Callable[[Path], FactorSet]] = {
+    "synthetic_speech": _speech,
+    "synthetic_commands": _commands,
+    "synthetic_notes": _notes,
+    "synthetic_digits": _digits,
+    DEMO: _demo,
+}
 
 
 def data_sets() -> list[str]:

@@ -42,6 +42,8 @@ def synthetic_speech(
     seed: int = 0,
     workers: int | None = None,
     overwrite: bool = False,
+    name: str = "synthetic_speech",
+    prefix: str = "spk",
 ) -> FactorSet:
     """Render the crossed design words x speakers x emotions x repetitions: int16 clips of 1 s at 16 kHz.
 
@@ -59,6 +61,7 @@ def synthetic_speech(
         emotions: the first so many of neutral, angry, happy, sad.
         workers: processes; all cores if None. At least one, for this process never loads eSpeak NG (GPL-3).
         overwrite: replace an `out` that was rendered from other arguments.
+        name, prefix: of the set and of its speakers (spk00, spk01 ...).
 
     Raises: AtlabError: eSpeak NG is missing (`pip install espeakng-loader`), an argument is out of range,
     or a word makes no sound.
@@ -72,20 +75,20 @@ def synthetic_speech(
     ((1, 16000), {'word': 2, 'speaker': 2, 'emotion': 1, 'voice': 2})
     """
     words = _distinct(words)
-    for name, value, least, most in (
+    for option, value, least, most in (
         ("speakers", speakers, 1, 999),
         ("emotions", emotions, 1, len(EMOTIONS)),
         ("repetitions", repetitions, 1, 9999),
         ("seed", seed, 0, 2**32 - 1),
     ):
         if not isinstance(value, int) or not least <= value <= most:
-            raise AtlabError(f"{name} is {value!r}; allowed: whole numbers from {least} to {most}")
+            raise AtlabError(f"{option} is {value!r}; allowed: whole numbers from {least} to {most}")
     counts = {"speakers": speakers, "emotions": emotions, "repetitions": repetitions}
     card = {
-        "name": "synthetic_speech",
+        "name": name,
         "licence": "public domain (rendered on this machine by eSpeak NG, GPL-3)",
         "citation": "eSpeak NG",
-        "recipe": "synthetic_speech",
+        "recipe": name,
         "recipe_version": 1,
         "sample_rate": SAMPLE_RATE,
         "seed": seed,
@@ -100,7 +103,7 @@ def synthetic_speech(
         factors=["word", "speaker", "emotion", "voice"],
         workers=max(1, workers) if workers is not None else None,
         initializer=start_worker,
-        initargs=(draw_voices(speakers, seed),),
+        initargs=(draw_voices(speakers, seed, prefix),),
         chunk=4,
         title="rendering speech",
         overwrite=overwrite,
@@ -114,7 +117,7 @@ def _distinct(words: Sequence[str] | str) -> list[str]:
     return words
 
 
-def draw_voices(count: int, seed: int) -> list[Voice]:
+def draw_voices(count: int, seed: int, prefix: str = "spk") -> list[Voice]:
     """Distinct speakers: low and high voices in turn, pitch and vocal-tract length spread evenly in each."""
     rng = np.random.default_rng([seed, 7])
     lows, highs = -(-count // 2), count // 2
@@ -135,7 +138,7 @@ def draw_voices(count: int, seed: int) -> list[Voice]:
         formants = tuple((round(f), round(s), round(w)) for f, s, w in zip(frequency, strength, width, strict=True))
         voices.append(
             Voice(
-                name=f"spk{n:02d}",
+                name=f"{prefix}{n:02d}",
                 accent=str(accents[n]),
                 pitch=(round(pitches[n]), round(pitches[n] * rng.uniform(1.25, 1.6))),
                 formants=formants,
