@@ -60,9 +60,21 @@ def test_list_says_of_every_recipe_what_it_is(toy):
     assert code == 0
     for name, recipe in data_recipes.recipes().items():
         found = "".join("".join(entry(text, name)).split())
-        for word in " ".join([recipe.LICENCE, recipe.SIZE, recipe.ACCESS, *recipe.FACTORS]).split():
+        for word in " ".join(
+            [recipe.LICENCE, recipe.SIZE, recipe.ACCESS, *data_recipes.availability(name), *recipe.FACTORS]
+        ).split():
             # Long words are broken where a column ends.
             assert word[:8] in found, (name, word)
+
+
+def test_list_and_show_say_what_stands_in_for_a_licensed_corpus(toy):
+    code, text = call("data", "list")
+    assert code == 0 and "open stand-ins:" in " ".join(entry(text, "iemocap")) and "stands in for: " in text
+    assert "fully crossed: emotion" in text and "fully crossed" not in " ".join(entry(text, "iemocap"))
+    code, text = call("data", "show", "iemocap")
+    assert code == 0 and "data      needs a licence; open stand-ins: crema_d, emodb, ravdess, tess\n" in text
+    code, text = call("data", "show", "tess")
+    assert code == 0 and "data      open; fully crossed: emotion x word x speaker; stands in for: iemocap\n" in text
 
 
 def test_show_crosses_the_factors_asked_for(toy):

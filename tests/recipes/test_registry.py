@@ -12,7 +12,7 @@ import pytest
 import data_recipes
 from atlab.errors import AtlabError
 
-SHARED = {"__init__", "audio", "corpus", "images", "matlab", "records", "torchvision_sets"}
+SHARED = {"__init__", "audio", "corpus", "images", "matlab", "named_sounds", "records", "torchvision_sets"}
 
 
 def test_every_module_of_the_folder_is_a_recipe_or_shared():
@@ -36,6 +36,19 @@ def test_a_recipe_says_what_it_is(name):
         p.kind is p.VAR_KEYWORD or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty) for p in parameters[2:]
     )
     assert "workers" in {p.name for p in parameters[2:]}
+
+
+@pytest.mark.parametrize("name", sorted(data_recipes.recipes()))
+def test_a_recipe_says_who_can_have_its_data(name):
+    recipe, found = data_recipes.get(name), data_recipes.recipes()
+    assert set(getattr(recipe, "CROSSED", ())) <= set(recipe.FACTORS)
+    assert set(getattr(recipe, "STANDS_IN_FOR", ())) <= set(found) - {name}
+    told = data_recipes.availability(name)
+    assert (told[0] == "open") == (name not in ("folder", "iemocap", "imagenet", "timit"))
+    for other in getattr(recipe, "STANDS_IN_FOR", ()):
+        assert told[0] == "open" and name in data_recipes.availability(other)[-1].removeprefix(
+            "open stand-ins: "
+        ).split(", ")
 
 
 @pytest.mark.parametrize("name", ["fsd", "audio", "corpus", ""])
