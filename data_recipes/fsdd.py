@@ -51,6 +51,7 @@ FACTORS = {
     "speaker": "who speaks, by first name (6)",
     "take": "number of the recording, 0 to 49; takes 0-4 are the official test set",
 }
+CROSSED = ("word", "speaker", "take")
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")

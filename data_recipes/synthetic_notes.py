@@ -29,6 +29,8 @@ FACTORS = {
     "pitch": "MIDI key",
     "velocity": "five MIDI velocities",
 }
+CROSSED = ("instrument", "goodness")
+STANDS_IN_FOR = ("good_sounds", "nsynth")
 
 
 def prepare(

@@ -29,6 +29,7 @@ FACTORS = {
     "emotion": "neutral, angry, happy, sad",
     "voice": "low or high",
 }
+CROSSED = ("word", "speaker", "emotion")
 
 
 def prepare(

@@ -23,6 +23,7 @@ DISTRIBUTIONS = importlib.metadata.packages_distributions()
 # Imported where they are needed, with an error of their own or in a room that has the extra.
 ELSEWHERE = {
     "atlab.cli.doctor": {"espeakng_loader"},
+    "atlab.data.synthetic.digits": {"sklearn"},
     "atlab.data.synthetic.espeak": {"espeakng_loader"},
     "atlab.data.display": {"IPython", "rich"},
 }
@@ -107,7 +108,7 @@ def test_all_holds_every_extra_but_that_of_the_tests():
     assert declared("all") == set().union(
         *(declared(name) for name in PROJECT["optional-dependencies"] if name != "test")
     )
-    assert {"espeakng-loader", "pretty-midi"} == declared("synthetic")
+    assert {"espeakng-loader", "pretty-midi", "scikit-learn"} == declared("synthetic")
 
 
 def test_a_missing_module_is_one_sentence_that_names_the_extra(monkeypatch):
