@@ -229,7 +229,7 @@ def _peaks_apart(layers: list[str], width: float, batch: int, shape: Sequence[in
     asked = json.dumps([layers, width, batch, list(shape), device, torch.get_num_threads()])
     path = os.pathsep.join(filter(None, [*sys.path, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-m", "atlab.cost.measured", asked],
+        [sys.executable, "-P", "-m", "atlab.cost.measured", asked],
         capture_output=True,
         check=False,
         text=True,
