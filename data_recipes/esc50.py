@@ -64,7 +64,7 @@ def prepare(
                 raise AtlabError(f"{name} is not listed in {root / 'meta' / 'esc50.csv'}")
             return {"source": recording, "noise": noise, "fold": int(fold)}
 
-        example = "audio/1-100032-A-0.wav" if numbered else "001 - Dog bark/1-30226-A.ogg"
+        example = "audio/1-100032-A-0.wav or 001 - Dog bark/1-30226-A.ogg"
         sounds, dropped = find_sounds(root, NUMBERED if numbered else IN_FOLDER, labels, example)
         published = PUBLISHED[50 if len({sound.labels["noise"] for sound in sounds}) > 10 else 10]
         recipe = sys.modules[__name__]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -73,7 +74,7 @@ def data_prepare(
 
     recipe = data_recipes.get(name)
     accepted = inspect.signature(recipe.prepare).parameters
-    if raw is None and "None" not in str(accepted["raw"].annotation):
+    if raw is None and _needs_raw(recipe):
         raise AtlabError(f"{name} needs its raw files: --raw DIR; to get them: {recipe.ACCESS}")
     options = _options(
         pairs(option), {key: p for key, p in accepted.items() if key not in ("raw", "out", "workers")}, name
@@ -100,15 +101,19 @@ def _options(texts: dict[str, str], accepted: dict[str, Any], recipe: str) -> di
     return options
 
 
+def _needs_raw(recipe: ModuleType) -> bool:
+    import inspect
+
+    return "None" not in str(inspect.signature(recipe.prepare).parameters["raw"].annotation)
+
+
 def _show_recipe(name: str) -> None:
     import data_recipes
 
     recipe = data_recipes.get(name)
     out = _console()
-    out.print(
-        f"[bold]{name}[/bold] is not prepared in {shown(data_folder())}: atlab data prepare {name} --raw DIR",
-        highlight=False,
-    )
+    command = f"atlab data prepare {name}{' --raw DIR' if _needs_raw(recipe) else ''}"
+    out.print(f"[bold]{name}[/bold] is not prepared in {shown(data_folder())}: {command}", highlight=False)
     for title, text in (
         ("raw files", recipe.ACCESS),
         ("size", recipe.SIZE),

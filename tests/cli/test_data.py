@@ -73,6 +73,8 @@ def test_list_and_show_say_what_stands_in_for_a_licensed_corpus(toy):
     assert "fully crossed: emotion" in text and "fully crossed" not in " ".join(entry(text, "iemocap"))
     code, text = call("data", "show", "iemocap")
     assert code == 0 and "data      needs a licence; open stand-ins: crema_d, emodb, ravdess, tess\n" in text
+    assert "atlab data prepare iemocap --raw DIR\n" in text
+    assert "atlab data prepare synthetic_digits\n" in call("data", "show", "synthetic_digits")[1]
     code, text = call("data", "show", "tess")
     assert code == 0 and "data      open; fully crossed: emotion x word x speaker; stands in for: iemocap\n" in text
 
