@@ -11,6 +11,7 @@ from typing import Any
 _PLOTLY = "application/vnd.plotly.v1+json"
 _IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 _SCRIPTS = re.compile(r"<script\b[^>]*>(.*?)</script>", re.DOTALL)
+_META = re.compile(r"<meta\b", re.IGNORECASE)
 _CONFIG = {"displaylogo": False, "plotlyServerURL": "", "showSendToCloud": False}
 # What a page may do: show what is in it. Only the scripts whose hashes are listed run.
 _POLICY = (
@@ -23,7 +24,7 @@ def to_html(notebook: Any) -> str:
     """HTML of a notebook (nbformat 4 node): formulas as MathML, figures as images or with plotly.js embedded once.
 
     A content security policy in the page lets plotly.js and the figures' own scripts run, no other script, and nothing
-    reach another host, whatever the notebook holds.
+    reach another host, whatever the notebook holds. Files of this machine that it names are not put into the page.
     """
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -40,15 +41,16 @@ def to_html(notebook: Any) -> str:
             return _mathml(source, "block") or super().latex_environment(name, body)
 
     def markdown(source: str) -> str:
-        return MarkdownWithMath(renderer=MathML(escape=False, embed_images=True)).render(source)
+        return MarkdownWithMath(renderer=MathML(escape=False)).render(source)
 
     notebook = copy.deepcopy(notebook)
     scripts = _keep_drawable(notebook)
-    exporter = HTMLExporter(embed_images=True)
+    exporter = HTMLExporter()
     exporter.register_filter("markdown2html", markdown)
     page = exporter.from_notebook_node(notebook)[0]
     # The template's head only loads RequireJS, MathJax and Mermaid from other hosts; nothing here needs them.
     head, body_tag, body = page.partition("<body")
+    body = _META.sub("&lt;meta", body)  # one that refreshes would lead to another page, which no policy forbids
     hashes = " ".join(sorted(map(_hash, scripts))) or "'none'"
     policy = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}{hashes}">'
     start = head.index("<head>") + len("<head>")  # the policy holds for what follows it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import shutil
@@ -123,7 +124,7 @@ def test_a_report_shows_what_runs_and_grids_say_as_text(page, asked, tmp_path, m
     assert paths == []
 
 
-def test_a_hostile_notebook_runs_nothing_and_its_figures_are_drawn(page, asked, tmp_path):
+def test_a_hostile_notebook_runs_nothing_and_its_figures_are_drawn(page, asked, tmp_path, monkeypatch):
     address, paths = asked
     figure = go.Figure(go.Bar(x=[hostile(address, "bar")], y=[1]), layout={"title": {"text": f"T {NAME}</script>"}})
     drawn = [
@@ -144,12 +145,16 @@ def test_a_hostile_notebook_runs_nothing_and_its_figures_are_drawn(page, asked, 
         ),
         new_output("display_data", data={"application/javascript": "hit=1"}),
     ]
-    cells = [new_markdown_cell(text), new_code_cell("1", outputs=drawn), new_code_cell("2", outputs=attacks)]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.png").write_text("secret")
+    here = f"![mine](secret.png) <img src='secret.png'><META http-equiv='refresh' content='0;url={address}/refresh'>"
+    cells = [new_markdown_cell(text + here), new_code_cell("1", outputs=drawn), new_code_cell("2", outputs=attacks)]
     path = tmp_path / "page.html"
     path.write_text(to_html(new_notebook(cells=cells)))
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg .bars').length == 2")
-    assert page.evaluate("window.hit") is None and paths == []
+    assert page.evaluate("window.hit") is None and paths == [] and page.url == path.as_uri()
+    assert base64.b64encode(b"secret").decode() not in path.read_text()
     pages.nothing_uploads(page)
     # The attacks are real: without the policy they run and ask for images.
     path.write_text(path.read_text().replace("Content-Security-Policy", "x-nothing"))
