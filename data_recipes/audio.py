@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from atlab.data.build import BrokenInput
+from atlab.errors import AtlabError
 
 ZERO_CROSSINGS = 32
 STOPBAND = 80.0  # dB
 RATES = (1_000, 384_000)  # Hz; a header that says otherwise is spoiled
+LONGEST = 1 << 30  # samples of all channels that a header may announce: two hours of stereo at 48 kHz are 7e8
 
 
 def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
@@ -20,7 +22,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     `sample_rate`.
 
     Channels are averaged. Raises BrokenInput for a file that cannot be decoded, is cut off before its header
-    says it ends, holds no sample or NaN, or names a rate outside 1 to 384 kHz.
+    says it ends, holds no sample or NaN, announces more than 2^30 samples, or names a rate outside 1 to 384 kHz.
 
     >>> import soundfile, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "stereo.wav"
@@ -31,8 +33,12 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     import soundfile
 
     path = Path(path)
+    if not path.is_file():  # a named pipe would wait for ever
+        raise BrokenInput(f"{path}: is no regular file")
     try:
         with soundfile.SoundFile(path) as file:
+            if file.frames * file.channels > LONGEST:
+                raise BrokenInput(f"{path}: announces {file.frames:,} samples, more than a sound file may have")
             rate, missing = file.samplerate, _missing_bytes(path, file)
             wave = file.read(dtype="float32", always_2d=True)
             announced = file.frames
@@ -78,9 +84,14 @@ def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
 def to_int16(wave: np.ndarray) -> np.ndarray:
     """Float waveform in [-1, 1] as int16, rounded; 1.0 and more become 32767.
 
+    Raises AtlabError for integers, whose scale is not known, and for values that are not numbers.
+
     >>> to_int16(np.array([-1.0, 0.0, 0.5, 1.0])).tolist()
     [-32768, 0, 16384, 32767]
     """
+    if wave.dtype.kind != "f" or np.isnan(wave).any():
+        found = "values that are not numbers" if wave.dtype.kind == "f" else str(wave.dtype)
+        raise AtlabError(f"expected a waveform of floats in [-1, 1], got {found}")
     scaled = np.multiply(wave, 32768.0)  # exact in either precision, and so is the rounding
     np.rint(scaled, out=scaled)
     return np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)

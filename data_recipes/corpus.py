@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from atlab.errors import AtlabError
 from data_recipes.audio import read_audio, resample
 
 SAMPLE_RATE = 16_000
+MOST_FILES = 10_000_000
 SILENCE = 0.05  # the anti-transfer papers drop clips whose largest absolute sample is not above this
 
 
@@ -35,7 +37,28 @@ def expect_folder(path: str | Path, what: str) -> Path:
 def sounds(folder: Path, *suffixes: str) -> list[Path]:
     """Sound files directly in a folder, sorted; the `._` twins that macOS archives carry are left out."""
     suffixes = suffixes or (".wav", ".flac")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("._"))
+    found = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("._"))
+    return sorted(p for p in found if p.is_file())
+
+
+def files_below(root: Path) -> list[Path]:
+    """Regular files below a folder, sorted, hidden ones and macOS's twins left out.
+
+    Links to folders are followed, each folder once, so that a link to a folder above ends. AtlabError for more than
+    10 million files.
+    """
+    found, seen = [], set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        found += [path for name in names if not name.startswith(".") and (path := Path(place, name)).is_file()]
+        if len(found) > MOST_FILES:
+            raise AtlabError(f"{root} holds more than {MOST_FILES:,} files: name the folder of one data set")
+    return sorted(found)
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:

@@ -6,8 +6,8 @@
   characters but a slash, ? one of them. A placeholder {source} works like the column.
 
 Sound is mixed to one channel, resampled to `sample_rate` and zero-padded or cut to `seconds`; pictures are
-scaled and cropped to `size` x `size`. Files without labels, labels without a file or with an empty cell are
-left out and counted, a broken file is skipped with one line. Splits: atlab.data.splits.random, disjoint(fs,
+scaled and cropped to `size` x `size`. Files without labels, labels without a file or with an empty cell, and
+files of another kind (.mp3) are left out and counted, a broken file is skipped with one line. Splits: atlab.data.splits.random, disjoint(fs,
 by="speaker") ...
 
 Access: your own data. `raw` is a folder, or a .zip or .tar(.gz, .bz2, .xz) of one.
@@ -28,8 +28,8 @@ import pandas as pd
 
 from atlab.data.build import Clip, build
 from atlab.errors import AtlabError, unknown
-from data_recipes.audio import fit_length, read_audio, to_int16
-from data_recipes.corpus import whole_number
+from data_recipes.audio import LONGEST, RATES, fit_length, read_audio, to_int16
+from data_recipes.corpus import files_below, number, whole_number
 from data_recipes.images import SUFFIXES, header, is_image, raw_folder, read_image
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ ACCESS = "your own folder of sound files or pictures and a CSV of factors, or la
 SIZE = "any"
 FACTORS = {"(yours)": "every column of the CSV, or every placeholder of the pattern"}
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".aiff", ".aif", ".sph"})
+NOTES = frozenset({"", ".csv", ".txt", ".md", ".json", ".pdf"})  # what lies next to recordings and is none
 RESERVED = ("id", "duration")
 
 
@@ -77,13 +78,14 @@ def prepare(
     match, a file listed twice, a path outside `raw`, or sounds and pictures at once.
     """
     with raw_folder(raw, out) as root:
-        present = _files(root)
+        present, unread = _files(root)
         if pattern is not None and labels is None:
             names, found, dropped = _by_pattern(present, pattern, factors)
         elif pattern is None:
             names, found, dropped = _by_table(root, present, labels, factors)
         else:
             raise AtlabError("labels and pattern are both given: allowed is one of them")
+        dropped += unread
         sounding = _one_kind(found)
         card = {
             "name": name,
@@ -96,7 +98,7 @@ def prepare(
             "parameters": {"labels": labels and str(labels), "pattern": pattern},
         }
         if sounding:
-            sample_rate = whole_number("sample_rate", sample_rate)
+            sample_rate = whole_number("sample_rate", number("sample_rate", sample_rate, *RATES))
             samples = _samples(root, found, seconds, sample_rate)
             convert = partial(_sound, root=str(root), names=names, samples=samples, sample_rate=sample_rate)
             card |= {"kind": "audio", "sample_rate": sample_rate}
@@ -133,17 +135,19 @@ def compile_pattern(pattern: str) -> re.Pattern:
     return re.compile(expression)
 
 
-def _files(root: Path) -> dict[str, str]:
-    """Sound files and pictures below the folder: path in composed characters (NFC) -> path as on disk."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
-        if not hidden and path.suffix.lower() in SOUNDS | SUFFIXES and path.is_file():
-            found[unicodedata.normalize("NFC", relative.as_posix())] = relative.as_posix()
+def _files(root: Path) -> tuple[dict[str, str], Counter]:
+    """Sound files and pictures below the folder: path in composed characters (NFC) -> path as on disk; others by suffix."""
+    found, unread = {}, Counter()
+    for path in files_below(root):
+        relative, suffix = path.relative_to(root).as_posix(), path.suffix.lower()
+        if suffix in SOUNDS | SUFFIXES:
+            found[unicodedata.normalize("NFC", relative)] = relative
+        elif suffix not in NOTES:
+            unread[f"file of another kind ({suffix})"] += 1
     if not found:
-        raise AtlabError(f"no sound file or picture in {root}; allowed: {', '.join(sorted(SOUNDS | SUFFIXES))}")
-    return found
+        others = "".join(f", but {count} times a {kind}" for kind, count in unread.items())
+        raise AtlabError(f"no sound file or picture in {root}{others}; allowed: {', '.join(sorted(SOUNDS | SUFFIXES))}")
+    return found, unread
 
 
 def _by_pattern(
@@ -169,14 +173,14 @@ def _by_table(
         raise AtlabError(f"{path} has no column of factors beside {', '.join(table.columns)}")
     names = _wanted(names, factors)
     found, dropped, seen = [], Counter(), {}
-    for number, row in enumerate(table.to_dict("records"), 2):
+    for line, row in enumerate(table.to_dict("records"), 2):
         shown = unicodedata.normalize("NFC", row["file"].strip().replace("\\", "/"))
         if shown.startswith("/") or ".." in Path(shown).parts:
-            raise AtlabError(f"{path}, line {number}: {row['file']!r} is not a path below {root}")
+            raise AtlabError(f"{path}, line {line}: {row['file']!r} is not a path below {root}")
         shown = Path(shown).as_posix()
         if shown in seen:
-            raise AtlabError(f"{path} lists {shown!r} twice, in lines {seen[shown]} and {number}")
-        seen[shown] = number
+            raise AtlabError(f"{path} lists {shown!r} twice, in lines {seen[shown]} and {line}")
+        seen[shown] = line
         empty = next((name for name in names if not row[name].strip()), None)
         if shown not in present:
             dropped["row without file"] += 1
@@ -238,9 +242,11 @@ def _samples(root: Path, found: list[Labelled], seconds: float | None, sample_ra
         longest = 0.0
         for item in found:
             try:
-                longest = max(longest, soundfile.info(root / item.path).duration)
+                info = soundfile.info(root / item.path)
             except (soundfile.LibsndfileError, RuntimeError):  # counted as broken when it is read
                 continue
+            if info.frames * info.channels <= LONGEST and RATES[0] <= info.samplerate <= RATES[1]:
+                longest = max(longest, info.duration)
         return max(1, int(np.ceil(longest * sample_rate)))
     if not 0 < float(seconds) <= 3600:
         raise AtlabError(f"seconds is {seconds!r}; allowed: above 0, up to 3600")

@@ -9,7 +9,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,11 @@ import numpy as np
 
 from atlab.data.build import BrokenInput
 from atlab.errors import AtlabError
+from data_recipes.corpus import files_below
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+LARGEST_IDX = 1 << 30  # bytes; MNIST's images are 47 million
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -46,6 +48,8 @@ def read_image(path: str | Path, size: int | None = None, channels: int = 3) -> 
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
+    if not Path(path).is_file():  # a named pipe would wait for ever
+        raise BrokenInput(f"{path}: is no regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -99,9 +103,7 @@ def image_folder(root: Path) -> list[tuple[str, str, str]]:
     for folder, split in splits.items():
         for group in sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")):
             found += [
-                (path.relative_to(root).as_posix(), split, group.name)
-                for path in sorted(group.rglob("*"))
-                if is_image(path)
+                (path.relative_to(root).as_posix(), split, group.name) for path in files_below(group) if is_image(path)
             ]
     if not found:
         raise AtlabError(
@@ -119,9 +121,11 @@ def read_idx(path: str | Path) -> np.ndarray:
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            content = file.read()
-    except (OSError, EOFError) as error:
+            content = file.read(LARGEST_IDX + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise AtlabError(f"{path} cannot be read: {error}") from error
+    if len(content) > LARGEST_IDX:
+        raise AtlabError(f"{path} holds more than {LARGEST_IDX:,} bytes, which no set of this kind does")
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise AtlabError(f"{path} is no idx file of bytes (it begins with {content[:4]!r})")
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
@@ -182,17 +186,36 @@ def raw_folder(raw: str | Path, out: str | Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a .zip or .tar; AtlabError for a broken one or a member that points outside the folder."""
+    """Unpack a .zip or .tar.
+
+    Raises AtlabError for a broken one, a member that points outside the folder, and one that would not fit on the disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free, size = shutil.disk_usage(folder).free, 0
+
+    def fits(more: int) -> None:
+        nonlocal size
+        size += more
+        if size > free:
+            raise AtlabError(f"{archive} unpacks to more than the {free / 1e9:,.1f} GB that are free: refused")
+
+    def fitting(members: Iterable[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
+        for member in members:
+            fits(member.size)
+            yield member
+
     try:
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as file:
+                for member in file.infolist():
+                    fits(member.file_size)
                 for name in file.namelist():
                     if not (folder / name).resolve().is_relative_to(folder.resolve()):
                         raise AtlabError(f"{archive} holds {name!r}, which points outside its folder: refused")
                 file.extractall(folder)
         else:
             with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
+                file.extractall(folder, fitting(file), filter="data")
                 while file.fileobj.read(1 << 20):  # to the very end, where checksums are compared
                     pass
     except tarfile.FilterError as error:

@@ -1,4 +1,4 @@
-"""`atlab data`: list, show, prepare."""
+"""`atlab data`: list, show, prepare, verify."""
 
 from __future__ import annotations
 
@@ -82,6 +82,23 @@ def data_prepare(
     out = out or data_folder() / name
     fs = recipe.prepare(raw, out, workers=workers, **options)
     typer.echo(f"{len(fs)} clips in {shown(out)}; summary: atlab data show {shown(out)}")
+
+
+@data.command("verify")
+def data_verify(
+    name: Annotated[str, typer.Argument(metavar="NAME-OR-DIR", help="A prepared data set, or its folder.")],
+) -> None:
+    """Read all of a prepared data set and compare it with the hash in its card."""
+    from atlab.data import FactorSet
+
+    folder = Path(name) if (Path(name) / "card.json").exists() else _prepared(name)
+    if folder is None:
+        raise AtlabError(
+            f"{name} is not a prepared data set: there is no card.json in {name} or {data_folder() / name}"
+        )
+    fs = FactorSet.open(folder)
+    fs.verify()
+    typer.echo(f"{shown(folder)}: {len(fs)} clips are what the card says, hash {fs.content_hash[:12]}")
 
 
 def _options(texts: dict[str, str], accepted: dict[str, Any], recipe: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from atlab.data.factorset import FORMAT
+from atlab.data.factorset import FORMAT, add_factors, content_digest, sample_hash
 from atlab.errors import AtlabError
 from atlab.system.files import new_folder, write_atomic
 
@@ -47,10 +46,9 @@ def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list
         dropped["broken"] += len(broken)
     new = out.with_name(f".{out.name}.new")
     with new_folder(new) as folder:
-        digest = hashlib.sha256(f"{len(table)} {shape} {dtype}".encode())
+        digest = content_digest((len(table), *shape), dtype)
         _write_inputs(folder / "inputs.npy", names, (len(table), *shape), dtype, digest)
-        for start in range(0, len(table), 10_000):
-            digest.update(table.iloc[start : start + 10_000].to_csv(index=False, header=start == 0).encode())
+        add_factors(digest, table)
         table.to_parquet(folder / "factors.parquet", index=False)
         final = {
             "format": FORMAT,
@@ -62,6 +60,7 @@ def assemble(out: Path, names: list[Path], items: int, card: dict, factors: list
             "factors": {factor: int(table[factor].nunique()) for factor in factors},
             "dropped": dict(sorted(dropped.items())),
             "content_hash": digest.hexdigest(),
+            "sample_hash": sample_hash(folder),
         }
         (folder / "card.json").write_text(json.dumps(final, indent=1, default=str) + "\n")
     _take_place(new, out)
@@ -115,9 +114,7 @@ def _forget_broken(names: list[Path]) -> None:
             name.unlink()
 
 
-def _write_inputs(
-    path: Path, names: list[Path], shape: tuple[int, ...], dtype: np.dtype, digest: hashlib._Hash
-) -> None:
+def _write_inputs(path: Path, names: list[Path], shape: tuple[int, ...], dtype: np.dtype, digest) -> None:
     block = memoryview(bytearray(BLOCK))
     with open(path, "wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # imported where a data set is opened: what only writes or li
     import pandas as pd
 
 FORMAT = "atlab-factorset-1"
+BLOCK = 1 << 20  # numbers read at a time
+PIECE = 1 << 16  # bytes
 FILES = ("inputs.npy", "factors.parquet", "card.json")
 CARD = ("kind", "sample_rate", "clips", "factors", "content_hash")  # what is read of every card
 
@@ -70,7 +73,31 @@ class FactorSet:
             )
         if lacking := [name for name in ("id", "source", *card["factors"]) if name not in factors]:
             raise AtlabError(f"{path}/factors.parquet lacks the columns {lacking}; it has {list(factors)}")
+        if not factors["id"].is_unique:
+            repeated = factors["id"][factors["id"].duplicated()].tolist()
+            raise AtlabError(f"{path}/factors.parquet has ids twice: {repeated[:5]}")
+        if card.get("sample_hash", found := sample_hash(path)) != found:
+            raise AtlabError(
+                f"{path} has changed since it was written (sample {found[:12]}, in the card {card['sample_hash'][:12]}); "
+                "prepare it anew"
+            )
         return cls(path, card, factors, inputs)
+
+    def verify(self) -> None:
+        """Read everything; AtlabError unless inputs and factors have the content hash of the card.
+
+        >>> import atlab, tempfile
+        >>> atlab.data.toy(tempfile.mkdtemp() + "/toy", words=2, speakers=2, repetitions=1).verify()
+        """
+        digest = content_digest(self.inputs.shape, self.inputs.dtype)
+        flat = self.inputs.reshape(-1)
+        for start in range(0, len(flat), BLOCK):
+            digest.update(flat[start : start + BLOCK])
+        add_factors(digest, self.factors)
+        if (found := digest.hexdigest()) != self.content_hash:
+            raise AtlabError(
+                f"{self.path} is not what its card says: the content hash is {found[:12]}, in the card {self.content_hash[:12]}"
+            )
 
     def __len__(self) -> int:
         return len(self.factors)
@@ -127,6 +154,33 @@ class FactorSet:
         AtlabError for a row that is not there.
         """
         return np.ascontiguousarray(self.inputs[row_numbers(rows, len(self))])
+
+
+def content_digest(shape: tuple[int, ...], dtype: np.dtype) -> hashlib._Hash:
+    """The beginning of a content hash, to be updated with all inputs in order and `add_factors`."""
+    clips, *rest = shape
+    return hashlib.sha256(f"{clips} {tuple(rest)} {dtype}".encode())
+
+
+def add_factors(digest: hashlib._Hash, table: pd.DataFrame) -> None:
+    """Update a content hash with the table of factors."""
+    for start in range(0, len(table), 10_000):
+        digest.update(table.iloc[start : start + 10_000].to_csv(index=False, header=start == 0).encode())
+
+
+def sample_hash(path: Path) -> str:
+    """SHA-256 of the factors' file, of the size of inputs.npy and of 16 of its pieces: a glance at whether it is the same.
+
+    Takes a moment whatever the size; `FactorSet.verify` reads everything.
+    """
+    size = (path / "inputs.npy").stat().st_size
+    digest = hashlib.sha256(f"{size}".encode())
+    digest.update((path / "factors.parquet").read_bytes())
+    with open(path / "inputs.npy", "rb") as file:
+        for piece in range(16):
+            file.seek(max(0, size - PIECE) * piece // 15)
+            digest.update(file.read(PIECE))
+    return digest.hexdigest()
 
 
 def row_numbers(rows: Sequence[int] | np.ndarray, clips: int) -> np.ndarray:

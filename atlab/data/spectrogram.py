@@ -31,6 +31,8 @@ class Spectrogram(nn.Module):
     def forward(self, waves: Tensor) -> Tensor:
         if waves.ndim != 2:
             raise AtlabError(f"waveforms must be [B, T], found {tuple(waves.shape)}")
+        if waves.dtype != torch.int16 and not waves.is_floating_point():
+            raise AtlabError(f"waveforms must be int16, or floats in [-1, 1]; found {waves.dtype}")
         scale = (1 / 32768 if waves.dtype == torch.int16 else 1.0) / self.window.sum()
         with torch.autocast(waves.device.type, enabled=False):
             # `torch.stft` gives columns of frames, and `abs` takes care of squares that overflow: together twice as long.
