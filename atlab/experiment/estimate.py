@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from atlab.cost import predicted
 from atlab.experiment import one
 from atlab.experiment.settings import Settings, from_parameters
 
@@ -189,6 +188,7 @@ def median_seconds(step: Callable, batches, device) -> float:
 def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -> int:
     import torch
 
+    from atlab.cost import predicted
     from atlab.data.loaders import RESIDENT_BYTES
     from atlab.system import devices
 
