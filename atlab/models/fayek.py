@@ -59,7 +59,7 @@ class FayekModel(Normalised):
                 (out, kernel), pooled = layer[0], "pool" in layer
                 stages[name] = _convolution(channels, _scaled(out, width), kernel, pooled)
                 channels = _scaled(out, width)
-                size = tuple(n // 2 for n in size) if pooled else size
+                size = (size[0] // 2, size[1] // 2) if pooled else size
             else:
                 inputs = channels if flat else channels * size[0] * size[1]
                 stages[name] = _fully_connected(inputs, _scaled(layer, width), dropout, flat)
@@ -158,4 +158,4 @@ def _initialise(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    nn.init.zeros_(model.stages.output.bias)
+    nn.init.zeros_(model.get_parameter("stages.output.bias"))

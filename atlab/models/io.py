@@ -93,7 +93,7 @@ def load(path: str | Path) -> nn.Module:
         raise AtlabError(
             f"{path} holds weights that are infinite or not a number, in {_shown(odd)}: was its training stable?"
         )
-    model.card = card
+    vars(model)["card"] = card
     return model.eval()
 
 
@@ -122,7 +122,7 @@ def copy_weights(source: nn.Module, target: nn.Module, prefix: str = "features."
 
 def _built(card: dict, path: Path) -> nn.Module:
     """The card's network, its weights on the meta device: without memory or random numbers, for they are replaced at once."""
-    name, arguments = card.get("architecture"), card.get("arguments")
+    name, arguments = card.get("architecture"), card.get("arguments", {})
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise unknown(f"architecture in {path.name}:", name, ARCHITECTURES)
     try:

@@ -22,6 +22,8 @@ class Normalised(nn.Module):
     arguments: dict
     tap_points: dict[str, str]
     stages: nn.Sequential
+    input_mean: Tensor
+    input_std: Tensor
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()

@@ -9,8 +9,8 @@ from torchvision.models import VGG
 from atlab.errors import AtlabError, unknown
 from atlab.models.normalised import Normalised
 
-# Channels of the 13 convolutions (Simonyan & Zisserman 2015, configuration D) with the poolings between them.
-LAYOUT = (64, 64, "pool", 128, 128, "pool", *[256] * 3, "pool", *[512] * 3, "pool", *[512] * 3, "pool")
+# Channels of the 13 convolutions (Simonyan & Zisserman 2015, configuration D); a pooling ends each block.
+BLOCKS = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 POOLED = 7 * 7
 SMALLEST = 32
 HEADS = ("flatten", "pool")
@@ -34,15 +34,22 @@ class VGG16(Normalised, VGG):
         # torchvision builds a full-width classifier; on the meta device that takes no time and no memory.
         with torch.device("meta"):
             VGG.__init__(self, nn.Sequential(), num_classes, init_weights=False)
-        self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
-        self.arguments |= {"batch_norm": batch_norm, "head": head}
-        channels = [layer if layer == "pool" else max(1, round(layer * width)) for layer in LAYOUT]
-        self.features = _convolutions(in_channels, channels, batch_norm)
+        self.arguments = {
+            "num_classes": num_classes,
+            "width": width,
+            "in_channels": in_channels,
+            "dropout": dropout,
+            "batch_norm": batch_norm,
+            "head": head,
+        }
+        blocks = [[max(1, round(channels * width)) for channels in block] for block in BLOCKS]
+        last = blocks[-1][-1]
+        self.features = _convolutions(in_channels, blocks, batch_norm)
         if head == "pool":
             self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels[-2], num_classes))
+            self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, num_classes))
         else:
-            self.classifier = _classifier(channels[-2] * POOLED, max(1, round(4096 * width)), num_classes, dropout)
+            self.classifier = _classifier(last * POOLED, max(1, round(4096 * width)), num_classes, dropout)
         _initialise(self)
         self.tap_points = _tap_points(self.features)
         self.register_normalisation()
@@ -104,15 +111,14 @@ def vgg16(
     return VGG16(int(num_classes), float(width), int(in_channels), float(dropout), batch_norm, head)
 
 
-def _convolutions(in_channels: int, channels: list[int | str], batch_norm: bool) -> nn.Sequential:
+def _convolutions(inputs: int, blocks: list[list[int]], batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for layer in channels:
-        if layer == "pool":
-            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-        else:
-            norm = [nn.BatchNorm2d(layer)] if batch_norm else []
-            layers += [nn.Conv2d(in_channels, layer, kernel_size=3, padding=1), *norm, nn.ReLU(inplace=True)]
-            in_channels = layer
+    for block in blocks:
+        for outputs in block:
+            norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
+            layers += [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), *norm, nn.ReLU(inplace=True)]
+            inputs = outputs
+        layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
     return nn.Sequential(*layers)
 
 
@@ -133,10 +139,11 @@ def _initialise(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.01)
-            nn.init.zeros_(module.bias)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            nn.init.zeros_(parameter)
 
 
 def _tap_points(features: nn.Sequential) -> dict[str, str]:
