@@ -120,7 +120,7 @@ class Taps:
                 although gradients and trainable parameters are on.
         """
         found = {layer: self[layer] for layer in self.layers}
-        _check_same(next(iter(tensors(inputs)), None), self._record.inputs)
+        _check_same(next(iter(tensors(inputs)), None), self._record.inputs or [])
         if torch.is_grad_enabled():
             for layer, maps in found.items():
                 if not maps.requires_grad and not self._record.filled[layer].graph and _trains(self.model):
@@ -275,7 +275,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The user's module inside torch.compile and (distributed) data-parallel wrappers."""
     while True:
         if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
+            model = model.get_submodule("_orig_mod")
         elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         else:

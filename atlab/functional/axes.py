@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -103,7 +103,8 @@ def _kind(module: nn.Module, n: int) -> int | None:
         return 1 if DIMENSIONS[suffix] == n else None
     if isinstance(module, FIRST):
         return 1
-    norms = type(module) in (nn.LayerNorm, nn.RMSNorm) and len(module.normalized_shape) == 1
+    shape: Any = getattr(module, "normalized_shape", ())
+    norms = type(module) in (nn.LayerNorm, nn.RMSNorm) and len(shape) == 1
     return -1 if norms or isinstance(module, LAST) else None
 
 

@@ -96,7 +96,7 @@ def self_product(x: Tensor) -> Tensor:
 
 def inner_products(s: Descriptor, t: Descriptor) -> tuple[Tensor, Tensor, Tensor]:
     """<s, t>, <s, s>, <t, t>: [B] for vectors and kernels, [B, C, C] or [B, C] for channel maps."""
-    if isinstance(s, Maps):
+    if isinstance(s, Maps) and isinstance(t, Maps):
         if s.every_pair:
             return s.x @ t.x.mT, s.x.square().sum(2)[:, :, None], t.x.square().sum(2)[:, None, :]
         partner = torch.randint(t.x.shape[1], (s.x.shape[1],), device=t.x.device)
@@ -105,15 +105,17 @@ def inner_products(s: Descriptor, t: Descriptor) -> tuple[Tensor, Tensor, Tensor
     return _inner(s, t), _inner(s, s), _inner(t, t)
 
 
-def _inner(a: Tensor | Factor, b: Tensor | Factor) -> Tensor:
+def _inner(a: Descriptor, b: Descriptor) -> Tensor:
     if isinstance(a, Factor) and isinstance(b, Factor):
         product = self_product(a.x.mT) if a is b else a.x.mT @ b.x
         return product.square().flatten(1).sum(1)
-    if isinstance(b, Factor):
+    if isinstance(a, Tensor) and isinstance(b, Factor):
         a, b = b, a
-    if isinstance(a, Factor):
+    if isinstance(a, Factor) and isinstance(b, Tensor):
         return (a.x * (b @ a.x)).flatten(1).sum(1)  # tr(xᵀ K x)
-    return (a * b).flatten(1).sum(1)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return (a * b).flatten(1).sum(1)
+    raise AtlabError(f"expected two descriptors of one kind, got {type(a).__name__} and {type(b).__name__}")
 
 
 class SquaredCosine(torch.autograd.Function):
@@ -165,10 +167,12 @@ def unit_scale(d: Descriptor) -> Descriptor:
 
     The scale is taken as a constant: a scale-invariant function has the same gradient either way.
     """
-    if not isinstance(d, Tensor):
-        return d._replace(x=unit_scale(d.x))
-    largest = d.detach().abs().flatten(1).amax(1)
-    return d / positive(largest).reshape(-1, *[1] * (d.ndim - 1))
+    return _unit_scale(d) if isinstance(d, Tensor) else d._replace(x=_unit_scale(d.x))
+
+
+def _unit_scale(x: Tensor) -> Tensor:
+    largest = x.detach().abs().flatten(1).amax(1)
+    return x / positive(largest).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def centre(d: Descriptor) -> Descriptor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ class AntiTransferLoss(nn.Module):
         batch_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.teachers = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+        self.teachers: list[Teacher | CachedTeacher] = [*teacher] if isinstance(teacher, Sequence) else [teacher]
         if not all(isinstance(t, Teacher | CachedTeacher) for t in self.teachers):
             found = ", ".join(type(t).__name__ for t in self.teachers)
             raise AtlabError(
@@ -89,7 +90,8 @@ class AntiTransferLoss(nn.Module):
                 f"{len(self.betas)} values of beta for {len(self.teachers)} teachers; give one, or one per teacher"
             )
         self.aggregation, self.similarity, self.published = aggregation, similarity, published
-        self.warm_up, self.epoch, self.reduction = warm_up, None, reduction
+        self.warm_up, self.reduction = warm_up, reduction
+        self.epoch: int | None = None
         self._check()
         layers = list(dict.fromkeys(layer for t in self.teachers for layer in t.layers))
         for layer in layer_map or {}:
@@ -154,7 +156,7 @@ class AntiTransferLoss(nn.Module):
 
     def _compare(self, student: Tensor, target: Tensor | Descriptor, teacher: Teacher | CachedTeacher) -> Tensor:
         form = (self.aggregation, self.similarity)
-        if isinstance(teacher, CachedTeacher):
+        if isinstance(teacher, CachedTeacher) or not isinstance(target, Tensor):
             return target_loss(student, target, *form, reduction=self.reduction)
         return anti_transfer_loss(student, target, *form, published=self.published, reduction=self.reduction)
 
@@ -200,7 +202,7 @@ class AntiTransferLoss(nn.Module):
         self.close()
 
 
-def _betas(beta: object, teachers: int) -> list[float]:
+def _betas(beta: Any, teachers: int) -> list[float]:
     """One finite weight per teacher; numbers of NumPy and tensors of one element count as numbers."""
     given = beta if isinstance(beta, list | tuple) else [beta] * teachers
     try:

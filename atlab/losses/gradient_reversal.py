@@ -45,7 +45,8 @@ class GradientReversal:
         classes = int(codes.max()) + 1
         if classes < 2:
             raise AtlabError("gradient reversal needs at least two orthogonal classes among the training clips")
-        self.codes, self.beta, self.warm_up, self.epoch, self.layer = codes, beta, warm_up, None, layer
+        self.codes, self.beta, self.warm_up, self.layer = codes, beta, warm_up, layer
+        self.epoch: int | None = None
         self._taps = Taps(student, layer, of=" of the student")
         head = nn.Sequential(
             nn.Linear(_channels(unwrap(student), layer), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)

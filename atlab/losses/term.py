@@ -15,9 +15,11 @@ def ramp(epoch: int | None, warm_up: int) -> float:
     >>> [ramp(epoch, 4) for epoch in (0, 1, 4, 9)], ramp(0, 0)
     ([0.0, 0.25, 1.0, 1.0], 1.0)
     """
-    if warm_up and epoch is None:
+    if not warm_up:
+        return 1.0
+    if epoch is None:
         raise AtlabError(f"warm_up={warm_up} needs the epoch: call set_epoch(n), n from 0, at the start of every epoch")
-    return min(1.0, epoch / warm_up) if warm_up else 1.0
+    return min(1.0, epoch / warm_up)
 
 
 class LossTerm(Protocol):

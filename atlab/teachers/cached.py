@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -24,6 +25,20 @@ KERNELS = ("gram", "position_gram")
 FEATURES = ("clip_kernel", "none", "pairwise", "stochastic_pairwise")
 RESIDENT_BYTES = 1 << 30
 DISK_SHARE = 0.5  # of the free space that one cache may take: others want theirs
+
+
+class Clips(Protocol):
+    """What is read of `atlab.data.Batches`: the clips in batches (x, y, index), how many, and what tells them from others."""
+
+    clips: int
+    augmented: bool
+
+    @property
+    def identity(self) -> str:
+        """Which clips these are, and how they are prepared."""
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        """The batches of an epoch."""
 
 
 class CachedTeacher:
@@ -57,14 +72,14 @@ class CachedTeacher:
     def __init__(
         self,
         teacher: Teacher,
-        batches: Iterable | Sequence[Iterable],
+        batches: Clips | Sequence[Clips],
         folder: str | Path,
         aggregation: str = "gram",
         channels_last: bool = False,
     ) -> None:
         if aggregation not in AGGREGATIONS:
             raise unknown("aggregation of a cached teacher", aggregation, AGGREGATIONS)
-        parts = list(batches) if isinstance(batches, list | tuple) else [batches]
+        parts: list[Clips] = [*batches] if isinstance(batches, Sequence) else [batches]
         if any(part.augmented for part in parts):
             raise AtlabError(
                 "a cached teacher cannot follow augmented inputs: use atlab.Teacher, or turn augmentation off"
@@ -156,7 +171,7 @@ class CachedTeacher:
 
 def cached_or_live(
     teacher: Teacher,
-    batches: Sequence[Iterable],
+    batches: Sequence[Clips],
     folder: str | Path,
     aggregation: str = "gram",
     channels_last: bool = False,
@@ -268,10 +283,10 @@ def _pack(features: Tensor, aggregation: str) -> tuple[str, int, Tensor]:
         n = maps.shape[1] if aggregation == "gram" else maps.shape[2]
         if maps[0].numel() < n * (n + 1) // 2:
             return "features", 0, maps
-        kernel = AGGREGATIONS[aggregation](features)
+        kernel = cast(Tensor, AGGREGATIONS[aggregation](features))
         upper = torch.triu_indices(n, n, device=kernel.device)
         return "triangle", n, kernel[:, upper[0], upper[1]]
-    return "vector", 0, AGGREGATIONS[aggregation](features)
+    return "vector", 0, cast(Tensor, AGGREGATIONS[aggregation](features))
 
 
 def _unpack(triangle: Tensor, n: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,12 +67,12 @@ class Teacher:
         if own is None or not given:
             return
         x = next((tensor for tensor in given if tensor.is_floating_point()), None)
-        keeps = x is None or x.dtype == own.dtype or torch.is_autocast_enabled(x.device.type)
-        dtype = own.dtype if keeps else x.dtype
+        dtype = own.dtype if x is None or torch.is_autocast_enabled(x.device.type) else x.dtype
         if own.device != given[0].device or own.dtype != dtype:
             self.model.to(given[0].device, dtype)
         if channels_last != self._channels_last:
-            self.model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            layout = torch.channels_last if channels_last else torch.contiguous_format
+            self.model.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations lack it
             self._channels_last = channels_last
 
     def targets(
@@ -125,12 +126,12 @@ def _behind(model: nn.Module, layers: list[str]) -> dict[str, nn.Module]:
             return {}
         last = max(last, list(parts).index(rest.partition(".")[0]))
     later = {f"features.{name}": part for name, part in list(parts.items())[last + 1 :]}
-    return later | {"classifier": model.classifier}
+    return later | {"classifier": model.get_submodule("classifier")}
 
 
 def _misfit(model: nn.Module, given: list[Tensor]) -> AtlabError | None:
     """The error for an input with another number of channels than the network's first convolution takes, if that is so."""
-    first = next((m for m in model.modules() if hasattr(m, "in_channels") and hasattr(m, "kernel_size")), None)
+    first: Any = next((m for m in model.modules() if hasattr(m, "in_channels") and hasattr(m, "kernel_size")), None)
     x = given[0] if given else None
     if first is None or x is None or x.ndim != 2 + len(first.kernel_size) or x.shape[1] == first.in_channels:
         return None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from atlab.errors import AtlabError
+from atlab.teachers.cached import Clips
 from atlab.teachers.live import Teacher
 
 
@@ -34,7 +33,7 @@ class ResidualTeacher(Teacher):
     """
 
     @torch.no_grad()
-    def __init__(self, teacher: Teacher, batches: Iterable, codes: Tensor) -> None:
+    def __init__(self, teacher: Teacher, batches: Clips, codes: Tensor) -> None:
         vars(self).update(vars(teacher))
         self.codes = torch.as_tensor(codes).cpu()
         classes = int(self.codes.max()) + 1
