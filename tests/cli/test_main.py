@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,17 @@ def test_version_and_help():
     assert call("--version") == (0, f"atlab {atlab.__version__}\n")
     code, text = call("--help")
     assert code == 0 and all(command in text for command in ("run", "data", "doctor"))
+
+
+def test_data_verify_says_whether_a_set_is_what_its_card_says(tiny):
+    code, text = call("data", "verify", "tiny")
+    assert code == 0 and "6 clips are what the card says" in text
+    card = json.loads((tiny / "card.json").read_text())
+    (tiny / "card.json").write_text(json.dumps(card | {"content_hash": "0" * 64}))
+    code, text = call("data", "verify", tiny)
+    assert code == 2 and "is not what its card says" in text
+    code, text = call("data", "verify", "nowhere")
+    assert code == 2 and "nowhere is not a prepared data set" in text
 
 
 LOADED = """

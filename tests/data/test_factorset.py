@@ -164,6 +164,48 @@ def test_inputs_that_are_no_clips_are_refused(fs):
         FactorSet.open(fs.path)
 
 
+def test_a_data_set_is_what_its_card_says(fs):
+    FactorSet.open(fs.path).verify()
+    toy(fs.path.parent / "numbers", words=2, speakers=2, repetitions=3, samples=33).verify()
+
+
+def test_changed_inputs_are_seen_at_opening_or_by_reading_all(tmp_path):
+    fs = toy(tmp_path / "set", words=10, speakers=10, repetitions=10, samples=4000)  # 8 MB, of which 1 MB is looked at
+    path = fs.path / "inputs.npy"
+    content = bytearray(path.read_bytes())
+    for place, opens in ((len(content) // 2 + 200_000, True), (len(content) - 5, False)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        if opens:
+            with pytest.raises(AtlabError, match="is not what its card says: the content hash is"):
+                FactorSet.open(fs.path).verify()
+        else:
+            with pytest.raises(AtlabError, match="has changed since it was written"):
+                FactorSet.open(fs.path)
+    path.write_bytes(content)
+    FactorSet.open(fs.path).verify()
+
+
+def test_changed_factors_are_seen(fs):
+    fs.factors.assign(word=fs.factors["word"].iloc[::-1].to_numpy()).to_parquet(
+        fs.path / "factors.parquet", index=False
+    )
+    with pytest.raises(AtlabError, match="has changed since it was written"):
+        FactorSet.open(fs.path)
+    card = json.loads((fs.path / "card.json").read_text())
+    (fs.path / "card.json").write_text(json.dumps({k: v for k, v in card.items() if k != "sample_hash"}))
+    older = FactorSet.open(fs.path)  # written before there were samples
+    with pytest.raises(AtlabError, match="is not what its card says"):
+        older.verify()
+
+
+def test_ids_that_are_there_twice_are_refused(fs):
+    fs.factors.assign(id="same").to_parquet(fs.path / "factors.parquet", index=False)
+    with pytest.raises(AtlabError, match=r"has ids twice: \['same', 'same'"):
+        FactorSet.open(fs.path)
+
+
 def test_what_card_and_table_lack_is_named(fs):
     card = json.loads((fs.path / "card.json").read_text())
     (fs.path / "card.json").write_text(json.dumps({key: card[key] for key in card if key not in ("clips", "kind")}))

@@ -84,6 +84,12 @@ def test_other_shapes_are_refused(shape):
         Spectrogram()(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.int32])
+def test_integers_of_no_known_scale_are_refused(dtype):
+    with pytest.raises(AtlabError, match="waveforms must be int16, or floats in"):
+        Spectrogram()(torch.zeros(1, 1000, dtype=dtype))
+
+
 def test_frontend_follows_the_data(tmp_path):
     fs = toy(tmp_path / "set", words=2, speakers=1, repetitions=1, samples=300)
     assert frontend(fs)(torch.from_numpy(fs.read([0]))).shape == (1, 1, 3, 129)

@@ -29,6 +29,15 @@ def write(path: Path, wave: np.ndarray, rate: int = RATE, subtype: str = "PCM_16
     return path
 
 
+def announcing(path: Path, samples: int) -> Path:
+    """A FLAC file whose header announces so many samples (its last 36 bits before the checksum)."""
+    content = bytearray(path.read_bytes())
+    field = int.from_bytes(content[18:26], "big") >> 36 << 36
+    content[18:26] = (field | samples).to_bytes(8, "big")
+    path.write_bytes(content)
+    return path
+
+
 def write_sphere(path: Path, wave: np.ndarray) -> Path:
     """A NIST SPHERE file as TIMIT has them: 1,024 bytes of header, then 16-bit little-endian samples."""
     samples = np.round(wave * 32767).astype("<i2")

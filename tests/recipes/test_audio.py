@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
 
 from atlab.data import BrokenInput
+from atlab.errors import AtlabError
+from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, resample, to_int16
+from data_recipes.images import read_image
 
 from . import corpora
 
@@ -77,6 +82,32 @@ def test_a_spoiled_rate_is_broken(tmp_path, rate):
     path.write_bytes(content)
     with pytest.raises(BrokenInput, match=f"a.wav: names a rate of {rate} Hz" if rate else "a.wav"):
         read_audio(path)
+
+
+def test_a_header_of_far_too_many_samples_is_broken(tmp_path):
+    path = corpora.announcing(corpora.write(tmp_path / "a.flac", corpora.sound(0.1)), 2**36 - 1)
+    with pytest.raises(BrokenInput, match="a.flac: announces 68,719,476,735 samples"):
+        read_audio(path)
+
+
+def test_a_named_pipe_does_not_wait_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(BrokenInput, match="a.wav: is no regular file"):
+        read_audio(tmp_path / "a.wav")
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(BrokenInput, match="a.png: is no regular file"):
+        read_image(tmp_path / "a.png")
+    corpora.write(tmp_path / "b.wav", corpora.sound(0.1))
+    assert corpus.sounds(tmp_path) == [tmp_path / "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("wave", "found"),
+    [(np.zeros(3, np.uint8), "uint8"), (np.zeros(3, np.int64), "int64"), (np.array([0.0, np.nan]), "not numbers")],
+)
+def test_waveforms_of_no_known_scale_are_not_converted(wave, found):
+    with pytest.raises(AtlabError, match=f"expected a waveform of floats .*{found}"):
+        to_int16(wave)
 
 
 def test_a_coding_that_cannot_be_read_is_broken(tmp_path):

@@ -13,7 +13,7 @@ from atlab.data import splits
 from atlab.errors import AtlabError
 from data_recipes import folder
 from tests.recipes import corpora_images
-from tests.recipes.corpora import damage, snapshot, sound, write
+from tests.recipes.corpora import announcing, damage, snapshot, sound, write
 
 
 def table(path, *lines: str) -> None:
@@ -281,6 +281,43 @@ def test_what_cannot_be_a_pattern_or_a_folder(tmp_path):
         folder.prepare(tmp_path / "empty", tmp_path / "out", pattern="{a}.wav")
     with pytest.raises(AtlabError, match="raw data not found: .*none is no folder and no archive"):
         folder.prepare(tmp_path / "none", tmp_path / "out", pattern="{a}.wav")
+
+
+def test_files_of_other_kinds_are_counted_and_named(tmp_path):
+    raw = tmp_path / "raw"
+    for name in ("a.mp3", "b.MP3", "c.xyz", "notes.txt"):
+        raw.mkdir(exist_ok=True)
+        (raw / name).write_bytes(b"something")
+    with pytest.raises(AtlabError, match=r"in .*raw, but 2 times a file of another kind \(.mp3\), but 1 times"):
+        folder.prepare(raw, tmp_path / "out", pattern="{a}.wav")
+    write(raw / "d.wav", sound(0.05))
+    fs = folder.prepare(raw, tmp_path / "out", pattern="{a}.wav", workers=0)
+    assert fs.card["dropped"] == {"file of another kind (.mp3)": 2, "file of another kind (.xyz)": 1}
+
+
+def test_folders_of_classes_may_be_links(tmp_path):
+    write(tmp_path / "elsewhere" / "ann" / "x.wav", sound(0.05))
+    write(tmp_path / "raw" / "bob" / "x.wav", sound(0.05, 1))
+    (tmp_path / "raw" / "ann").symlink_to(tmp_path / "elsewhere" / "ann")
+    (tmp_path / "raw" / "bob" / "above").symlink_to(tmp_path / "raw")  # a circle ends where it began
+    fs = folder.prepare(tmp_path / "raw", tmp_path / "out", pattern="{speaker}/x.wav", workers=0)
+    assert fs.factors["speaker"].tolist() == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("rate", [0, 999, 10**9, "fast"])
+def test_rates_are_bounded(tmp_path, rate):
+    write(tmp_path / "raw" / "a.wav", sound(0.05))
+    with pytest.raises(AtlabError, match=f"sample_rate is {rate!r}; allowed: 1000 to 384000"):
+        folder.prepare(tmp_path / "raw", tmp_path / "out", pattern="{a}.wav", sample_rate=rate)
+
+
+def test_a_header_that_lies_about_its_length_costs_one_file(tmp_path):
+    raw = tmp_path / "raw"
+    for number in range(100):
+        write(raw / f"w_{number}.flac", sound(0.05, number))
+    announcing(raw / "w_7.flac", 2**36 - 1)
+    fs = folder.prepare(raw, tmp_path / "out", pattern="{word}_*.flac", workers=0)
+    assert len(fs) == 99 and fs.inputs.shape[1] == 800 and fs.card["dropped"]["broken"] == 1
 
 
 def test_a_file_whose_suffix_lies_is_read_by_its_content(tmp_path):

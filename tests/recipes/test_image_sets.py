@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import tarfile
@@ -429,6 +430,27 @@ def test_broken_archives_and_other_files(tmp_path):
         (tmp_path / name).write_bytes(b"nothing of the kind" * 100)
         with pytest.raises(AtlabError, match=message):
             mnist.prepare(tmp_path / name, tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_archives_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch, kind):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "zeros").write_bytes(bytes(5_000_000))
+    path = Path(shutil.make_archive(str(tmp_path / "a"), kind, tmp_path / "raw"))
+    assert path.stat().st_size < 50_000
+    usage = shutil.disk_usage(tmp_path)._replace(free=4_999_999)
+    monkeypatch.setattr(images.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(AtlabError, match="unpacks to more than the 0.0 GB that are free: refused"):
+        images.unpack(path, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("zeros"))
+
+
+def test_idx_files_that_swell_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "LARGEST_IDX", 1000)
+    with gzip.open(tmp_path / "a.gz", "wb") as file:
+        file.write(bytes(1001))
+    with pytest.raises(AtlabError, match="a.gz holds more than 1,000 bytes"):
+        images.read_idx(tmp_path / "a.gz")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
