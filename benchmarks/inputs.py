@@ -18,7 +18,7 @@ import pandas as pd
 
 from atlab.data import Batches, FactorSet, loaders
 from atlab.data.factorset import FORMAT
-from atlab.runs import engines
+from atlab.system.processes import cores
 from atlab.system import devices
 from benchmarks.loop import network, stepper
 from benchmarks.rows import Row, in_turn, ratio_row
@@ -94,7 +94,7 @@ def epoch_row(fs: FactorSet, width: float, steps: int, repeats: int, clock: Call
         clock,
     )
     where = "memory map" if batches._resident is None else "memory"
-    kind = "one core" if clock is time.process_time else f"by the clock, {engines.cores()} cores"
+    kind = "one core" if clock is time.process_time else f"by the clock, {cores()} cores"
     case = f"{len(fs):,} clips from {where}, width {width:g}, {kind}"
     return ratio_row("epoch", case, "bare steps", times["epoch"] / times["bare"], 1.03, "bare loop")
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlab.runs import engines, forkserver
+from atlab.system.processes import cores
 from benchmarks import __main__ as suite
 from benchmarks import machine, stacked, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
-from tests.runs.sweeps import PRELOADED
 
 TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
 
@@ -78,12 +77,11 @@ def test_the_file_is_named_after_the_machine():
 
 
 def test_the_throughput_of_a_grid_is_measured_on_notebooks_that_train(monkeypatch):
-    monkeypatch.setattr(forkserver, "PRELOADED", PRELOADED)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     assert throughput.seconds_a_notebook(workers=1, count=1, steps=1, width=1 / 32) > 0
 
 
-@pytest.mark.skipif(engines.cores() < 2, reason="two processes need two cores")
+@pytest.mark.skipif(cores() < 2, reason="two processes need two cores")
 def test_what_the_machine_allows_is_steps_of_processes_on_cores_of_their_own():
     assert throughput.bare_steps(2, 1 / 32, seconds=1.0) > 0
 

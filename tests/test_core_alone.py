@@ -20,14 +20,14 @@ class Blocker(importlib.abc.MetaPathFinder):
     allowed = set(sys.argv[1].split(","))
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top == "fcntl" or (top not in self.allowed and top not in sys.stdlib_module_names):
+        if top not in self.allowed and top not in sys.stdlib_module_names:
             raise ModuleNotFoundError(f"forbidden: {name}", name=name)
 
 import torch, torchvision, numpy, safetensors.torch
-for name in [name for name in sys.modules if name.partition(".")[0] in ("tqdm", "pandas", "fcntl")]:
+for name in [name for name in sys.modules if name.partition(".")[0] in ("tqdm", "pandas")]:
     del sys.modules[name]  # torch looks whether it can have them
 sys.meta_path.insert(0, Blocker())
-for name in ("fcntl", "tqdm", "pandas", "torchaudio", "plotly", "dask"):
+for name in ("tqdm", "pandas", "torchaudio", "plotly", "dask"):
     try:
         __import__(name)
     except ModuleNotFoundError as error:

@@ -72,11 +72,13 @@ def sweep(
     grid: Annotated[str, typer.Argument(help="A grid: the path of its YAML, or a name such as table3_words.")],
     scale: Annotated[str, typer.Option(help="One of the grid's scales.")] = "laptop",
     root: Root = None,
-    workers: Annotated[int, typer.Option(help="Processes at once on this machine.")] = 2,
+    workers: Annotated[int, typer.Option(help="Runs at once on this machine, one thread each.")] = 2,
     devices: Annotated[str, typer.Option(help="CUDA devices to use, such as 0,1.")] = "",
     per_device: Annotated[int, typer.Option(help="Runs at once on each of them.")] = 1,
-    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler (tcp://..), or local.")] = "",
-    gpu_share: Annotated[float, typer.Option(help="Of a Dask worker's resource GPU that a run takes.")] = 0.0,
+    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler elsewhere, tls://...")] = "",
+    trust_network: Annotated[
+        bool, typer.Option("--trust-network", help="Use a scheduler without TLS: nobody else reaches that network.")
+    ] = False,
     parameter: Annotated[
         list[str], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Put over the grid's; repeatable.")
     ] = [],  # noqa: B006
@@ -105,7 +107,7 @@ def sweep(
         [d for d in devices.split(",") if d],
         per_device,
         scheduler,
-        gpu_share,
+        trust_network,
         only,
         **fixed,
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from atlab.experiment import one
 from atlab.experiment.settings import Settings, from_parameters
+from atlab.system.processes import one_thread
 
 WARM_UP, TIMED = 1, 5
 BATCHES = 4  # different ones, taken in turn
@@ -28,6 +29,7 @@ class Probe:
     clip_bytes: int
 
 
+@one_thread()
 def estimate_run(parameters: Mapping) -> dict[str, float]:
     """Upper bound of what a run of `experiments/train.ipynb` with these parameters takes, its networks apart.
 
@@ -36,7 +38,7 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
     (`experiment.required_by`) is estimated by the same function with those settings' own parameters.
 
     Returns:
-        seconds: of the training with its validations and final evaluation, on as many threads as PyTorch has here.
+        seconds: of the training with its validations and final evaluation, on one thread as in a run.
         peak_bytes: weights, Adam, feature maps, eq. 4 and data on the device (see `step_memory`); libraries apart.
         steps: optimiser steps, epochs x batches of the training part.
         seconds_per_step: median of the timed steps.

@@ -11,6 +11,7 @@ import pandas as pd
 
 from atlab.data.splits import PARTS, Split
 from atlab.errors import AtlabError
+from atlab.system.processes import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,6 +127,7 @@ def learn(settings: RunSettings, job: Job) -> dict[str, Any]:
     raise AtlabError(f"nobody has registered how runs of {type(settings).__name__} are learned")
 
 
+@one_thread()
 def train(
     settings: RunSettings,
     root: str | Path = "runs",
@@ -138,7 +140,7 @@ def train(
 
     A notebook that was handed a run folder passes it as `run_dir`: the run is written there. What the settings require is
     trained first, into root/networks/, if no run there has it. The run keeps its split by clip id (split.json), its
-    history, its model file and its result.
+    history, its model file and its result. It is computed on one thread: other numbers of threads give other last digits.
 
     Args:
         study: the settings' own (`STUDY`) if empty; networks that serve all studies go to root/networks/ in any case.

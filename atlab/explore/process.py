@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from atlab import runs
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.experiment.skeleton import NETWORKS
@@ -58,7 +59,7 @@ class Training:
     def start(self) -> None:
         """Train, or go on where it was stopped; does nothing if it runs or is done."""
 
-        if self.running or (self.path / "done").exists():
+        if self.running or runs.is_done(self.path):
             return
         self.settings.check_values()
         if self._log is not None:
@@ -97,9 +98,7 @@ class Training:
 
     def status(self) -> Status:
         """Read what there is on disk; never waits for the process."""
-        from atlab import runs
-
-        if (self.path / "done").exists():
+        if runs.is_done(self.path):
             run = runs.Run(self.path)
             result = run.result()
             told = f"done: {result['epochs_run']} epochs, test accuracy {100 * result['test_accuracy']:.1f} % of {result['test_clips']} clips"
@@ -124,7 +123,7 @@ class Training:
 
         for need in studies.required(self.settings):
             path = run_path(need, self.root, NETWORKS)
-            if not (path / "done").exists():
+            if not runs.is_done(path):
                 return need, path
         return self.settings, self.path
 
@@ -160,10 +159,9 @@ def keep(training: Training, study: str) -> Path:
 
     AtlabError for an unfinished run, a name that is no study, and a run that is in that study already.
     """
-    from atlab import runs
     from atlab.system.files import new_folder, write_atomic
 
-    if not (training.path / "done").exists():
+    if not runs.is_done(training.path):
         raise AtlabError("only a finished run can be kept: let the training end first")
     runs.check_study(study)
     target = training.root / study / training.path.name
@@ -171,10 +169,11 @@ def keep(training: Training, study: str) -> Path:
         raise AtlabError(f"this run is in {study} already")
     with new_folder(target) as new:
         for file in training.path.iterdir():
-            if file.is_file() and file.name != ".lock":
+            if file.is_file() and file.name not in (".lock", "done"):
                 shutil.copy2(file, new / file.name)
         card = json.loads((new / "params.json").read_text()) | {"study": study}
         write_atomic(new / "params.json", runs.to_json(card, "run", indent=1) + "\n")
+        runs.mark_done(new)
     return target
 
 

@@ -4,6 +4,6 @@ from atlab.system.extras import check
 
 check(__name__)
 
-from atlab.runs.folder import Held, Run, check_study, open_run, run_id, table, to_json
+from atlab.runs.folder import Held, Run, check_study, is_done, mark_done, open_run, run_id, table, to_json
 
-__all__ = ["Held", "Run", "check_study", "open_run", "run_id", "table", "to_json"]
+__all__ = ["Held", "Run", "check_study", "is_done", "mark_done", "open_run", "run_id", "table", "to_json"]

@@ -1,35 +1,40 @@
-"""Where the tasks of a sweep run: processes of this machine, or a Dask cluster."""
+"""Where the jobs of a sweep run: on Dask workers, of this machine or of a cluster."""
 
 from __future__ import annotations
 
 import os
-import queue
-from collections.abc import Callable, Sequence
-from multiprocessing import connection
-from typing import Any, NamedTuple
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import dask
+from dask.distributed import Client, Nanny, Scheduler, SpecCluster, Worker, get_worker
+from distributed.security import Security
 
 from atlab.errors import AtlabError
-from atlab.runs import forkserver
+from atlab.system.files import Held
+from atlab.system.processes import THREAD_VARIABLES
 
-
-class Task(NamedTuple):
-    """A picklable function, called with `arguments` and kernel_manager=..., and a name for people."""
-
-    function: Callable[..., None]
-    arguments: tuple
-    name: str
+TRIES = 3
+QUIET = 60  # above every level that Dask logs at
+LOOK = 0.5  # seconds between two looks at whether a job is still wanted
 
 
 class Ended(NamedTuple):
-    """How a task ended: "done", "failed", "held" by another process, or "died" without a word."""
+    """How a job ended: "done", "failed", or "held" by another process; what was said, and the seconds it took."""
 
-    task: Task
     how: str
-    said: str
+    said: str = ""
+    seconds: float = 0.0
 
 
 def slots(workers: int, devices: Sequence[str] = (), per_device: int = 1) -> list[dict[str, str]]:
-    """The environment of each slot: `per_device` slots a CUDA device, or `workers` slots of the CPU.
+    """The environment of each worker: `per_device` workers per CUDA device, or `workers` of them on the CPU.
 
     AtlabError for a device that PyTorch does not see; names other than numbers (MIG-...) are taken as they are.
 
@@ -37,183 +42,171 @@ def slots(workers: int, devices: Sequence[str] = (), per_device: int = 1) -> lis
     [{'CUDA_VISIBLE_DEVICES': 'MIG-a'}, {'CUDA_VISIBLE_DEVICES': 'MIG-b'}]
     """
     if workers < 1 or per_device < 1:
-        raise AtlabError(f"a sweep needs at least one worker (a device), found {workers} and {per_device}")
-    for device in devices:
-        if device.isdigit():
-            _check_device(int(device))
-    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices for _ in range(per_device)] or [
-        {}
-    ] * workers
+        raise AtlabError(f"expected at least one worker, and one per device; got {workers} and {per_device}")
+    for number in filter(str.isdigit, devices):
+        from atlab.system import devices as known  # imports torch
+
+        known.choose(f"cuda:{number}")
+    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices for _ in range(per_device)] or [{}] * workers
 
 
-def _check_device(number: int) -> None:
-    import torch
+class _Unobserved:
+    """A scheduler or worker without the web server that Dask starts even where no dashboard is asked for."""
 
-    count = torch.cuda.device_count()
-    if number >= count:
-        allowed = f"0 to {count - 1}" if count else "none, PyTorch sees no CUDA device here"
-        raise AtlabError(f"CUDA device {number} is not there; allowed: {allowed}")
+    def start_http_server(self, *_: object, **__: object) -> None:
+        pass
 
 
-class Local:
-    """One short-lived process a task, as many at once as there are slots; each ends with this process.
-
-    Every slot has its share of the cores as threads: several workers of several threads each are slower.
-    """
-
-    def __init__(self, slots: Sequence[dict[str, str]], threads: int = 0) -> None:
-        self._free = list(slots)
-        self._running: dict[connection.Connection, tuple[Task, Any, dict[str, str]]] = {}
-        self._threads = threads or max(1, cores() // len(slots))
-
-    def room(self) -> int:
-        """How many more tasks can start now."""
-        return len(self._free)
-
-    def start(self, task: Task) -> None:
-        environment = self._free.pop()
-        arguments = task.function, task.arguments, environment, self._threads
-        process, answer = forkserver.start(arguments, task.name)
-        self._running[answer] = task, process, environment
-
-    def ended(self, seconds: float) -> list[Ended]:
-        """The tasks that ended, after waiting for one at most so long."""
-        found = []
-        for answer in connection.wait(list(self._running), seconds):
-            task, process, environment = self._running.pop(answer)
-            how, said = _answer(answer)
-            process.join()
-            how, said = (how, said) if how else ("died", f"its process ended with code {process.exitcode}")
-            answer.close()
-            self._free.append(environment)
-            found.append(Ended(task, how, said))
-        return found
-
-    def stop(self) -> None:
-        """End what is running, with its kernels; unfinished runs stay resumable."""
-        for _, process, _ in self._running.values():
-            process.kill()
-        for answer, (_, process, _) in self._running.items():
-            process.join()
-            while answer.poll(10) and _answer(answer)[0]:  # ends with the kernel
-                pass
-        self._running.clear()
+class _Scheduler(_Unobserved, Scheduler):
+    pass
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class _Worker(_Unobserved, Worker):
+    pass
 
 
-def _answer(answer: connection.Connection) -> tuple[str, str]:
-    try:
-        return answer.recv()
-    except (EOFError, OSError):
-        return "", ""
+@contextmanager
+def connect(slots: Sequence[dict[str, str]], scheduler: str = "", trust_network: bool = False) -> Iterator[Client]:
+    """A Dask client: of new workers on this machine, one per slot, or of the scheduler at an address.
 
+    The workers of this machine are processes with one thread each. They listen on the loopback interface only, talk TLS
+    with a certificate made for this one sweep, are started again if they are killed, and end with this process.
 
-class Dask:
-    """Tasks on a Dask cluster: at `address`, or "local" for one on this machine's loopback.
-
-    A cluster under Slurm, for instance, one GPU and four tasks at once a worker (leave this running on the login node
-    and give the printed address to `atlab sweep --scheduler`, with `--gpu-share 0.25`):
+    A scheduler elsewhere is reached by tls://, with the certificates that Dask's configuration names
+    (distributed.comm.tls). By tcp:// anyone who reaches its port can run code on every worker and on this machine: that
+    is refused unless `trust_network` says that nobody else does. Its workers need one thread each, a nanny, the notebook and the
+    runs under the same paths, this atlab, and `distributed.worker.daemon: false` where data sets are built. Under Slurm, say:
 
         from dask_jobqueue import SLURMCluster
         cluster = SLURMCluster(
-            cores=4, processes=1, memory="32GB", walltime="08:00:00",
-            job_extra_directives=["--gres=gpu:1"], worker_extra_args=["--resources GPU=1"],
+            cores=4, processes=4, memory="32GB", walltime="08:00:00", protocol="tls://",
+            job_extra_directives=["--gres=gpu:1"],
+            job_script_prologue=["export DASK_DISTRIBUTED__WORKER__DAEMON=False"],
         )
         cluster.scale(jobs=8)
         print(cluster.scheduler_address)
 
-    A task takes one worker thread, and `gpu_share` of the worker's resource GPU if that is given. Every worker must see
-    the notebook and `root` under the same paths, and have this atlab installed. A task that is given up (Ctrl-C, a
-    killed sweep, a lost scheduler) ends on its worker too.
+    Raises:
+        AtlabError: no scheduler answers, its security is not stated, or one of its workers has several threads or no nanny.
     """
+    with _foreign(scheduler, trust_network) if scheduler else _local(slots) as client:
+        yield client
 
-    def __init__(self, address: str, workers: int, gpu_share: float = 0.0) -> None:
-        from dask.distributed import Client, LocalCluster
 
-        self._cluster = None
-        if address == "local":
-            self._cluster = LocalCluster(
-                workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+@contextmanager
+def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
+    security, host = Security.temporary(), {"host": "127.0.0.1", "protocol": "tls://"}
+    threads = dict.fromkeys(THREAD_VARIABLES, "1")
+    options = {**host, "nthreads": 1, "memory_limit": 0, "worker_class": _Worker, "silence_logs": QUIET, "security": security}
+    workers = {i: {"cls": Nanny, "options": {**options, "env": threads | slot}} for i, slot in enumerate(slots)}
+    settings = {
+        "distributed.worker.daemon": False,  # a job may start processes of its own
+        "distributed.scheduler.allowed-failures": TRIES - 1,
+    }
+    with dask.config.set(settings), _hidden_main():
+        with _interrupts_blocked():
+            cluster = SpecCluster(
+                workers,
+                {"cls": _Scheduler, "options": {**host, "security": security}},
+                security=security,
+                silence_logs=QUIET,
             )
-        try:
-            self._client = Client(self._cluster or address, timeout="10s")
-        except (OSError, ValueError, TimeoutError) as error:
-            raise AtlabError(f"no Dask scheduler answers at {address!r}: {error}") from None
-        self._resources = {"GPU": gpu_share} if gpu_share else None
-        self._ended: queue.Queue = queue.Queue()
-        self._running: dict[Any, Task] = {}
-
-    def room(self) -> int:
-        """How many more tasks may be handed over: two a worker thread, so that none waits for this process."""
-        self._check()
-        threads = sum(
-            worker["nthreads"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()
-        )
-        return max(0, 2 * max(1, threads) - len(self._running))
-
-    def start(self, task: Task) -> None:
-        future = self._client.submit(
-            _on_worker, task.function, task.arguments, pure=False, resources=self._resources
-        )
-        self._running[future] = task
-        future.add_done_callback(self._ended.put)
-
-    def ended(self, seconds: float) -> list[Ended]:
-        """The tasks that ended, after waiting for one at most so long; AtlabError if the scheduler is gone."""
-        futures = []
-        try:
-            futures.append(self._ended.get(timeout=seconds))
-            while True:
-                futures.append(self._ended.get_nowait())
-        except queue.Empty:
-            pass
-        self._check()
-        return [Ended(self._running.pop(future), *_outcome(future)) for future in futures]
-
-    def _check(self) -> None:
-        if self._client.status != "running":
-            raise AtlabError(
-                "the Dask scheduler is gone; what is done is kept, the same sweep carries on with another one"
-            )
-
-    def stop(self) -> None:
-        """Give up what is running and let go of the cluster."""
-        if self._client.status == "running":
-            self._client.cancel(list(self._running), force=True)
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        with cluster, Client(cluster, security=security) as client:
+            yield client
 
 
-def _outcome(future: Any) -> tuple[str, str]:
-    if future.status == "finished":
-        return future.result()
-    if future.status == "error":
-        from dask.distributed import KilledWorker
-
-        error = future.exception()
-        return "died" if isinstance(error, KilledWorker) else "failed", f"{type(error).__name__}: {error}"
-    return "died", f"its Dask worker was lost ({future.status})"
-
-
-def _on_worker(function: Callable[..., None], arguments: tuple) -> tuple[str, str]:
-    """One task on a Dask worker, in a process forked there, as long as somebody waits for it."""
-    from dask.distributed import get_worker
-
-    worker = get_worker()
-    key = worker.get_current_task()
-    engine = Local([{}], threads=1)
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Hide the main script from the workers: they need nothing of it, and without a main guard it would begin again there."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        engine.start(Task(function, arguments, str(key)))
-        while not (ended := engine.ended(1.0)):
-            task = worker.state.tasks.get(key)
-            lost = worker.status.name in ("closing", "closed", "failed")  # with its scheduler, for instance
-            if lost or task is None or task.state == "cancelled":
-                return "died", "it was given up"
-        return ended[0].how, ended[0].said
+        yield
     finally:
-        engine.stop()
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Threads and processes that are started here never see Ctrl-C; this thread sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _foreign(address: str, trust_network: bool) -> Iterator[Client]:
+    if not address.startswith("tls://") and not trust_network:
+        raise AtlabError(
+            f"the scheduler {address!r} is not protected: expected a tls:// address and certificates in Dask's "
+            "configuration (distributed.comm.tls), or --trust-network if nobody else reaches that network"
+        )
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
+        raise AtlabError(f"no Dask scheduler answers at {address!r}: {error}") from None
+    with client:
+        for name, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+            if worker["nthreads"] != 1 or not worker["nanny"]:
+                found = f"{worker['nthreads']} threads and {'a' if worker['nanny'] else 'no'} nanny"
+                raise AtlabError(f"the Dask worker {name} has {found}; expected one thread (--nthreads 1) and a nanny")
+        yield client
+
+
+def work(function: Callable[..., None], arguments: tuple) -> Ended:
+    """The body of a job, on a worker: `function(*arguments)`."""
+    start = time.monotonic()
+    with _while_wanted():
+        how, said = _tried(function, arguments)
+    return Ended(how, said, time.monotonic() - start)
+
+
+def _tried(function: Callable[..., None], arguments: tuple) -> tuple[str, str]:
+    """Call it, again if its kernel dies (two kernels can have chosen one port, too): -> how it ended, what was said."""
+    for _ in range(TRIES):
+        try:
+            function(*arguments)
+        except Held as error:
+            return "held", str(error)
+        except AtlabError as error:
+            outcome = "failed", str(error)
+            if not isinstance(error.__cause__, RuntimeError):  # as nbclient says that a kernel died, or never began
+                return outcome
+        except Exception as error:  # noqa: BLE001 - reported by the sweep
+            return "failed", f"{type(error).__name__}: {error}"
+        else:
+            return "done", ""
+    return "failed", given_up(outcome[1])
+
+
+def given_up(said: str) -> str:
+    """What is said of a job whose process died every time."""
+    return f"tried {TRIES} times; {said} (killed, or out of memory?)"
+
+
+@contextmanager
+def _while_wanted() -> Iterator[None]:
+    """End this worker's process, and with it a job's kernel, when nobody waits for the job any more.
+
+    Dask cannot stop a job that runs; the worker's nanny starts another worker.
+    """
+    worker = get_worker()
+    key, ended = worker.get_current_task(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(LOOK):
+            task = worker.state.tasks.get(key)
+            closing = worker.status.name in ("closing", "closed", "failed")  # with its scheduler, for instance
+            if closing or task is None or task.state == "cancelled":
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()

@@ -1,13 +1,12 @@
 """Run folders: `runs/<study>/<id>/`, complete or resumable, named by what went into the run.
 
 The id is a hash of the notebook's source, the parameters, the data and atlab's version, so the same question is never
-computed twice, whichever process asks it. `done` is written last: without it a folder is unfinished, and the next
-`open_run` with the same arguments carries on in it.
+computed twice, whichever process asks it. `done` is written last and lists the run's files: without it, or if one of
+them is missing, a folder is unfinished, and the next `open_run` with the same arguments carries on in it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -15,16 +14,20 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import atlab
 from atlab.errors import AtlabError
 from atlab.labels import shown
-from atlab.system.files import write_atomic
+from atlab.system.files import Held, lock, sync, write_atomic
+from atlab.system.hashing import sha256_file
 from atlab.system.home import find, in_home
 
 if TYPE_CHECKING:
     import pandas
+    from filelock import FileLock
+
+__all__ = ["Held", "Run", "check_study", "is_done", "mark_done", "open_run", "run_id", "table", "to_json"]
 
 _STUDY = re.compile(r"[\w.-]*\w[\w.-]*")
 
@@ -76,8 +79,31 @@ def run_id(parameters: Mapping[str, Any], data_hash: str = "", source: str = "")
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
-class Held(AtlabError):
-    """The run is being computed by another process."""
+def is_done(path: str | Path) -> bool:
+    """Whether everything of a run is on disk: its `done` lists files, and each is there with the listed size."""
+    path = Path(path)
+    try:
+        listed = json.loads((path / "done").read_text())["files"]
+        return all((path / name).stat().st_size == entry["bytes"] for name, entry in listed.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def mark_done(path: str | Path) -> None:
+    """Put a run's files on the disk, then `done` with the size and SHA-256 of each; only then its checkpoint goes.
+
+    Every file of the folder counts but hidden ones and the training loop's checkpoint.
+    """
+    path = Path(path)
+    names = [file.relative_to(path).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
+    names = [name for name in names if not re.search(r"(^|/)\.|^checkpoint|^done$", name)]
+    listed = {name: {"bytes": (path / name).stat().st_size, "sha256": sha256_file(path / name)} for name in names}
+    for changed in [*(path / name for name in names), *sorted({(path / name).parent for name in names} | {path})]:
+        sync(changed)
+    write_atomic(path / "done", to_json({"files": listed}, "done", indent=1) + "\n")
+    sync(path)
+    for checkpoint in [*path.glob("checkpoint*"), *path.glob(".checkpoint*")]:
+        checkpoint.unlink()
 
 
 class Run:
@@ -94,7 +120,7 @@ class Run:
             self.parameters: dict[str, Any] = self._card["parameters"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise AtlabError(f"{self.path} is not a run folder: its params.json cannot be read ({error})") from None
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {'done' if self.done else 'unfinished'})"
@@ -111,8 +137,8 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """True once everything of the run is on disk."""
-        return (self.path / "done").exists()
+        """True once everything of the run is on disk (`is_done`)."""
+        return is_done(self.path)
 
     @property
     def model_path(self) -> Path:
@@ -161,13 +187,13 @@ class Run:
         if result is not None:
             self.save_result(result)
         if self._lock is not None:
-            write_atomic(self.path / "done", "")
+            mark_done(self.path)
             self.close()
 
     def close(self) -> None:
         """Let go of the lock; the run stays as far as it came."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def _state(self) -> str:
@@ -204,10 +230,12 @@ def open_run(
     """
     check_study(study)
     path = in_home(root) / study / run_id(parameters, data_hash, source)
-    if (path / "done").exists():
+    if is_done(path):
         return Run(path)
-    lock = _locked(path, wait)
+    taken = _locked(path, wait)
     try:
+        if not is_done(path):  # of an earlier life: what it lists is damaged
+            (path / "done").unlink(missing_ok=True)
         if not (path / "params.json").exists():
             card = {
                 "parameters": dict(parameters),
@@ -221,32 +249,21 @@ def open_run(
         for left in path.glob(".*.tmp"):  # by a process that was killed while it wrote
             left.unlink()
     except BaseException:
-        lock.close()
+        taken.release()
         raise
     if run.done:  # finished by another process while this one waited
-        lock.close()
+        taken.release()
     else:
-        run._lock = lock
+        run._lock = taken
     return run
 
 
-def _locked(path: Path, wait: bool) -> IO[str]:
+def _locked(path: Path, wait: bool) -> FileLock:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "a+")
+        return lock(path / ".lock", f"the run {path}", wait)
     except OSError as error:
         raise AtlabError(f"the run folder {path} cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise Held(f"the run {path} is being computed by another process (process id {holder})") from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
 
 
 def table(study_folder: str | Path) -> pandas.DataFrame:
@@ -271,6 +288,8 @@ def table(study_folder: str | Path) -> pandas.DataFrame:
         raise AtlabError(f"there is no study folder {folder}")
     rows = []
     for done in sorted(folder.glob("*/done")):
+        if not is_done(done.parent):
+            continue
         run = Run(done.parent)
         results = _flat(run.result()) if (run.path / "result.json").exists() else {}
         parameters = {name: shown(value) for name, value in run.parameters.items() if name not in ("id", "path")}

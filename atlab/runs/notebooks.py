@@ -25,6 +25,7 @@ from atlab.labels import listed
 from atlab.system.files import write_atomic
 from atlab.system.hashing import sha256_file
 from atlab.system.home import in_home, shown
+from atlab.system.processes import THREAD_VARIABLES
 
 _TYPES: dict[str, type] = {t.__name__: t for t in (bool, int, float, str, list, tuple, dict)}
 _CHOICES = re.compile(r"one of:\s*([^;]*)")
@@ -228,14 +229,14 @@ def execute(
     html: bool = False,
     cwd: str | Path | None = None,
     progress: bool = True,
-    kernel_manager: type | None = None,
 ) -> Path:
     """Run a notebook with papermill and write the executed copy to `out` (and `out` as .html): -> `out`.
 
     The kernel is "atlab" if that is installed, else "python3"; it works in `cwd`, or where the caller does. `out` is
     whole or absent. If a cell fails, the copy as far as it came, with the traceback, is kept beside it as
     NAME.failed.ipynb and AtlabError says where and shows the traceback's end. Parameters are checked before.
-    `kernel_manager`, a class of jupyter_client's kind, starts the kernel in another way than usual.
+
+    The kernel computes on one thread, wherever it runs: other numbers of threads give other results in the last digits.
     """
     check(notebook, given)
     out = Path(out)
@@ -244,7 +245,7 @@ def execute(
     temporary = out.absolute().with_name(f".{out.stem}.{uuid.uuid4().hex[:8]}.ipynb")
     try:
         try:
-            _papermill(notebook, given, temporary, cwd, progress, kernel_manager)
+            _papermill(notebook, given, temporary, cwd, progress)
         except Exception as error:
             # After a dead kernel or a time-out the copy's metadata says "completed": only the exception is to be trusted.
             kept = ""
@@ -264,28 +265,24 @@ def execute(
     return out
 
 
-# A stored notebook keeps no widget state, so a widget's bar would stay at 0 %: bars are text, and reach the terminal.
-# An idle kernel that is told to stop logs the interrupt as an error.
+# Before a notebook's first cell. A stored notebook keeps no widget state, so a widget's bar would stay at 0 %: bars are
+# text, and reach the terminal. An idle kernel that is asked to stop logs the interrupt as an error.
 _IN_KERNEL = (
-    "import logging, sys, tqdm; sys.modules['tqdm.auto'] = tqdm.auto = tqdm; "
-    "logging.getLogger('IPKernelApp').setLevel(logging.CRITICAL); del logging, sys, tqdm"
+    "import logging, os, sys, tqdm; sys.modules['tqdm.auto'] = tqdm.auto = tqdm; "
+    "logging.getLogger('IPKernelApp').setLevel(logging.CRITICAL); "
+    f"os.environ.update(dict.fromkeys({THREAD_VARIABLES}, '1')); del logging, os, sys, tqdm"
 )
 
 
 def _papermill(
-    notebook: str | Path,
-    given: Mapping[str, Any],
-    out: Path,
-    cwd: str | Path | None,
-    progress: bool,
-    kernel_manager: type | None,
+    notebook: str | Path, given: Mapping[str, Any], out: Path, cwd: str | Path | None, progress: bool
 ) -> None:
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)  # parameters are checked here; its own parser only warns
     papermill.execute_notebook(
-        str(notebook),
-        str(out),
+        _literal(notebook),
+        _literal(out),
         parameters={name: list(v) if isinstance(v, tuple) else v for name, v in given.items()},
         kernel_name=_kernel(),
         language="python",
@@ -295,8 +292,12 @@ def _papermill(
         store_widget_state=False,  # 5 MB a figure otherwise
         coalesce_streams=True,
         extra_arguments=[f"--IPKernelApp.exec_lines={_IN_KERNEL}"],
-        **({} if kernel_manager is None else {"kernel_manager_class": kernel_manager}),
     )
+
+
+def _literal(path: str | Path) -> str:
+    """A path as papermill takes it: it fills what stands in braces with parameters."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 class _Bars(io.TextIOBase):
@@ -352,27 +353,25 @@ def run(
     html: bool = False,
     progress: bool = True,
     announce: Callable[[str], object] = lambda line: None,
-    kernel_manager: type | None = None,
 ) -> runs.Run:
     """Run a notebook in a run folder `root/study/<id>/`, or open the run if it is done: -> `runs.Run`.
 
     The study is the notebook's name unless given. A notebook with a parameter `run_dir` is handed the folder: there it
     writes with `runs.Run(run_dir)`. The id depends on the notebook's source, the parameters and the content of every
-    data set or file that a parameter names. `announce` is told the folder first; `kernel_manager` is `execute`'s.
+    data set or file that a parameter names. `announce` is given a line with the folder first.
     """
     values = check(notebook, given)
     opened = runs.open_run(root, study or _study(notebook), *_identity(values), _source(notebook))
+    page = opened.notebook_path.with_suffix(".html")
     announce(f"run       {shown(opened.path)}{' (done before)' if opened.done else ''}")
     with opened:
         if not opened.done:
             handed = {"run_dir": str(opened.path)} if "run_dir" in values else {}
             for left in opened.path.glob(".out.*.ipynb"):  # by an execution that was killed
                 left.unlink()
-            execute(
-                notebook, {**given, **handed}, opened.notebook_path, progress=progress, kernel_manager=kernel_manager
-            )
+            page.unlink(missing_ok=True)
+            execute(notebook, {**given, **handed}, opened.notebook_path, progress=progress)
             opened.finish()
-    page = opened.notebook_path.with_suffix(".html")
     if html and not page.exists():
         write_html(opened.notebook_path, page)
     return opened
@@ -386,13 +385,13 @@ def _source(notebook: str | Path) -> str:
 def _data_hash(values: Mapping[str, Any]) -> str:
     contents = {}
     for name, value in values.items():
-        if not isinstance(value, str) or not value or len(value) > 4096 or "\0" in value:
+        if not isinstance(value, str) or not value:
             continue
-        card, path = Path(value) / "card.json", Path(value)
-        if card.is_file():
-            contents[name] = json.loads(card.read_text()).get("content_hash") or sha256_file(card)
-        elif path.is_file():
-            contents[name] = sha256_file(path)
+        card = os.path.join(value, "card.json")
+        if os.path.isfile(card):  # False, not an error, for what no path can be
+            contents[name] = json.loads(Path(card).read_text()).get("content_hash") or sha256_file(card)
+        elif os.path.isfile(value):
+            contents[name] = sha256_file(value)
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest() if contents else ""
 
 

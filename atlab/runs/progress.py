@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+STATES = ("done", "running", "waiting", "held", "failed")  # held: by another process, looked at again later
+
 
 @contextmanager
 def view(study: str, nodes: Sequence[Any], progress: bool) -> Iterator[Callable[[], None]]:
@@ -22,7 +24,7 @@ def view(study: str, nodes: Sequence[Any], progress: bool) -> Iterator[Callable[
 
 def counts(nodes: Sequence[Any]) -> dict[str, int]:
     """How many nodes are in each state."""
-    return {state: sum(n.state == state for n in nodes) for state in ("done", "running", "waiting", "failed")}
+    return {state: sum(n.state == state for n in nodes) for state in STATES}
 
 
 def _table(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
@@ -42,7 +44,7 @@ def _table(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
         return grid
 
     with Live(table(), console=Console(stderr=True), refresh_per_second=2) as live:
-        fresh = _failures(nodes)
+        fresh = _news(nodes)
 
         def show() -> None:
             for line in fresh():
@@ -56,7 +58,7 @@ def _table(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
 def _bar(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
     from tqdm.auto import tqdm
 
-    found, fresh = counts(nodes), _failures(nodes)
+    found, fresh = counts(nodes), _news(nodes)
     with tqdm(total=len(nodes), initial=found["done"], desc=study, unit="run") as bar:
 
         def show() -> None:
@@ -69,32 +71,31 @@ def _bar(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
         yield show
 
 
-def _failures(nodes: Sequence[Any]) -> Callable[[], list[str]]:
-    """A function that returns a line for every node that failed since it was called last."""
-    told: set[int] = set()
+def _news(nodes: Sequence[Any]) -> Callable[[], list[str]]:
+    """A function that returns a line for every node that failed or is held by another process, once."""
+    told: set[tuple[int, str]] = set()
 
     def fresh() -> list[str]:
-        new = [node for node in nodes if node.state == "failed" and id(node) not in told]
-        told.update(map(id, new))
-        return [" ".join(["failed:", f"{node.name}:", *node.said.splitlines()[:1]]) for node in new]
+        new = [node for node in nodes if node.state in ("failed", "held") and (id(node), node.state) not in told]
+        told.update((id(node), node.state) for node in new)
+        return [" ".join([f"{node.state}:", f"{node.name}:", *node.said.splitlines()[:1]]) for node in new]
 
     return fresh
 
 
 def left(nodes: Sequence[Any]) -> float | None:
-    """Seconds until all is done, from how long those took that ended here and how many run at once; None before one has.
+    """Seconds until all is done, from how long jobs took and how many run at once; None before one has ended.
 
     >>> from types import SimpleNamespace as N
-    >>> left([N(state="done", seconds=8.0), N(state="done", seconds=12.0), *(4 * [N(state="waiting", seconds=0.0)])])
-    40.0
+    >>> ended = [N(state="done", seconds=8.0), N(state="done", seconds=12.0)]
+    >>> left([*ended, *(2 * [N(state="running", seconds=0.0)]), *(4 * [N(state="waiting", seconds=0.0)])])
+    30.0
     """
     took = [node.seconds for node in nodes if node.seconds]
     if not took:
         return None
-    mean, now = sum(took) / len(took), time.monotonic()
-    running = [max(0.0, mean - (now - node.started)) for node in nodes if node.state == "running"]
-    waiting = sum(node.state == "waiting" for node in nodes)
-    return (mean * waiting + sum(running)) / max(1, len(running))
+    found = counts(nodes)
+    return sum(took) / len(took) * (found["running"] + found["waiting"] + found["held"]) / max(1, found["running"])
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import queue
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +12,14 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from dask.distributed import Client, Future, KilledWorker
+
 from atlab.errors import AtlabError
 from atlab.runs import engines, grid, notebooks
-from atlab.runs.engines import Task
+from atlab.runs.folder import is_done
 from atlab.system.home import in_home, named
 
-TRIES = 3
+_REQUIRES = re.compile(r"(atlab(?:\.\w+)+):required_by")
 HELD_AGAIN = 2.0  # seconds until a run that another process holds is looked at again
 
 
@@ -59,21 +63,17 @@ class Outcome:
 
 @dataclass(eq=False)
 class Node:
-    """A task with the nodes that have to be done before it."""
+    """A job, `function(*arguments)`, with the nodes that have to be done before it; `state` as in `progress.STATES`."""
 
-    task: Task
-    after: list[Node]
+    name: str
+    function: Callable[..., None]
+    arguments: tuple
+    after: list[Node] = field(default_factory=list)
     folder: Path | None = None
     state: str = "waiting"
-    tries: int = 0
-    not_before: float = 0.0
-    started: float = 0.0
     seconds: float = 0.0
+    ended: float = 0.0
     said: str = ""
-
-    @property
-    def name(self) -> str:
-        return str(self.folder or self.task.name)
 
 
 def run(
@@ -84,7 +84,7 @@ def run(
     devices: Sequence[str] = (),
     per_device: int = 1,
     scheduler: str = "",
-    gpu_share: float = 0.0,
+    trust_network: bool = False,
     only: int | None = None,
     progress: bool = True,
     **fixed: Any,
@@ -98,10 +98,10 @@ def run(
     times; one that another sweep computes is waited for. Interrupted at any moment, the same call carries on.
 
     Args:
-        workers: processes at once on this machine; on a Dask cluster its workers decide.
+        workers: runs at once on this machine, each on one thread.
         devices: CUDA devices to spread the runs over, `per_device` at once on each.
-        scheduler: address of a Dask scheduler, or "local" for a cluster on this machine.
-        gpu_share: of a Dask worker's resource GPU that a run takes.
+        scheduler: address of a Dask scheduler elsewhere, whose workers then do the runs; see `engines.connect`.
+        trust_network: use a scheduler that is not protected by TLS.
         only: the number of a single run to do, from 0.
         fixed: parameters put over the grid's.
     """
@@ -115,13 +115,11 @@ def run(
 
     start = time.monotonic()
     slots = engines.slots(workers, devices, per_device)
-    engine = engines.Dask(scheduler, workers, gpu_share) if scheduler else engines.Local(slots)
-    try:
-        with view(opened.study, nodes, progress) as show:
-            _drive(nodes, engine, outcome, show)
-    finally:
-        engine.stop()
-        outcome.seconds = time.monotonic() - start
+    with view(opened.study, nodes, progress) as show, engines.connect(slots, scheduler, trust_network) as client:
+        try:
+            _drive(nodes, client, outcome, show)
+        finally:
+            outcome.seconds = time.monotonic() - start
     return outcome
 
 
@@ -152,8 +150,7 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     def need(what: Any) -> Node:
         if what not in needed:
             before = after(what)
-            arguments = (module, what, str(root), opened.study)
-            needed[what] = Node(Task(_train_required, arguments, _shown(what)), before)
+            needed[what] = Node(_shown(what), _train_required, (module, what, str(root), opened.study), before)
         return needed[what]
 
     jobs = []
@@ -161,10 +158,9 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     for number, (parameters, folder) in enumerate(zip(opened.jobs, folders, strict=True)):
         if only is not None and number != only:
             continue
-        node = Node(
-            Task(_run_notebook, (notebook, parameters, root, opened.study), f"run {number}"), [], folder
-        )
-        if (folder / "done").exists():
+        arguments = (notebook, parameters, root, opened.study)
+        node = Node(str(folder), _run_notebook, arguments, folder=folder)
+        if is_done(folder):
             node.state = "done"
         else:
             node.after = after(parameters)
@@ -173,22 +169,23 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
 
 
 def _requirements(notebook: Path) -> tuple[str, Callable[[Any], Sequence]]:
-    """What knows what the notebook's runs require: a module's name and its function, as the metadata names them.
+    """What knows what the notebook's runs require: a module's name and its `required_by`, as the metadata names them.
 
-    `atlab.requires` in the notebook's metadata is "module:function". The function is given a run's parameters, or one of
-    the requirements that it returned, and returns a list of requirements (hashable); the module's function
+    `atlab.requires` in the notebook's metadata is "MODULE:required_by", of a module of atlab: a notebook from a stranger
+    must not name what is executed before it runs. The function is given a run's parameters, or one of the requirements
+    that it returned, and returns a list of requirements (hashable); the module's function
     `train_required(requirement, root, study)` gets one done.
     """
     name = notebooks.metadata(notebook).get("atlab", {}).get("requires", "")
     if not name:
         return "", lambda of: ()
-    module, _, function = name.partition(":")
+    match = _REQUIRES.fullmatch(str(name))
+    if not match:
+        raise AtlabError(f"{notebook} names its requirements as {name!r}; expected 'atlab.MODULE:required_by'")
     try:
-        return module, getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise AtlabError(
-            f"{notebook} names its requirements as {name!r}, which cannot be had: {error}"
-        ) from None
+        return match[1], importlib.import_module(match[1]).required_by
+    except (ImportError, AttributeError) as error:
+        raise AtlabError(f"{notebook} names its requirements as {name!r}, which does not exist: {error}") from None
 
 
 def _shown(need: Any) -> str:
@@ -203,62 +200,83 @@ def _shown(need: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _train_required(
-    module: str, need: Any, root: str, study: str, kernel_manager: type | None = None
-) -> None:
+def _train_required(module: str, need: Any, root: str, study: str) -> None:
     importlib.import_module(module).train_required(need, root, study)
 
 
-def _run_notebook(
-    notebook: Path, parameters: Mapping, root: Path, study: str, kernel_manager: type | None = None
-) -> None:
-    notebooks.run(notebook, parameters, root=root, study=study, progress=False, kernel_manager=kernel_manager)
+def _run_notebook(notebook: Path, parameters: Mapping, root: Path, study: str) -> None:
+    notebooks.run(notebook, parameters, root=root, study=study, progress=False)
 
 
-def _drive(nodes: list[Node], engine: engines.Local | engines.Dask, outcome: Outcome, show: Callable) -> None:
-    """Start what can start, take what ended, until nothing is left."""
-    by_task = {id(node.task): node for node in nodes}
+def _drive(nodes: list[Node], client: Client, outcome: Outcome, show: Callable) -> None:
+    """Keep every worker busy with what can start, take what ended, until nothing is left."""
+    running: dict[Future, Node] = {}
+    ended: queue.Queue[Future] = queue.Queue()
     while True:
         for node in nodes:
             lost = [n for n in node.after if n.state == "failed"]
             if node.state == "waiting" and lost:
-                _end(node, "failed", f"what it requires failed: {lost[0].said}", outcome)
-        now = time.monotonic()
-        ready = [
-            n
-            for n in nodes
-            if n.state == "waiting" and n.not_before <= now and all(a.state == "done" for a in n.after)
-        ]
-        for node in ready[: engine.room()]:
-            node.state, node.tries, node.started = "running", node.tries + 1, time.monotonic()
-            engine.start(node.task)
+                _end(node, engines.Ended("failed", f"what it requires failed: {lost[0].said}"), outcome)
+        ready = [node for node in nodes if _can_start(node)]
+        for node in ready[: max(0, _threads(client) - len(running))]:
+            future = client.submit(engines.work, node.function, node.arguments, pure=False)
+            node.state, running[future] = "running", node
+            future.add_done_callback(ended.put)
         show()
-        if not any(node.state in ("waiting", "running") for node in nodes):
+        if all(node.state in ("done", "failed") for node in nodes):
             return
-        for task, how, said in engine.ended(1.0):
-            node = by_task[id(task)]
-            if how == "held":
-                node.state, node.tries, node.not_before = (
-                    "waiting",
-                    node.tries - 1,
-                    time.monotonic() + HELD_AGAIN,
-                )
-            elif how == "died" and node.tries < TRIES:
-                node.state = "waiting"
-            elif how == "died":
-                _end(node, "failed", f"tried {TRIES} times; {said} (killed, or out of memory?)", outcome)
-            else:
-                _end(node, how, said, outcome)
+        for future in _taken(ended):
+            _end(running.pop(future), _outcome(future), outcome)
 
 
-def _end(node: Node, how: str, said: str, outcome: Outcome) -> None:
-    node.state, node.said = how, said
-    if node.started:
-        node.seconds = time.monotonic() - node.started
-    if how == "failed":
-        outcome.failed[node.name] = said
-    elif node.folder:
+def _can_start(node: Node) -> bool:
+    free = node.state == "waiting" or (node.state == "held" and time.monotonic() > node.ended + HELD_AGAIN)
+    return free and all(other.state == "done" for other in node.after)
+
+
+def _end(node: Node, how: engines.Ended, outcome: Outcome) -> None:
+    node.state, node.said, node.seconds, node.ended = *how, time.monotonic()
+    if node.state == "failed":
+        outcome.failed[node.name] = node.said
+    elif node.state == "done" and node.folder:
         outcome.done += 1
+
+
+def _threads(client: Client) -> int:
+    """How many jobs the workers can do at once; at least one, for which a cluster may start a worker."""
+    try:
+        if client.status != "running":
+            raise _gone()
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    except OSError:
+        raise _gone() from None
+    return max(1, sum(worker["nthreads"] for worker in workers))
+
+
+def _taken(ended: queue.Queue) -> list[Future]:
+    """The futures that ended, after waiting at most a second for one."""
+    found = []
+    try:
+        found.append(ended.get(timeout=1.0))
+        while True:
+            found.append(ended.get_nowait())
+    except queue.Empty:
+        return found
+
+
+def _gone() -> AtlabError:
+    return AtlabError("the Dask scheduler is gone; what is done is kept, the same sweep carries on with another one")
+
+
+def _outcome(future: Future) -> engines.Ended:
+    if future.status == "finished":
+        return future.result()
+    if future.status != "error":
+        raise _gone()
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        return engines.Ended("failed", engines.given_up("its process died"))
+    return engines.Ended("failed", f"{type(error).__name__}: {error}")
 
 
 def dry_run(
@@ -271,8 +289,8 @@ def dry_run(
 ) -> str:
     """What a sweep would do and about what it costs, as text; a few training steps are timed, no run is begun.
 
-    Every configuration (all parameters but the seeds) is timed once, on as many threads as a worker has. Time is an
-    upper bound: early stopping ends sooner. Only what trains by `atlab.experiment`, or by a module that has an
+    Every configuration (all parameters but the seeds) is timed once, on one thread as in a run. Time is an upper
+    bound: early stopping ends sooner. Only what trains by `atlab.experiment`, or by a module that has an
     `estimate_run` of its own, can be estimated.
     """
     from atlab.runs.progress import duration
@@ -280,13 +298,13 @@ def dry_run(
     opened = load(what, scale, **fixed)
     nodes = plan(opened, root, only)
     jobs = [node for node in nodes if node.folder]
-    left = [node.task.arguments[1] for node in jobs if node.state != "done"]
-    needs = [node.task.arguments[1] for node in nodes if not node.folder]
+    left = [node.arguments[1] for node in jobs if node.state != "done"]
+    needs = [node.arguments[1] for node in nodes if not node.folder]
     lines = [
         f"{opened.study}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do; {len(needs)} networks required first"
     ]
     if left and (estimate := _estimator(_requirements(opened.notebook)[0])):
-        found = _estimates([*(asdict(need) for need in needs), *left], workers, estimate)
+        found = _estimates([*(asdict(need) for need in needs), *left], estimate)
         seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
         lines.append(
             f"at most about {duration(seconds / workers)} with {workers} workers ({duration(seconds)} of training in all)"
@@ -302,23 +320,16 @@ def _estimator(module: str) -> Callable[[Mapping], dict[str, float]] | None:
     return getattr(importlib.import_module(module), "estimate_run", None) if module else None
 
 
-def _estimates(many: list[Mapping], workers: int, estimate: Callable) -> list[dict[str, float]]:
+def _estimates(many: list[Mapping], estimate: Callable) -> list[dict[str, float]]:
     """`estimate` of each, once for all that differ in seeds only."""
-    import torch
     from tqdm.auto import tqdm
 
     def key(parameters: Mapping) -> str:
         return repr(sorted((k, v) for k, v in parameters.items() if not k.endswith("seed")))
 
-    threads, known = torch.get_num_threads(), {}
-    torch.set_num_threads(max(1, engines.cores() // workers))
-    try:
-        for parameters in tqdm(
-            {key(p): p for p in many}.values(), desc="timing steps", unit="configuration", leave=False
-        ):
-            known[key(parameters)] = estimate(parameters)
-    finally:
-        torch.set_num_threads(threads)
+    different = {key(parameters): parameters for parameters in many}
+    bar = tqdm(different.items(), desc="timing steps", unit="configuration", leave=False)
+    known = {name: estimate(parameters) for name, parameters in bar}
     return [known[key(parameters)] for parameters in many]
 
 

@@ -6,25 +6,30 @@ import errno
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
 
 if TYPE_CHECKING:
     import numpy as np
+    from filelock import FileLock
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, the largest file allowed
 
 
+class Held(AtlabError):
+    """What is asked for is being made by another process."""
+
+
 def write_atomic(path: str | Path, data: bytes | str) -> Path:
-    """Write a file that readers see whole or not at all; parent folders are made.
+    """Write a file that readers see whole or not at all, even after a power cut; parent folders are made.
 
     >>> import tempfile
     >>> write_atomic(Path(tempfile.mkdtemp()) / "a" / "note.txt", "hello").read_text()
@@ -35,10 +40,26 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def sync(path: str | Path) -> None:
+    """Have the system put a file, or the names in a folder, on the disk before this returns.
+
+    >>> import tempfile
+    >>> sync(tempfile.mkdtemp())
+    """
+    if os.name == "nt" and Path(path).is_dir():  # has no such thing
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -62,6 +83,37 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def lock(file: Path, what: str, wait: bool = True) -> FileLock:
+    """Take the exclusive lock that a file stands for: -> it, to be released; a dead process holds nothing.
+
+    While another process holds it: Held, which names that process, or with `wait` a line on stderr and patience.
+
+    >>> import tempfile
+    >>> lock(Path(tempfile.mkdtemp()) / ".lock", "the example").release()
+    """
+    from filelock import FileLock, Timeout
+
+    taken = FileLock(file, thread_local=False, fallback_to_soft=False)
+    try:
+        taken.acquire(blocking=False)
+    except Timeout:
+        holder = _text(file).strip() or "unknown"
+        said = f"{what} is being computed by another process (process id {holder})"
+        if not wait:
+            raise Held(said) from None
+        print(f"waiting: {said}", file=sys.stderr, flush=True)
+        taken.acquire()
+    file.write_text(f"{os.getpid()}\n")
+    return taken
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # Windows lets nobody read a locked file
+        return ""
+
+
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
     """A folder atlab-NAME-* among the system's temporary files, removed afterwards; what killed processes left goes first.
@@ -82,43 +134,28 @@ def scratch(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _held(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a folder, which shows other processes that it is in use; a dead process holds nothing.
-
-    No lock where the system has no `fcntl`; there no folder is swept either.
-    """
-    fcntl = _fcntl()
-    if fcntl is None:
-        yield
-        return
-    number = os.open(folder, os.O_RDONLY)
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a lock beside a folder, which shows other processes that it is in use; Held if one of them does."""
+    file = folder.with_name(f"{folder.name}.lock")
+    taken = lock(file, str(folder), wait=False)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
-        os.close(number)
-
-
-def _fcntl() -> ModuleType | None:
-    """The module of Unix's file locks, None on a system without it."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        return None
-    return fcntl
+        taken.release()
+        file.unlink(missing_ok=True)
 
 
 def _sweep(parent: Path, start: str, end: str) -> None:
     """Remove this user's folders of this name that no process holds, but for those made in the last minute."""
-    if _fcntl() is None:
+    if not hasattr(os, "getuid"):  # Windows
         return
     for name in os.listdir(parent):
         folder = parent / name
         if name.startswith(start) and name.endswith(end) and folder.is_dir() and not folder.is_symlink():
-            with suppress(FileNotFoundError, PermissionError, BlockingIOError):  # gone meanwhile, not ours, in use
+            with suppress(FileNotFoundError, PermissionError, Held):  # gone meanwhile, not ours, in use
                 found = folder.stat()
                 if found.st_uid == os.getuid() and time.time() - found.st_mtime > 60:
-                    with _held(folder, wait=False):
+                    with _held(folder):
                         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -158,16 +195,12 @@ def allocated(path: str | Path, dtype: str | type, shape: tuple[int, ...]) -> np
 def locked(path: str | Path) -> Iterator[None]:
     """Hold an exclusive lock beside `path` (`.<name>.lock`), waiting for its holder; a dead process holds nothing.
 
-    No lock where the system has no `fcntl`: there whoever ends second finds that the folder exists already.
-
     AtlabError in a worker process that is still importing the main script: a script without a main guard would have
     its own workers wait for it here.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise AtlabError("a script that starts worker processes needs its main part under: if __name__ == '__main__':")
-    path, fcntl = Path(path), _fcntl()
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with lock(path.with_name(f".{path.name}.lock"), str(path)):
         yield

@@ -58,7 +58,7 @@ def fit(
 
     With `checkpoint`, a training that was killed at any step goes on from there when it is called again, and ends
     with the same bits on a CPU with the same number of threads. (On CUDA the backward pass of VGG16's adaptive
-    pooling adds in any order.) The file is deleted at the end.
+    pooling adds in any order.) The file stays: delete it when the result is safe.
 
     Args:
         model: any network [B, ...] -> logits [B, K]; moved to the device and into the layout that is fast there.
@@ -151,7 +151,6 @@ def fit(
             raise
         if stops:
             everything.load_state_dict(state.best)
-    saver.remove()
     everything.eval()
     return pd.DataFrame(state.at.history)
 

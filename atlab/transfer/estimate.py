@@ -11,6 +11,7 @@ import numpy as np
 
 from atlab.data.catalog import load_data
 from atlab.experiment import estimate
+from atlab.system.processes import one_thread
 from atlab.transfer import treatments
 from atlab.transfer.experiment import TransferSettings, from_parameters
 
@@ -29,6 +30,7 @@ class Probe:
     activation_bytes: int
 
 
+@one_thread()
 def estimate_run(parameters: Mapping) -> dict[str, float]:
     """Upper bound of what a transfer run takes, its base network apart; of a base network too, as `required_by` gives it.
 

@@ -206,10 +206,11 @@ def test_an_unfinished_or_foreign_study_is_said(explorer, study, tmp_path):
     explorer.change(study=str(tmp_path / "unfinished"))
     assert "has no finished run yet" in explorer.message
     shutil.copytree(run, tmp_path / "bare" / run.name, ignore=lambda *_: ["history.parquet", "model.safetensors"])
+    runs.mark_done(tmp_path / "bare" / run.name)
     explorer.change(study=str(tmp_path / "bare"))
     assert "has no history.parquet" in explorer.message and explorer.views["curves"].layout.display == "none"
     (tmp_path / "bare" / run.name / "result.json").write_text("{}")
-    (tmp_path / "bare" / run.name / "done").write_text(" ")
+    runs.mark_done(tmp_path / "bare" / run.name)
     explorer.refresh()
     assert "no numbers among their results" in explorer.message
     with pytest.raises(AtlabError, match="no run is left"):

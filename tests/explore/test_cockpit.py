@@ -134,8 +134,8 @@ def test_the_networks_that_a_strategy_takes_come_first(toy, tmp_path):
     training = Training(settings, tmp_path, "cockpit")
     need, path = training._present()
     assert need.role == "teacher" and path.parent.name == "networks"
-    (path / "done").parent.mkdir(parents=True)
-    (path / "done").touch()
+    path.mkdir(parents=True)
+    runs.mark_done(path)
     assert training._present() == (settings, training.path)
     assert Training(settings, tmp_path, "cockpit") is training
 

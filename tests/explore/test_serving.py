@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from atlab import AtlabError
+from atlab import AtlabError, runs
 from atlab.explore import demo, serving, studies
 
 
@@ -103,7 +103,7 @@ def test_a_study_that_is_there_is_opened_as_it_is(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert demo.study() == "made" and made == [None]
     (tmp_path / "runs/demo_study/abc").mkdir(parents=True)
-    (tmp_path / "runs/demo_study/abc/done").touch()
+    runs.mark_done(tmp_path / "runs/demo_study/abc")
     assert demo.study() == demo.STUDY and made == [None]
 
 

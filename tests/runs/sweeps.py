@@ -11,14 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
+import distributed  # noqa: F401 - its defaults are there before they are changed
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import atlab
 from atlab import runs
 from atlab.runs import sweep
 
-# Without torch the server of a sweep starts in a second.
-PRELOADED = ["papermill", "ipykernel.kernelapp", "ipykernel.zmqshell", "atlab.runs.forkserver", "atlab.runs.sweep"]
+
 RESULT = """
 from atlab import runs
 with open(FOLDER + "/log.txt", "a") as file:
@@ -32,12 +35,10 @@ Path(FOLDER, f"started {seed} {os.getpid()} {os.getppid()}").touch()
 while not Path(FOLDER, "go").exists():
     time.sleep(0.01)
 """
-SCRIPT = f"""
+SCRIPT = """
 import signal, sys
-from atlab import forked
 from atlab.cli.main import app
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
-forked.PRELOADED = {PRELOADED}
 app(["sweep", *sys.argv[1:]])
 """
 
@@ -52,6 +53,15 @@ def grid(folder: Path, seeds: str, cell: str = RESULT, requires: str = "") -> Pa
     nbformat.write(notebook, folder / "n.ipynb")
     (folder / "g.yaml").write_text(f"study: s\nnotebook: n.ipynb\naxes: {{seed: {seeds}}}")
     return folder / "g.yaml"
+
+
+def room(name: str, source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `atlab.NAME` a module with this source, here and in the workers of a sweep."""
+    (folder / f"{name}.py").write_text(source)
+    monkeypatch.setattr(atlab, "__path__", [*atlab.__path__, str(folder)])
+    preload = folder / "preload.py"
+    preload.write_text(f"import atlab\natlab.__path__.append({str(folder)!r})")
+    monkeypatch.setitem(dask.config.get("distributed.worker"), "preload", [str(preload)])
 
 
 def executed(folder: Path) -> list[int]:
@@ -72,7 +82,7 @@ def open_gate(folder: Path) -> None:
     (folder / "go").touch()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 100.0) -> Any:
     limit = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < limit, "waited in vain"
@@ -93,6 +103,14 @@ def gone(*pids: int) -> bool:
 
 def children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def listening(pid: int) -> list[str]:
+    """Addresses at which a process takes connections, as the system knows them: 0100007F is 127.0.0.1."""
+    links = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink())
+    sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
+    return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in sockets]
 
 
 def command(*arguments: object) -> subprocess.Popen:
@@ -120,7 +138,7 @@ class Sweeping(threading.Thread):
             self._error = error
 
     def outcome(self) -> sweep.Outcome:
-        self.join(300)
+        self.join(100)
         assert not self.is_alive(), "waited in vain"
         if self._error is not None:
             raise self._error

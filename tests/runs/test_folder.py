@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pytest
 import atlab
 from atlab import runs
 from atlab.errors import AtlabError
+from atlab.system.files import write_atomic
 
 
 def test_what_a_killed_writer_left_is_removed_when_the_run_is_taken_up(tmp_path):
@@ -59,6 +61,74 @@ def test_an_interrupted_run_is_resumed_in_its_folder(tmp_path):
         assert not again.done and again.checkpoint_path.read_bytes() == b"state"
 
 
+def test_done_lists_what_there_is_with_size_and_hash(tmp_path):
+    with runs.open_run(tmp_path, "study", {}) as run:
+        (run.path / "images").mkdir()
+        for name, data in {"model.safetensors": b"weights", "images/a.png": b"", ".hidden": b"x"}.items():
+            (run.path / name).write_bytes(data)
+        run.checkpoint_path.write_bytes(b"state")
+        run.finish({"accuracy": 1.0})
+    listed = json.loads((run.path / "done").read_text())["files"]
+    assert set(listed) == {"params.json", "result.json", "model.safetensors", "images/a.png"}
+    for name, entry in listed.items():
+        data = (run.path / name).read_bytes()
+        assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert not run.checkpoint_path.exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter", "done"])
+def test_a_run_whose_files_are_not_what_done_lists_is_computed_again(tmp_path, damage):
+    with runs.open_run(tmp_path, "study", {}) as run:
+        run.model_path.write_bytes(b"weights")
+        run.finish({"accuracy": 1.0})
+    assert run.done and len(runs.table(tmp_path / "study")) == 1
+    if damage == "missing":
+        run.model_path.unlink()
+    else:
+        (run.path / "done" if damage == "done" else run.model_path).write_bytes(b"")
+    assert not run.done and len(runs.table(tmp_path / "study")) == 0
+    with runs.open_run(tmp_path, "study", {}) as again:
+        assert not (run.path / "done").exists(), "the old list vouches for nothing while the run is computed again"
+        again.model_path.write_bytes(b"weights")
+        again.finish()
+    assert again.done and again.result() == {"accuracy": 1.0}
+
+
+def test_a_run_is_on_the_disk_before_it_is_done_and_its_checkpoint_stays_until_then(tmp_path, monkeypatch):
+    calls = []
+    with runs.open_run(tmp_path, "study", {}) as run:
+        run.checkpoint_path.write_bytes(b"state")
+        run.save_result({"accuracy": 1.0})
+
+        def fsync(descriptor):
+            calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+            assert run.checkpoint_path.exists()
+
+        def replace(source, target):
+            calls.append(("rename", Path(source), Path(target)))
+            rename(source, target)
+
+        rename = os.replace
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(os, "replace", replace)
+        run.finish()
+    (renamed,) = (i for i, call in enumerate(calls) if call[0] == "rename")
+    _, source, target = calls[renamed]
+    assert target == run.path / "done"
+    before = [call[1] for call in calls[:renamed]]
+    assert before[-1] == source and before[-2] == run.path, "the folder, then `done` under its temporary name"
+    assert set(before[:-2]) == {run.path / "params.json", run.path / "result.json"}
+    assert calls[renamed + 1 :] == [("sync", run.path)] and not run.checkpoint_path.exists()
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls, rename = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: calls.append(os.readlink(f"/proc/self/fd/{number}")))
+    monkeypatch.setattr(os, "replace", lambda source, target: (calls.append("rename"), rename(source, target)))
+    written = write_atomic(tmp_path / "a", "text")
+    assert written.read_text() == "text" and len(calls) == 2 and calls[0].endswith(".tmp") and calls[1] == "rename"
+
+
 def test_a_notebook_that_is_handed_the_folder_does_not_finish_it(tmp_path):
     with runs.open_run(tmp_path, "study", {}) as run:
         runs.Run(run.path).finish({"accuracy": 1.0})
@@ -92,9 +162,12 @@ def _child(root, finish, seconds):
     return child
 
 
-def test_waiting_for_another_process_gives_its_finished_run(tmp_path):
+def test_waiting_for_another_process_says_so_and_gives_its_finished_run(tmp_path, capsys):
     child = _child(tmp_path, True, 0.5)
-    assert runs.open_run(tmp_path, "study", {}, wait=True).result() == {"by": "child"}
+    run = runs.open_run(tmp_path, "study", {}, wait=True)
+    assert run.result() == {"by": "child"}
+    said = f"waiting: the run {run.path} is being computed by another process (process id {child.pid})\n"
+    assert capsys.readouterr().err == said
     child.join(10)
 
 

@@ -214,6 +214,22 @@ def test_a_failing_cell_is_shown_and_kept(tmp_path):
     assert {p.name for p in folder.iterdir()} == {".lock", "params.json", "out.ipynb", "done"}
 
 
+def test_braces_in_paths_and_long_parameters_are_just_text(tmp_path):
+    folder = tmp_path / "{seed} {0} {}"
+    folder.mkdir()
+    notebook = write(folder / "{n}.ipynb", "open(out, 'w').write(text)", parameters="text = ''\nout = ''\nseed = 0")
+    given = {"text": "x" * 5000 + "{seed}", "out": str(folder / "out.txt")}
+    run = notebooks.run(notebook, given, root=folder / "runs", progress=False)
+    assert run.done and run.path.is_relative_to(folder) and (folder / "out.txt").read_text() == given["text"]
+
+
+def test_a_kernel_computes_on_one_thread(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    notebook = write(tmp_path / "threads.ipynb", "import torch\nopen(out, 'w').write(str(torch.get_num_threads()))", parameters="out = ''")
+    notebooks.execute(notebook, {"out": str(tmp_path / "out")}, tmp_path / "done.ipynb", progress=False)
+    assert (tmp_path / "out").read_text() == "1"
+
+
 def test_a_dead_kernel_is_a_failure(tmp_path):
     notebook = write(tmp_path / "dies.ipynb", "import os\nos._exit(1)")
     with pytest.raises(AtlabError, match="dies.ipynb failed: DeadKernelError: Kernel died"):

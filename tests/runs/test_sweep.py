@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import nbformat
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from atlab import cost
+import atlab
+from atlab import experiment
 from atlab.cli import main
-from atlab.runs import engines, forkserver, grid, sweep, progress
 from atlab.errors import AtlabError
+from atlab.runs import engines, grid, progress, sweep
 from tests.runs import sweeps
 from tests.runs.sweeps import RESULT, executed, results
 
@@ -42,17 +45,12 @@ assert f"base {seed % 2} for s" in Path(run_dir, "../../trained.txt").read_text(
 """
 
 
-@pytest.fixture(autouse=True)
-def light(monkeypatch):
-    monkeypatch.setattr(forkserver, "PRELOADED", sweeps.PRELOADED)
-
-
 @pytest.fixture
 def requires(tmp_path, monkeypatch):
-    (tmp_path / "sweep_requirements.py").write_text(REQUIREMENTS)
-    monkeypatch.syspath_prepend(tmp_path)
+    sweeps.room("sweep_requirements", REQUIREMENTS, tmp_path, monkeypatch)
     (tmp_path / "runs").mkdir()
-    return "sweep_requirements:required_by"
+    yield "atlab.sweep_requirements:required_by"
+    sys.modules.pop("atlab.sweep_requirements", None)
 
 
 def run(path, tmp_path, **options) -> sweep.Outcome:
@@ -100,8 +98,8 @@ def test_the_command_reports_what_failed_while_and_after_it_runs(tmp_path):
 def test_a_terminal_shows_a_table(tmp_path, width):
     reader, writer = pty.openpty()
     script = (
-        "from types import SimpleNamespace as N\nfrom atlab.sweep_view import view\n"
-        "nodes = [N(name='a', state='done', seconds=2.0, said=''), N(name='b', state='waiting', seconds=0, said='')]\n"
+        "from types import SimpleNamespace as N\nfrom atlab.runs.progress import view\n"
+        "nodes = [N(name='a', state='done', seconds=2.0, said=''), N(name='b', state='waiting', seconds=0.0, said='')]\n"
         "with view('words', nodes, True) as show:\n    nodes[1].state, nodes[1].said = 'failed', 'no data\\nmore'\n    show()"
     )
     environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm"}
@@ -135,12 +133,25 @@ def test_what_cannot_be_had_fails_those_who_need_it_only(tmp_path, requires):
     assert "what it requires failed: ValueError: no such base" in outcome.failed.values()
 
 
-@pytest.mark.parametrize(
-    "name", ["no_such_module:required_by", "atlab.experiment:requires", "atlab.experiment"]
-)
+@pytest.mark.parametrize("name", ["atlab.no_such_module:required_by", "atlab.errors:required_by"])
 def test_requirements_that_nobody_knows_are_named(tmp_path, name):
-    with pytest.raises(AtlabError, match=f"n.ipynb names its requirements as '{name}', which cannot be had"):
+    with pytest.raises(AtlabError, match=f"n.ipynb names its requirements as '{name}', which does not exist"):
         run(sweeps.grid(tmp_path, "0", requires=name), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["stranger:required_by", "stranger:run", "atlab.experiment:train", "atlab.experiment", "atlab", "atlab..x:required_by"]
+)
+def test_a_notebook_names_no_code_of_others_to_be_run(tmp_path, monkeypatch, name):
+    """Importing this module, or calling anything of it, would leave a file."""
+    leaves = f"open({str(tmp_path / 'was run')!r}, 'w')"
+    (tmp_path / "stranger.py").write_text(f"{leaves}\nrequired_by = run = lambda *_: {leaves}")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = sweeps.grid(tmp_path, "0", requires=name)
+    for how in (sweep.dry_run, sweep.run):
+        with pytest.raises(AtlabError, match="expected 'atlab.MODULE:required_by'"):
+            how(path, root=tmp_path / "runs")
+    assert not (tmp_path / "was run").exists() and not (tmp_path / "runs").exists()
 
 
 def test_a_requirement_is_shown_by_what_differs_from_its_defaults():
@@ -150,12 +161,12 @@ def test_a_requirement_is_shown_by_what_differs_from_its_defaults():
 
 
 def test_notebooks_are_clean_processes_that_may_start_others(tmp_path):
-    """Forked from one server: no shared random state, their slot's environment and threads, children allowed."""
+    """No shared random state, their slot's environment, one thread, children allowed."""
     cell = """
 import json, os
 import numpy
 from atlab import runs
-from atlab.workers import pool
+from atlab.system.processes import pool
 with pool(1) as processes:
     length = processes.submit(len, "abc").result()
 result = {"length": length, "random": numpy.random.rand(), "threads": os.environ["OMP_NUM_THREADS"], "parent": os.getppid(),
@@ -165,40 +176,43 @@ runs.Run(run_dir).save_result(result)
     table = run(sweeps.grid(tmp_path, "0..1", cell), tmp_path, devices=["MIG-a", "MIG-b"]).check().table()
     assert set(table["length"]) == {3} and set(table["main"]) == {"__main__"}
     assert table["random"].nunique() == table["parent"].nunique() == 2
-    assert set(table["threads"]) == {str(max(1, engines.cores() // 2))} and set(table["device"]) == {"MIG-a", "MIG-b"}
+    assert set(table["threads"]) == {"1"} and set(table["device"]) == {"MIG-a", "MIG-b"}
 
 
 def test_a_script_needs_no_main_guard(tmp_path):
     path = sweeps.grid(tmp_path, "0..1")
     script = tmp_path / "script.py"
     script.write_text(
-        f"from atlab import forked, sweep\nforked.PRELOADED = {sweeps.PRELOADED}\nprint('begun')\n"
+        "from atlab.runs import sweep\nprint('begun')\n"
         f"print(sweep.run({str(path)!r}, root={str(tmp_path / 'runs')!r}, progress=False).done)"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["begun", "2"] and done.stderr == ""
 
 
-def test_a_dask_cluster_runs_them_too(tmp_path):
-    import dask
-    import distributed  # noqa: F401 - its defaults are there before they are changed
+def test_a_sweep_listens_on_the_loopback_interface_only(tmp_path):
+    path = sweeps.grid(tmp_path, "0..1", sweeps.GATED + RESULT)
+    sweeping = sweeps.Sweeping(path, tmp_path / "runs")
+    found = sweeps.wait_for(lambda: len(found := sweeps.started(tmp_path)) == 2 and found)
+    listening = [c for pid in (os.getpid(), *(job for _, _, job in found)) for c in sweeps.listening(pid)]
+    sweeps.open_gate(tmp_path)
+    assert sweeping.outcome().done == 2
+    assert len(listening) == 5, "a scheduler, two nannies, two workers: no web server"
+    assert set(listening) == {"0100007F"}
 
-    light = tmp_path / "light.py"
-    light.write_text(f"from atlab import forked\nforked.PRELOADED = {sweeps.PRELOADED}")
-    with dask.config.set({"distributed.worker.preload": [str(light)]}):
-        outcome = run(sweeps.grid(tmp_path, "0..2"), tmp_path, scheduler="local", workers=1)
-    assert (outcome.done, outcome.failed) == (3, {}) and executed(tmp_path) == [0, 1, 2]
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
+def test_a_scheduler_without_security_is_refused(tmp_path, address):
+    with pytest.raises(AtlabError, match=f"the scheduler '{address}' is not protected: expected a tls:// address"):
+        run(sweeps.grid(tmp_path, "0"), tmp_path, scheduler=address)
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
-    import dask
-    import distributed  # noqa: F401 - its defaults are there before they are changed
-
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(AtlabError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"),
     ):
-        run(sweeps.grid(tmp_path, "0"), tmp_path, scheduler="tcp://127.0.0.1:1")
+        run(sweeps.grid(tmp_path, "0"), tmp_path, scheduler="tcp://127.0.0.1:1", trust_network=True)
 
 
 def test_one_run_by_its_number(tmp_path):
@@ -256,32 +270,26 @@ def test_the_line_for_slurm_runs_a_task_a_run_with_the_same_parameters(tmp_path,
 
 def test_devices_are_given_by_the_environment_and_shared_as_asked(monkeypatch):
     assert engines.slots(2) == [{}, {}]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in engines.slots(2, ["0", "3"], 2)] == ["0", "0", "3", "3"]
     with pytest.raises(AtlabError, match="at least one worker"):
         engines.slots(0)
-    with pytest.raises(AtlabError, match="CUDA device 4 is not there; allowed: 0 to 3"):
+    with pytest.raises(AtlabError, match="unknown device 'cuda:4'"):
         engines.slots(2, ["4"])
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(AtlabError, match="CUDA device 0 is not there; allowed: none"):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(AtlabError, match="unknown device 'cuda:0'.*allowed: cpu"):
         engines.slots(2, ["0"])
 
 
-def test_without_forks_an_ordinary_kernel_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(forkserver, "FORKS", False)
-    outcome = run(sweeps.grid(tmp_path, "0", RESULT), tmp_path, workers=1)
-    assert (outcome.done, outcome.failed) == (1, {}) and executed(tmp_path) == [0]
-
-
 def test_the_time_left_comes_from_what_ended_and_what_runs_side_by_side():
-    def node(state, seconds=0.0, started=0.0):
-        return sweep.Node(None, [], state=state, seconds=seconds, started=started)
+    def node(state, seconds=0.0):
+        return sweep.Node("", print, (), state=state, seconds=seconds)
 
-    now = progress.time.monotonic()
     ended, waiting = [node("done", 10.0), node("failed", 20.0), node("done")], 3 * [node("waiting")]
     assert progress.left(waiting) is None
-    nodes = [*ended, *waiting, node("running", started=now - 5.0), node("running", started=now - 100.0)]
-    assert progress.left(nodes) == pytest.approx((3 * 15 + 10 + 0) / 2, abs=0.5)
+    nodes = [*ended, *waiting, node("held"), node("running"), node("running")]
+    assert progress.left(nodes) == 15.0 * 6 / 2
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path):
@@ -300,7 +308,7 @@ def test_a_dry_run_times_every_configuration_once_and_adds_up_all(tmp_path, monk
         asked.append(parameters)
         return {"seconds": 100.0 if parameters.get("role") == "teacher" else 10.0, "peak_bytes": 2.0**30}
 
-    monkeypatch.setattr(cost, "estimate_run", estimate)
+    monkeypatch.setattr(experiment, "estimate_run", estimate)
     train = Path(__file__).parents[2] / "notebooks/experiments/train.ipynb"
     content = {"study": "s", "notebook": str(train), "axes": {"seed": "0..2", "strategy": ["baseline", "wi"]}}
     text = sweep.dry_run(content, root=tmp_path, workers=2)
@@ -310,3 +318,29 @@ def test_a_dry_run_times_every_configuration_once_and_adds_up_all(tmp_path, monk
         and "1.00 GiB a run" in text
         and "2.00 GiB at once" in text
     )
+
+
+def test_the_numbers_of_a_run_do_not_depend_on_how_many_run_at_once(tmp_path, monkeypatch):
+    """Same id, same weights: by one worker, by two, and alone in this process, however many threads it has."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    data = atlab.data.toy(tmp_path / "toy").path
+    content = {
+        "study": "s",
+        "notebook": str(Path(__file__).parents[2] / "notebooks/experiments/train.ipynb"),
+        "fixed": {"data": str(data), "split": "random", "width": 0.125, "epochs": 2, "strategy": "baseline"},
+        "axes": {"seed": [0, 1]},
+    }
+    found = {}
+    for workers in (1, 2):
+        root = tmp_path / str(workers)
+        outcome = sweep.run(content, root=root, workers=workers, progress=False).check()
+        found[workers] = {folder.name: (folder / "model.safetensors").read_bytes() for folder in outcome.folders}
+    assert found[1] == found[2] and len(set(found[1].values())) == 2
+    settings = experiment.Settings(data=str(data), split="random", width=0.125, epochs=2, strategy="baseline", seed=1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = experiment.train(settings, tmp_path / "alone", progress=False)
+    finally:
+        torch.set_num_threads(before)
+    assert alone.model_path.read_bytes() in found[1].values()

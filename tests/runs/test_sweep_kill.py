@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
+from distributed.security import Security
 
-from atlab.runs import forkserver, sweep
 from atlab.errors import AtlabError
+from atlab.runs import sweep
 from tests.runs import sweeps
 from tests.runs.sweeps import GATED, RESULT, Sweeping, executed, gone, open_gate, results, started, wait_for
 
@@ -32,11 +35,6 @@ def train_required(need, root, study):
     with open(folder / "trained.txt", "a") as file:
         file.write(need + "\\n")
 """
-
-
-@pytest.fixture(autouse=True)
-def light(monkeypatch):
-    monkeypatch.setattr(forkserver, "PRELOADED", sweeps.PRELOADED)
 
 
 @pytest.fixture
@@ -59,13 +57,13 @@ def processes(found: list[tuple[int, int, int]]) -> list[int]:
 
 
 @pytest.mark.parametrize("which", ["job", "kernel"])
-def test_a_killed_process_takes_its_other_half_along_and_its_run_is_done_by_another(tmp_path, which):
+def test_a_killed_worker_takes_its_kernel_along_and_whatever_is_killed_the_run_is_done(tmp_path, which):
     path, root = sweeps.grid(tmp_path, "0..1", GATED + RESULT), tmp_path / "runs"
     sweeping = Sweeping(path, root)
     first, _ = wait_for(lambda: len(found := started(tmp_path)) == 2 and found)
     _, kernel, job = first
     os.kill(job if which == "job" else kernel, signal.SIGKILL)
-    wait_for(lambda: gone(kernel, job))
+    wait_for(lambda: gone(kernel) and (which == "kernel" or gone(job)))
     again = wait_for(lambda: len(found := started(tmp_path)) == 3 and found)
     open_gate(tmp_path)
     outcome = sweeping.outcome()
@@ -74,29 +72,29 @@ def test_a_killed_process_takes_its_other_half_along_and_its_run_is_done_by_anot
 
 
 def test_a_killed_requirement_is_trained_by_another_process(tmp_path, monkeypatch):
-    """Its job holds a kernel-to-be that nobody asked for yet; that must not outlive it."""
-    (tmp_path / "killed_requirements.py").write_text(REQUIREMENTS)
-    monkeypatch.syspath_prepend(tmp_path)
-    path = sweeps.grid(tmp_path, "0..1", RESULT, "killed_requirements:required_by")
+    sweeps.room("killed_requirements", REQUIREMENTS, tmp_path, monkeypatch)
+    path = sweeps.grid(tmp_path, "0..1", RESULT, "atlab.killed_requirements:required_by")
     sweeping = Sweeping(path, tmp_path / "runs")
     ((_, _, job),) = wait_for(lambda: started(tmp_path))
-    (kernel_to_be,) = sweeps.children(job)
     os.kill(job, signal.SIGKILL)
-    wait_for(lambda: gone(job, kernel_to_be))
+    wait_for(lambda: gone(job))
     wait_for(lambda: len(started(tmp_path)) == 2)
     open_gate(tmp_path)
     assert sweeping.outcome().done == 2
     assert (tmp_path / "trained.txt").read_text() == "base\n" and executed(tmp_path) == [0, 1]
 
 
-def test_a_run_that_kills_every_process_is_given_up(tmp_path):
-    cell = RESULT + "import os, time\nos.kill(os.getpid(), 9)"
+@pytest.mark.parametrize(
+    ("which", "said"), [("os.getpid()", "DeadKernelError"), ("os.getppid()", "its process died")]
+)
+def test_a_run_that_kills_every_process_is_given_up(tmp_path, which, said):
+    cell = RESULT + f"import os, time\nos.kill({which}, 9)\ntime.sleep(60)"
     outcome = sweep.run(sweeps.grid(tmp_path, "5", cell), root=tmp_path / "runs", workers=1, progress=False)
     (message,) = outcome.failed.values()
     assert (
         executed(tmp_path) == [5, 5, 5]
         and message.startswith("tried 3 times; ")
-        and "DeadKernelError" in message
+        and said in message
     )
 
 
@@ -141,44 +139,59 @@ def test_two_sweeps_of_one_study_share_the_work(tmp_path, command):
     assert executed(tmp_path) == list(range(6)) and results(root) == {seed: 2 * seed for seed in range(6)}
 
 
-def dask(which: str, folder: Path, *options: str) -> subprocess.Popen:
+def dask_process(which: str, folder: Path, *options: str) -> subprocess.Popen:
     """A scheduler or worker of Dask in a process of its own."""
-    light = folder / "light.py"
-    light.write_text(f"from atlab import forked\nforked.PRELOADED = {sweeps.PRELOADED}")
-    words = [
-        sys.executable,
-        "-m",
-        f"distributed.cli.dask_{which}",
-        "--scheduler-file",
-        str(folder / "scheduler.json"),
-    ]
+    words = [sys.executable, "-m", f"distributed.cli.dask_{which}", "--scheduler-file", str(folder / "scheduler.json")]
+    address = ["--no-dashboard", "--host", "tls://127.0.0.1"]
     return subprocess.Popen(
-        [*words, *options, "--preload", str(light)], stderr=subprocess.DEVNULL, cwd=folder
+        [*words, *address, *options], stderr=subprocess.DEVNULL, cwd=folder, start_new_session=True
     )
 
 
 @pytest.fixture
-def dask_scheduler(tmp_path):
-    processes = [dask("scheduler", tmp_path, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")]
-    yield processes
+def certificates(tmp_path, monkeypatch):
+    """Certificates in Dask's configuration, of this process and of those that it starts."""
+    made = Security.temporary()
+    files = {"ca-file": made.tls_ca_file, "cert": made.tls_client_cert, "key": made.tls_client_key}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    settings = {"ca-file": str(tmp_path / "ca-file")}
+    settings |= {f"{role}.{name}": str(tmp_path / name) for role in ("client", "scheduler", "worker") for name in ("cert", "key")}
+    for name, path in settings.items():
+        monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__" + name.upper().replace(".", "__").replace("-", "_"), path)
+    with dask.config.set({f"distributed.comm.tls.{name}": path for name, path in settings.items()}):
+        yield
+
+
+@pytest.fixture
+def cluster(tmp_path, certificates):
+    """A scheduler, and a function that starts a worker; with its nanny it is a process group."""
+    processes = [dask_process("scheduler", tmp_path, "--port", "0")]
+    wait_for(lambda: (tmp_path / "scheduler.json").exists())
+
+    def worker(*options: str) -> subprocess.Popen:
+        processes.append(dask_process("worker", tmp_path, *(options or ("--nthreads", "1"))))
+        return processes[-1]
+
+    yield processes[0], worker
     for process in processes:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def test_a_killed_dask_worker_is_replaced_and_a_killed_scheduler_loses_nothing(tmp_path, dask_scheduler):
+def test_a_killed_dask_worker_is_replaced_and_a_killed_scheduler_loses_nothing(tmp_path, cluster):
     path, root = sweeps.grid(tmp_path, "0..1", GATED + RESULT), tmp_path / "runs"
-    wait_for(lambda: (tmp_path / "scheduler.json").exists())
-    worker = ["--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+    scheduler, worker = cluster
     address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
-    dask_scheduler.append(dask("worker", tmp_path, *worker, "--no-nanny"))
+    nanny = worker()
     sweeping = Sweeping(path, root, scheduler=address)
     ((_, kernel, job),) = wait_for(lambda: started(tmp_path))
-    dask_scheduler[1].kill()
+    nanny.kill()
     wait_for(lambda: gone(kernel, job))
-    dask_scheduler.append(dask("worker", tmp_path, *worker, "--no-nanny"))
+    worker()
     found = wait_for(lambda: len(found := started(tmp_path)) == 2 and found)
-    dask_scheduler[0].kill()
+    scheduler.kill()
     with pytest.raises(AtlabError, match="the Dask scheduler is gone; what is done is kept"):
         sweeping.outcome()
     wait_for(lambda: gone(*processes(found)))
@@ -186,3 +199,30 @@ def test_a_killed_dask_worker_is_replaced_and_a_killed_scheduler_loses_nothing(t
     outcome = sweep.run(path, root=root, workers=2, progress=False)
     assert (outcome.done, outcome.failed) == (2, {}) and executed(tmp_path) == [0, 1]
     assert results(root) == {0: 0, 1: 2}
+
+
+def test_what_a_killed_sweep_gave_to_a_cluster_ends_there(tmp_path, cluster, command):
+    path, root = sweeps.grid(tmp_path, "0", GATED + RESULT), tmp_path / "runs"
+    _, worker = cluster
+    worker()
+    address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+    sweeping = command(path, "--root", root, "--scheduler", address)
+    found = wait_for(lambda: started(tmp_path))
+    sweeping.kill()
+    wait_for(lambda: gone(*processes(found)))
+    open_gate(tmp_path)
+    assert sweep.run(path, root=root, scheduler=address, progress=False).done == 1, "the worker takes jobs again"
+
+
+def test_a_worker_that_would_mix_runs_is_refused(tmp_path, cluster):
+    _, worker = cluster
+    worker("--nthreads", "2", "--no-nanny")
+    address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+
+    def said() -> str:
+        try:
+            return str(sweep.run(sweeps.grid(tmp_path, "0"), root=tmp_path / "runs", scheduler=address, progress=False))
+        except AtlabError as error:
+            return str(error)
+
+    assert wait_for(said).endswith("has 2 threads and no nanny; expected one thread (--nthreads 1) and a nanny")

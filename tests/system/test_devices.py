@@ -115,7 +115,7 @@ def test_the_answer_about_bf16_is_that_of_the_processor():
 STEPS = """
 import resource, sys
 import torch
-from atlab import device as devices
+from atlab.system import devices
 torch.set_num_threads(1)
 if sys.argv[1] == "reused":
     assert devices.reuse_memory()

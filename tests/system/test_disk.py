@@ -90,7 +90,7 @@ def test_folders_of_killed_processes_are_removed_and_those_in_use_or_just_made_a
         )
         with child:
             child.stdout.readline()
-            (theirs,) = tmp_path.glob("*x-*") if "scratch" in opened else tmp_path.glob(".cache.*.tmp")
+            (theirs,) = (path for path in tmp_path.glob("*x-*" if "scratch" in opened else ".cache.*.tmp") if path.is_dir())
             (theirs / "litter").touch()
             act = (lambda: scratch("x")) if "scratch" in opened else (lambda: new_folder(tmp_path / "cache"))
             os.utime(theirs, (0, 0))
@@ -108,6 +108,7 @@ def test_folders_of_killed_processes_are_removed_and_those_in_use_or_just_made_a
             assert not theirs.exists() and ours.exists()
         assert not ours.exists()
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        assert list(tmp_path.iterdir()) == [], "their locks are gone, too"
 
 
 def test_a_cache_that_the_disk_has_no_room_for_leaves_nothing(tmp_path, monkeypatch):

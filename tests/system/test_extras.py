@@ -29,7 +29,9 @@ ELSEWHERE = {
 }
 # Declared, imported by name nowhere: the file that needs each, and the word there that says so.
 USED_AS = {
+    "cryptography": ("atlab/runs/engines.py", "Security.temporary"),
     "dask-jobqueue": ("atlab/runs/engines.py", "dask_jobqueue"),
+    "ipykernel": ("scripts/install", "ipykernel"),
     "jupyterlab": ("Makefile", "jupyter lab"),
     "mypy": ("Makefile", "mypy"),
     "nbval": ("Makefile", "nbval"),
