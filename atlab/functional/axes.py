@@ -80,7 +80,8 @@ def _channel(model: nn.Module, path: str, output: Tensor) -> int:
     else:
         keeps, parts = True, list(module.modules())
     kinds = {kind for part in parts if keeps and (kind := _kind(part, n))}
-    widths = set().union(*map(_widths, parts))
+    telling = [part for part in parts if _kind(part, n)]  # others may hold tables of positions or heads
+    widths = set().union(*map(_widths, telling or parts))
     first, last = output.shape[1] in widths, output.shape[-1] in widths
     if n > 3 and not widths:
         return 1  # no weights at all: PyTorch's convention
