@@ -9,7 +9,7 @@ The two repetitions of 03-01-03-01-02 by actor 07 are the same sound: they share
 tears them apart. Recordings last 3 to 5.3 s with about a second of silence at both ends: the default clip of
 4 s keeps the words. With segments=True and seconds=1 the silent clips fall away.
 
-Splits: `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs, "emotion", "speaker")`.
+Splits: `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs, "emotion", "sentence")`.
 """
 
 from __future__ import annotations
