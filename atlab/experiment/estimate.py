@@ -123,7 +123,7 @@ def _probe(s: Settings, device_name: str) -> Probe:
     shape = tuple(next(iter(batches.epoch(0))).x.shape[1:])
     with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
         model = one.network(s, len(fs.classes(s.task)), shape[0]).to(device)
-        networks = [one.network(s, 2, shape[0]).to(device) for _ in s.required()]
+        networks = [one.network(s, 2, shape[0]).to(device) for _ in s.sources()]
         with mode.autocast():
             plan = strategies.apply(
                 s.strategy, model, networks, _strategy_settings(s, fs, batches, codes, mode, folder)
@@ -195,7 +195,7 @@ def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -
     from atlab.system import devices
 
     device = devices.choose(None if device_name == "auto" else device_name)
-    networks, at = len(s.required()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
+    networks, at = len(s.sources()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
     teachers = (networks - (s.strategy == "dual_at")) if at else 0
     with torch.device("meta"):
         model = one.network(s, 2, probe.shape[0])

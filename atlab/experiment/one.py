@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from atlab.experiment.settings import Settings, from_parameters
 from atlab.experiment.skeleton import Job, Task, learn
@@ -37,15 +38,27 @@ def _(s: Settings, job: Job) -> dict:
         channels = next(iter(task.parts["validation"].epoch(0))).x.shape[1]
         model = network(s, len(task.classes), channels).to(job.device)
         model.set_normalisation(*input_statistics(task.parts["train"]))
-        taken = [models.load(run.model_path).to(job.device) for run in job.networks]
+        runs = iter(job.networks)
+        files = [source if isinstance(source, Path) else next(runs).model_path for source in s.sources()]
+        taken = [models.load(file).to(job.device) for file in files]
         with mode.autocast():
             plan = strategies.apply(s.strategy, model, taken, _strategy_settings(s, job, task, mode))
     label = f"{s.role if s.role == 'teacher' else s.strategy}, seed {s.seed}"
     history = job.fit(s, model, task.learned, task.parts["validation"], loss_terms=plan.loss_terms, description=label)
     plan.close()
-    result = job.result(model, task.parts, history)
+    result = job.result(model, task.parts, history) | {"classes": len(task.classes)}
     job.save_model(model, task.classes, task=s.task)
-    return result
+    return result | {"orthogonal_networks": _accuracies(s, job)} if job.networks else result
+
+
+def _accuracies(s: Settings, job: Job) -> dict[str, dict[str, float]]:
+    """Of every network that was trained for the run: its accuracy on clips that it was not trained on, and that of guessing."""
+    found = {}
+    for need, run in zip(s.required(), job.networks, strict=True):
+        if need.role == "teacher":
+            name = need.task if need.target != need.task else f"{need.task}@{need.data}"
+            found[name] = {"test_accuracy": run.result()["test_accuracy"], "chance": 1 / run.result()["classes"]}
+    return found
 
 
 def network(s: Settings, classes: int, channels: int):

@@ -7,11 +7,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
-from atlab.labels import listed
+from atlab.labels import listed, shown
 
 NOISE = {"none": None, "low": (20.0, 40.0), "high": (0.0, 10.0), "all": (0.0, 40.0)}
 STARTS = ("random", "orthogonal")
@@ -32,8 +34,10 @@ class Settings:
 
     Attributes:
         data: a data set's folder, or the name of an embedded one ("synthetic_speech").
-        target, orthogonal: the factor that is learned and those that should not matter. "noise" stands for the kind of noise
-            added to the same clips, where the data has no such factor.
+        target: the factor that is learned.
+        orthogonal: the tasks that should not matter, each a factor of the same data set (`speaker`), a factor of another data
+            set (`emotion@ravdess_1s`: its network is trained there, once for all students) or a model file (`file:PATH`).
+            "noise" stands for the kind of noise added to the same clips, where the data has no such factor.
         split, split_by, pairing, held_out, split_seed: see `atlab.data.splits.SplitSpec`; the split goes by the first
             orthogonal factor if `split_by` is empty.
         noise: added to the target's clips: "none", "low" (20 to 40 dB SNR), "high" (0 to 10 dB) or "all".
@@ -50,7 +54,8 @@ class Settings:
         teacher_seed: seed of the orthogonal network, shared by all student seeds.
         teacher_clips: clips for training and testing it, drawn from those outside the target's test; 0 for all.
         cached: read the teacher's targets from a cache instead of running it.
-        role: "student", or "teacher" for a network of the orthogonal factor, trained on no test clip.
+        role: "student", or "teacher" for a network of the orthogonal factor, trained on no test clip of a student of the same
+            data set; one that has its factor as target, too, has no such students and is trained on a random split.
 
     >>> s = Settings(strategy="at", layers="conv1, conv5")
     >>> s.layers, s.orthogonal, s.teacher().role
@@ -102,6 +107,14 @@ class Settings:
         """The factor that the network learns."""
         return self.orthogonal[0] if self.role == "teacher" else self.target
 
+    def tasks(self) -> list[OrthogonalTask]:
+        """The orthogonal tasks; AtlabError for a text that is none."""
+        return [OrthogonalTask.parse(text) for text in self.orthogonal]
+
+    def own_factors(self) -> list[str]:
+        """Those orthogonal factors that belong to the student's own data set."""
+        return [task.factor for task in self.tasks() if task.factor and not task.data]
+
     def split_spec(self) -> SplitSpec:
         """How the data set is split; AtlabError where a factor to go by is missing."""
         return SplitSpec(self.split, self._split_factor(), self.pairing, self.held_out, self.split_seed)
@@ -109,9 +122,11 @@ class Settings:
     def _split_factor(self) -> str:
         if self.split_by or self.split not in ("disjoint", "confounded"):
             return self.split_by
-        if not self.orthogonal:
-            raise AtlabError(f"a {self.split} split goes by a factor: set split_by or orthogonal")
-        return self.orthogonal[0]
+        if not (own := self.own_factors()):
+            raise AtlabError(
+                f"a {self.split} split goes by a factor of the data set: set split_by, or an orthogonal factor of its own"
+            )
+        return own[0]
 
     def data_set(self):
         """The data set, seen through the noise that is asked for."""
@@ -133,21 +148,26 @@ class Settings:
         """
         from atlab.data import splits
 
+        check_forms(self.orthogonal, fs)
         split = self.split_spec().make(fs, self.target)
-        if self.role == "teacher":
+        if self.role == "teacher" and self.target != self.task:
             split = splits.for_teacher(fs, split, seed=self.split_seed, clips=self.teacher_clips or None)
-        elif self.clips:
-            split = splits.cut(split, self.clips, self.split_seed)
+        elif clips := self.teacher_clips if self.role == "teacher" else self.clips:
+            split = splits.cut(split, clips, self.split_seed)
         split.check(fs, self.task)
         return split
 
-    def teacher(self, factor: str = "") -> Settings:
-        """The settings of the network of an orthogonal factor (the first): equal for all students that can share it.
+    def teacher(self, text: str = "") -> Settings:
+        """The settings of the network of an orthogonal task (the first): equal for all students that can share it.
 
         What does not bear on the split is left at its default, so that tasks and studies share networks too; batch size
-        and learning rate are the paper's, whatever the students' are.
+        and learning rate are the paper's, whatever the students' are. AtlabError for a model file, which is not trained.
         """
-        factor = factor or self.orthogonal[0]
+        factor, data, file = OrthogonalTask.parse(text or self.orthogonal[0])
+        if file:
+            raise AtlabError(f"the orthogonal network {file!r} is a file: it has no settings to be trained with")
+        if data:
+            return self._teacher_elsewhere(factor, data)
         shared = ("data", "split", "split_seed", "width", "batch_norm", "head", "epochs", "patience", "schedule")
         by_split = {"disjoint": ("held_out",), "confounded": ("target", "pairing")}.get(self.split, ())
         return replace(
@@ -161,15 +181,31 @@ class Settings:
             seed=self.teacher_seed,
         )
 
+    def _teacher_elsewhere(self, factor: str, data: str) -> Settings:
+        shared = ("width", "batch_norm", "head", "epochs", "patience", "schedule", "teacher_clips", "precision")
+        return replace(
+            Settings(target=factor, orthogonal=(factor,), data=data, split="random", strategy="baseline", role="teacher"),
+            **{name: getattr(self, name) for name in shared},
+            seed=self.teacher_seed,
+        )
+
     def required(self) -> list[Settings]:
         """The runs whose networks the strategy takes, in its order; they may require others."""
+        return [source for source in self.sources() if isinstance(source, Settings)]
+
+    def sources(self) -> list[Settings | Path]:
+        """Where the strategy's networks come from, in its order: runs to train, or model files."""
         if self.role == "teacher" or self.strategy in ("baseline", "gradient_reversal"):
             return []
         if self.strategy == "dual_at":
             first, second = _two(self.orthogonal)
             pinned = replace(self, split_by=self._split_factor())
-            return [replace(pinned, strategy="at", orthogonal=(first,)), self.teacher(second)]
-        return [self.teacher(factor) for factor in self.orthogonal]
+            return [replace(pinned, strategy="at", orthogonal=(first,)), self._source(second)]
+        return [self._source(text) for text in self.orthogonal]
+
+    def _source(self, text: str) -> Settings | Path:
+        task = OrthogonalTask.parse(text)
+        return task.model_path() if task.file else self.teacher(text)
 
     def check(self) -> None:
         """AtlabError for what the values, the strategy or its loss would refuse, before anything is trained."""
@@ -186,7 +222,7 @@ class Settings:
             tiny = models.vgg16(2, width=1 / 64, batch_norm=self.batch_norm, head=self.head)
         if self.role == "student" and self.strategy != "baseline":
             settings = self.loss_settings(codes=torch.tensor([0, 1]))
-            strategies.apply(self.strategy, tiny, [tiny] * len(self.required()), settings).close()
+            strategies.apply(self.strategy, tiny, [tiny] * len(self.sources()), settings).close()
 
     def loss_settings(self, **more: Any):
         """The anti-transfer settings that a strategy takes: -> `strategies.AtSettings`."""
@@ -201,11 +237,17 @@ class Settings:
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
         self.split_spec().check()
+        self.tasks()
         for name, least in (("clips", 0), ("teacher_clips", 0), ("warm_up", 0), ("batch_size", 1), ("epochs", 1)):
             if getattr(self, name) < least:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
             raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
+        if self.strategy == "gradient_reversal" and not self.own_factors()[:1] == list(self.orthogonal[:1]):
+            raise AtlabError(
+                "strategy 'gradient_reversal' needs orthogonal labels of the student's own clips: expected a factor of "
+                f"its data set, got {shown(self.orthogonal)!r}"
+            )
         if self.strategy == "dual_at":
             _two(self.orthogonal)
         for layer in self.layers:
@@ -219,7 +261,7 @@ class Settings:
 
         folder = data_set_folder(self.data)
         if folder is not None:
-            factors = (self.target, *self.orthogonal, self._split_factor())
+            factors = (self.target, *self.own_factors(), self._split_factor())
             _check_factors(
                 str(folder), tuple(f for f in factors if f and f != "noise"), self._split_factor(), self.held_out
             )

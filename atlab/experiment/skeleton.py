@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pandas as pd
 
+from atlab.data.orthogonal import content_hash, form
 from atlab.data.splits import PARTS, Split
 from atlab.errors import AtlabError
 from atlab.system.processes import one_thread
@@ -118,7 +119,8 @@ class Job:
         """The run's model file."""
         from atlab import models
 
-        models.save(model, self.run.model_path, classes=[str(c) for c in classes], data=self.fs.content_hash, **card)
+        card |= {"classes": [str(c) for c in classes], "data": self.fs.content_hash, "input": form(self.fs)}
+        models.save(model, self.run.model_path, **card)
 
 
 @functools.singledispatch
@@ -157,11 +159,12 @@ def train(
     settings.check()
     fs = settings.data_set()
     split = settings.make_split(fs)  # what cannot be trained is refused before its networks are trained
+    identity = content_hash(fs, getattr(settings, "orthogonal", ()))
     networks = [train(need, root, NETWORKS, progress, device) for need in settings.required()]
     run = (
         runs.Run(run_dir)
         if run_dir
-        else runs.open_run(root, study_of(settings, study), asdict(settings), data_hash=fs.content_hash, wait=True)
+        else runs.open_run(root, study_of(settings, study), asdict(settings), data_hash=identity, wait=True)
     )
     if run.done:
         return run

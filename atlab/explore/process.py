@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from atlab import runs
+from atlab.data.orthogonal import content_hash
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.experiment.skeleton import NETWORKS
@@ -140,7 +141,7 @@ def run_path(settings: Settings, root: str | Path, study: str) -> Path:
 
     settings.check_values()
     fs = settings.seen(studies.open_data(settings.data))
-    return Path(root) / study / runs.run_id(asdict(settings), fs.content_hash)
+    return Path(root) / study / runs.run_id(asdict(settings), content_hash(fs, settings.orthogonal))
 
 
 def checkpoint_history(path: Path) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
     for run in ordered:
         settings = from_parameters(run.parameters)
         models.setdefault(settings.strategy, []).append(run)
-        wanted |= {factor: settings.teacher(factor) for factor in settings.orthogonal}
+        wanted |= {text: settings.teacher(text) for text in settings.orthogonal if not text.startswith("file:")}
     for name, of_name in models.items():
         seeds = [from_parameters(run.parameters).seed for run in of_name]
         if len(set(seeds)) < len(seeds):

@@ -1,0 +1,82 @@
+"""Orthogonal networks from other data sets and from files: trained once, shared, checked before anything is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from atlab import experiment, models, runs
+from atlab.data import toy
+from atlab.errors import AtlabError
+from atlab.experiment import Settings
+
+SMALL = {"split": "random", "width": 1 / 64, "epochs": 1, "batch_size": 26, "layers": "conv5"}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return toy(folder / "words", repetitions=6), toy(folder / "voices", speakers=3, repetitions=6, seed=5)
+
+
+def settings(sets, **given) -> Settings:
+    return Settings(data=str(sets[0].path), **SMALL | {"orthogonal": f"speaker@{sets[1].path}"} | given)
+
+
+def test_a_network_of_another_set_is_trained_there_once_and_shared(sets, tmp_path):
+    first = experiment.train(settings(sets, seed=0), tmp_path, "s", progress=False)
+    again = experiment.train(settings(sets, seed=1, layers="conv2"), tmp_path, "s", progress=False)
+    (network,) = runs.table(tmp_path / "networks")["path"]
+    card = models.load(runs.Run(network).model_path).card
+    assert (card["data"], card["task"], len(card["classes"])) == (sets[1].content_hash, "speaker", 3)
+    found = first.result()["orthogonal_networks"]
+    assert found == again.result()["orthogonal_networks"]
+    (values,) = found.values()
+    assert values["chance"] == pytest.approx(1 / 3)
+    assert values["test_accuracy"] == runs.Run(network).result()["test_accuracy"]
+
+
+def test_the_teacher_is_that_network(sets, tmp_path):
+    """WI starts from the other set's network: after no step at all its convolutions are that network's."""
+    need = settings(sets, strategy="wi").required()[0]
+    other = experiment.train(need, tmp_path, "networks", progress=False)
+    run = experiment.train(settings(sets, strategy="wi", learning_rate=1e-30), tmp_path, "s", progress=False)
+    ours, theirs = models.load(run.model_path), models.load(other.model_path)
+    assert all(np.allclose(ours.state_dict()[n], t) for n, t in theirs.state_dict().items() if n.startswith("features."))
+
+
+def test_a_file_needs_no_training_and_is_part_of_the_id(sets, tmp_path):
+    need = settings(sets).required()[0]
+    other = experiment.train(need, tmp_path / "elsewhere", "networks", progress=False)
+    wanted = settings(sets, orthogonal=f"file:{other.model_path}")
+    assert wanted.required() == [] and wanted.sources() == [other.model_path]
+    by_file = experiment.train(wanted, tmp_path, "s", progress=False)
+    by_name = experiment.train(settings(sets), tmp_path / "elsewhere", "s", progress=False)
+    assert by_file.result()["test_loss"] == by_name.result()["test_loss"]  # the same network, so the same numbers
+    net = models.load(other.model_path)
+    net.features[0].weight.data.mul_(2)
+    models.save(net, other.model_path, input=net.card["input"])
+    assert experiment.train(wanted, tmp_path, "s", progress=False).id != by_file.id
+
+
+def test_several_and_dual(sets, tmp_path):
+    both = settings(sets, orthogonal=("speaker", f"word@{sets[1].path}"))
+    assert [need.data for need in both.required()] == [str(sets[0].path), str(sets[1].path)]
+    dual = settings(sets, orthogonal=(f"speaker@{sets[1].path}", "speaker"), strategy="dual_at")
+    stage, second = dual.required()
+    assert (stage.strategy, stage.required()[0].data, second.data) == ("at", str(sets[1].path), str(sets[0].path))
+    run = experiment.train(dual, tmp_path, "s", progress=False)
+    assert list(run.result()["orthogonal_networks"]) == ["speaker"]
+
+
+def test_what_cannot_be_is_said_before_anything_is_trained(sets, tmp_path):
+    long = toy(tmp_path / "long", samples=9000)
+    with pytest.raises(AtlabError, match="another shape of an item"):
+        experiment.train(settings(sets, orthogonal=f"speaker@{long.path}"), tmp_path / "runs", "s", progress=False)
+    with pytest.raises(AtlabError, match="needs orthogonal labels of the student's own clips"):
+        settings(sets, strategy="gradient_reversal").check_values()
+    with pytest.raises(AtlabError, match="a confounded split goes by a factor of the data set"):
+        settings(sets, split="confounded").split_spec()
+    with pytest.raises(AtlabError, match="expected an orthogonal task"):
+        settings(sets, orthogonal="@x").check_values()
+    assert not (tmp_path / "runs").exists()
