@@ -1,4 +1,4 @@
-"""Noise for clean clips: eight synthetic families, mixed at a true ratio to the sound when clips are read."""
+"""Noise for clean clips, recorded or of eight synthetic families, mixed at a true ratio to the sound when clips are read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from atlab.errors import AtlabError, unknown
 Generator = np.random.Generator
 VERSION = 1  # of the generators below: raised when their output changes, for it is part of a view's content hash
 ACTIVE_DB = -40.0
+TRIES, QUIETEST = 10, 1e-3  # stretches of a recording looked at; RMS of one that counts as sound
 
 
 def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = slice(None)) -> np.ndarray:
@@ -93,7 +94,8 @@ class Noisy(FactorSet):
 
     Args:
         snr_db: lowest and highest ratio, dB.
-        kinds: names in `KINDS`; all eight if None.
+        kinds: names in `KINDS`, or values of the factor `noise` of `recorded`; all of them if None.
+        recorded: a data set of recorded noise, with a factor `noise` and the same sample rate; synthesised noise if None.
 
     Attributes:
         turned_down: rows read so far whose mixture was turned down to fit into int16 (the ratio stays).
@@ -114,11 +116,13 @@ class Noisy(FactorSet):
         snr_db: tuple[float, float] = (0.0, 10.0),
         kinds: Sequence[str] | None = None,
         seed: int = 0,
+        recorded: FactorSet | None = None,
     ) -> None:
-        kinds = list(KINDS if kinds is None else [kinds] if isinstance(kinds, str) else kinds)
+        known = list(KINDS) if recorded is None else _recorded_kinds(recorded, fs)
+        kinds = list(known if kinds is None else [kinds] if isinstance(kinds, str) else kinds)
         for kind in kinds:
-            if kind not in KINDS:
-                raise unknown("noise", kind, KINDS)
+            if kind not in known:
+                raise unknown("noise", kind, known)
         kinds = [str(kind) for kind in kinds]  # equal arguments, equal hash: NumPy's strings and numbers too
         low, high = _range(snr_db)
         if not isinstance(seed, numbers.Integral) or seed < 0:
@@ -132,13 +136,18 @@ class Noisy(FactorSet):
         dealt = np.array(kinds)[rng.permutation(np.arange(n) % len(kinds))]
         factors = fs.factors.assign(noise=dealt, snr_db=rng.uniform(low, high, n).round(2))
         arguments = {"of": fs.content_hash, "snr_db": [low, high], "kinds": kinds, "seed": seed, "version": VERSION}
+        if recorded is not None:
+            arguments["recorded"] = recorded.content_hash
         card = fs.card | {
             "factors": fs.card["factors"] | {"noise": len(set(dealt))},
             "noise": arguments,
             "content_hash": hashlib.sha256(repr(arguments).encode()).hexdigest(),
         }
         super().__init__(fs.path, card, factors, fs.inputs)
-        self._clean, self._seed = fs, seed
+        self._clean, self._seed, self._recorded = fs, seed, recorded
+        if recorded is not None:
+            labels = recorded.labels("noise")
+            self._rows = {kind: np.flatnonzero(labels == kind) for kind in kinds}
         self.turned_down: set[int] = set()
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -149,12 +158,35 @@ class Noisy(FactorSet):
         for i, (row, name, kind, snr) in enumerate(columns):
             if clips[i].any():
                 rng = np.random.default_rng([self._seed, *hashlib.sha256(name.encode()).digest()])
-                added = noise(kind, rng, clips.shape[1], self.sample_rate)
+                added = self._noise(kind, rng, clips.shape[1])
                 mixture, down = _within_full_scale(_sum(clips[i] / 32768, added, snr, active_part(clips[i])))
                 clips[i] = np.clip(np.round(mixture * 32768.0), -32768, 32767)
                 if down:
                     self.turned_down.add(row)
         return clips
+
+    def _noise(self, kind: str, rng: Generator, samples: int) -> np.ndarray:
+        """Noise of one kind that fills a clip, RMS 1: a random stretch of a random recording, repeated where it is shorter."""
+        if self._recorded is None:
+            return noise(kind, rng, samples, self.sample_rate)
+        for _ in range(TRIES):  # doors and dogs are silent most of the time, and a ratio to silence is undefined
+            wave = self._recorded.read([rng.choice(self._rows[kind])])[0] / 32768
+            start = int(rng.integers(max(1, len(wave) - samples + 1)))
+            stretch = np.resize(wave[start : start + samples], samples)
+            if _power(stretch) > QUIETEST**2:
+                return (stretch / np.sqrt(_power(stretch))).astype(np.float32)
+        raise AtlabError(
+            f"{TRIES} stretches of recorded noise {kind!r} were silent; take that kind out of the noise data set"
+        )
+
+
+def _recorded_kinds(recorded: FactorSet, fs: FactorSet) -> list[str]:
+    if (recorded.kind, recorded.sample_rate) != (fs.kind, fs.sample_rate):
+        raise AtlabError(
+            f"recorded noise must be {fs.kind} at {fs.sample_rate} samples a second like the clips, found {recorded.kind} at "
+            f"{recorded.sample_rate}"
+        )
+    return [str(kind) for kind in recorded.classes("noise")]
 
 
 def _range(snr_db: tuple[float, float]) -> tuple[float, float]:

@@ -15,7 +15,16 @@ from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
 from atlab.labels import listed, shown
 
-NOISE = {"none": None, "low": (20.0, 40.0), "high": (0.0, 10.0), "all": (0.0, 40.0)}
+# Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes a
+# square root too many).
+NOISE = {
+    "none": None,
+    "low": (20.0, 40.0),
+    "high": (0.0, 10.0),
+    "all": (0.0, 40.0),
+    "published_low": (10.0, 20.0),
+    "published_high": (0.0, 5.0),
+}
 STARTS = ("random", "orthogonal")
 ROLES = ("student", "teacher")
 LARGEST_BETA = 1e6
@@ -40,7 +49,9 @@ class Settings:
             "noise" stands for the kind of noise added to the same clips, where the data has no such factor.
         split, split_by, pairing, held_out, split_seed: see `atlab.data.splits.SplitSpec`; the split goes by the first
             orthogonal factor if `split_by` is empty.
-        noise: added to the target's clips: "none", "low" (20 to 40 dB SNR), "high" (0 to 10 dB) or "all".
+        noise: added to the target's clips: "none", "low" (20 to 40 dB SNR), "high" (0 to 10 dB), "all", or what the published
+            mixer effectively adds: "published_low" (10 to 20 dB), "published_high" (0 to 5 dB).
+        noise_from: a data set of recorded noise with a factor `noise`; synthesised noise if empty.
         clips: at most so many training clips, validation in proportion, at most as many for the test; 0 for all.
         strategy: a name in `strategies.STRATEGIES`.
         layers: anti-transfer layers; aggregation, similarity, beta, published: the loss.
@@ -70,6 +81,7 @@ class Settings:
     split: str = "confounded"
     split_by: str = ""
     noise: str = "none"
+    noise_from: str = ""
     pairing: float = SplitSpec.pairing
     held_out: tuple[str, ...] = ()
     split_seed: int = 0
@@ -135,11 +147,22 @@ class Settings:
         return self.seen(load_data(self.data))
 
     def seen(self, fs):
-        """A data set through the noise that is asked for; as it is where it has a factor of noise itself."""
+        """A data set through the noise that is asked for; AtlabError for a student's whose data have a factor of noise themselves.
+
+        A network of noise is trained on such data as they are.
+        """
         from atlab.data import Noisy
+        from atlab.data.catalog import load_data
 
         snr_db = NOISE[self.noise]
-        return fs if snr_db is None or "noise" in fs.factor_names else Noisy(fs, snr_db, seed=self.split_seed)
+        if snr_db is None or ("noise" in fs.factor_names and self.role == "teacher"):
+            return fs
+        if "noise" in fs.factor_names:
+            raise AtlabError(
+                f"noise is {self.noise!r}, but {fs.card['name']} brings noise of its own: choose noise='none', or its clean version"
+            )
+        recorded = load_data(self.noise_from) if self.noise_from else None
+        return Noisy(fs, snr_db, seed=self.split_seed, recorded=recorded)
 
     def make_split(self, fs):
         """The parts to train on and test with, checked for empty parts and unseen classes: -> `data.Split`.
@@ -176,6 +199,7 @@ class Settings:
             orthogonal=(factor,),
             split_by=self._split_factor(),
             noise="all" if factor == "noise" else "none",
+            noise_from=self.noise_from if factor == "noise" else "",
             role="teacher",
             strategy="baseline",
             seed=self.teacher_seed,
@@ -184,7 +208,9 @@ class Settings:
     def _teacher_elsewhere(self, factor: str, data: str) -> Settings:
         shared = ("width", "batch_norm", "head", "epochs", "patience", "schedule", "teacher_clips", "precision")
         return replace(
-            Settings(target=factor, orthogonal=(factor,), data=data, split="random", strategy="baseline", role="teacher"),
+            Settings(
+                target=factor, orthogonal=(factor,), data=data, split="random", strategy="baseline", role="teacher"
+            ),
             **{name: getattr(self, name) for name in shared},
             seed=self.teacher_seed,
         )
@@ -236,6 +262,8 @@ class Settings:
         for name, allowed in (("noise", NOISE), ("start", STARTS), ("role", ROLES)):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
+        if self.noise_from and self.noise == "none" and "noise" not in (self.target, *self.orthogonal):
+            raise AtlabError(f"noise_from is {self.noise_from!r}, but noise is 'none': it would have no effect")
         self.split_spec().check()
         self.tasks()
         for name, least in (("clips", 0), ("teacher_clips", 0), ("warm_up", 0), ("batch_size", 1), ("epochs", 1)):

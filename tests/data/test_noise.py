@@ -216,7 +216,7 @@ def test_batches_and_cached_targets_are_those_of_the_noisy_clips(tmp_path, monke
     parts = (("n", mapped), ("c", clean))
     caches = [atlab.CachedTeacher(teacher, part, tmp_path / name) for name, part in parts]
     index = torch.from_numpy(rows[:2])
-    noisy_targets, clean_targets = (cache.targets(None, index)["conv5"] for cache in caches)
+    noisy_targets, clean_targets = (cache.targets(None, index=index)["conv5"] for cache in caches)
     assert not torch.equal(noisy_targets, clean_targets)
     with pytest.raises(AtlabError, match="is the cache of another data"):
         atlab.CachedTeacher(teacher, clean, tmp_path / "n")
@@ -281,3 +281,51 @@ def test_errors(bursts, tmp_path):
         Noisy(images)
     with pytest.raises(AtlabError, match="rows must lie in 0..11"):
         Noisy(bursts).read([12])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Recordings of rain (long), clicks (shorter than a clip) and a kind that is silent."""
+    waves = {
+        "rain": np.random.default_rng(0).normal(0, 3000, 8000),
+        "click": np.random.default_rng(1).normal(0, 9000, 8000) * (np.arange(8000) < 900),
+        "silence": np.zeros(8000),
+    }
+    items = [(kind, take) for kind in waves for take in range(3)]
+
+    def convert(item):
+        kind, take = item
+        name = f"{kind}{take}"
+        row = {"id": name, "source": name, "duration": 0.5, "noise": kind}
+        return [Clip(np.roll(waves[kind], take).astype(np.int16), row)]
+
+    card = {"name": "street", "sample_rate": 16000, "licence": "-", "recipe": "test", "recipe_version": 1, "seed": 0}
+    folder = tmp_path_factory.mktemp("recorded") / "street"
+    return build(folder, items, convert, card=card | {"parameters": {}}, factors=["noise"], workers=0)
+
+
+def test_recorded_noise_has_the_ratio_that_the_table_says(bursts, recorded):
+    clean = bursts
+    noisy = Noisy(clean, snr_db=(0, 10), kinds=["rain"], recorded=recorded)
+    assert noisy.classes("noise") == ["rain"] and noisy.content_hash != Noisy(clean, snr_db=(0, 10)).content_hash
+    rows = [0, 5, 11]
+    for row, sound, mixture in zip(rows, clean.read(rows) / 32768, noisy.read(rows) / 32768, strict=True):
+        if row in noisy.turned_down:
+            continue
+        active = active_part((sound * 32768).astype(np.int16))
+        added = mixture - sound
+        ratio = 10 * np.log10(np.mean(sound[active] ** 2) / np.mean(added**2))
+        assert ratio == pytest.approx(noisy.factors["snr_db"][row], abs=0.1)
+    assert (noisy.read(rows) == noisy.read(rows)).all()
+
+
+def test_silent_recordings_and_other_rates_are_refused(bursts, recorded):
+    with pytest.raises(AtlabError, match="stretches of recorded noise 'silence' were silent"):
+        Noisy(bursts, kinds=["silence"], recorded=recorded).read([0])
+    with pytest.raises(AtlabError, match="unknown noise 'hum'"):
+        Noisy(bursts, kinds=["hum"], recorded=recorded)
+    with pytest.raises(AtlabError, match="recorded noise must be audio at 16000 samples a second like the clips"):
+        slow = type(recorded)(recorded.path, recorded.card | {"sample_rate": 8000}, recorded.factors, recorded.inputs)
+        Noisy(bursts, recorded=slow)
+    with pytest.raises(AtlabError, match="unknown factor 'noise'"):
+        Noisy(bursts, recorded=bursts)

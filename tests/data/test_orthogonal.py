@@ -24,7 +24,9 @@ def test_the_first_at_sign_parts_factor_and_data():
 def test_items_of_another_form_are_refused_with_both(tmp_path):
     ours, theirs = toy(tmp_path / "ours"), toy(tmp_path / "theirs", samples=8000)
     check_forms([f"speaker@{ours.path}", "speaker"], ours)
-    with pytest.raises(AtlabError, match=r"another shape of an item than the target's data: \[8000\] instead of \[4000\]"):
+    with pytest.raises(
+        AtlabError, match=r"another shape of an item than the target's data: \[8000\] instead of \[4000\]"
+    ):
         check_forms([f"speaker@{theirs.path}"], ours)
 
 
@@ -44,6 +46,8 @@ def test_the_content_hash_changes_with_what_a_task_names(tmp_path):
     fs, net = toy(tmp_path / "set"), atlab.models.vgg16(2, width=1 / 64)
     others = [toy(tmp_path / f"other{seed}", seed=seed) for seed in (1, 2)]
     atlab.models.save(net, tmp_path / "a.safetensors")
-    hashes = {content_hash(fs, [text]) for text in (*(f"speaker@{o.path}" for o in others), f"file:{tmp_path}/a.safetensors")}
+    hashes = {
+        content_hash(fs, [text]) for text in (*(f"speaker@{o.path}" for o in others), f"file:{tmp_path}/a.safetensors")
+    }
     assert len(hashes) == 3 and fs.content_hash not in hashes
     assert content_hash(fs, ["speaker", "word"]) == fs.content_hash

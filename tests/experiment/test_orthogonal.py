@@ -42,7 +42,9 @@ def test_the_teacher_is_that_network(sets, tmp_path):
     other = experiment.train(need, tmp_path, "networks", progress=False)
     run = experiment.train(settings(sets, strategy="wi", learning_rate=1e-30), tmp_path, "s", progress=False)
     ours, theirs = models.load(run.model_path), models.load(other.model_path)
-    assert all(np.allclose(ours.state_dict()[n], t) for n, t in theirs.state_dict().items() if n.startswith("features."))
+    assert all(
+        np.allclose(ours.state_dict()[n], t) for n, t in theirs.state_dict().items() if n.startswith("features.")
+    )
 
 
 def test_a_file_needs_no_training_and_is_part_of_the_id(sets, tmp_path):
@@ -80,3 +82,12 @@ def test_what_cannot_be_is_said_before_anything_is_trained(sets, tmp_path):
     with pytest.raises(AtlabError, match="expected an orthogonal task"):
         settings(sets, orthogonal="@x").check_values()
     assert not (tmp_path / "runs").exists()
+
+
+def test_noise_that_would_have_no_effect_is_refused(sets, tmp_path):
+    noisy = settings(sets, noise="low").data_set()
+    with pytest.raises(AtlabError, match="brings noise of its own: choose noise='none'"):
+        settings(sets, noise="high").seen(noisy)
+    assert settings(sets, noise="all", role="teacher").seen(noisy) is noisy
+    with pytest.raises(AtlabError, match="noise_from is 'street', but noise is 'none'"):
+        settings(sets, noise_from="street").check_values()
