@@ -10,6 +10,7 @@ import pandas as pd
 from atlab import stats
 from atlab.analysis.grouping import arms, conditions
 from atlab.analysis.paired import _interval, best_layer, comparison
+from atlab.data.orthogonal import OrthogonalTask
 from atlab.errors import AtlabError
 from atlab.labels import NAMES, listed, natural, shown
 from atlab.paper import tables
@@ -35,16 +36,18 @@ def pretraining(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
-    """The paper's improvements (`published.improvements`) beside those here, in points, for the tasks that are in both.
+    """The paper's improvements (`tables.improvements`) next to those here, in points.
 
-    Of one condition. AT stands with the layer that validation picks, as the paper's is the best of 13 layers.
+    Of one condition, for the tasks that are in both with a network of the same kind: of the target's own corpus, or of
+    another one. AT is shown at the layer that validation picks, as the paper's is the best of 13 layers.
     """
-    rows = []
+    rows, kinds = [], compared["orthogonal"].map(_kind)
     for _, row in printed.iterrows():
-        task = shown(row["task"].split("+"))
-        ours = compared[(compared["strategy"] == row["strategy"]) & (compared["orthogonal"] == task)]
+        wanted = (shown(row["task"].split("+")), row["elsewhere"])
+        ours = compared[(compared["strategy"] == row["strategy"]) & (kinds == wanted)]
         if ours.empty:
             continue
+        task = ours.iloc[0]["orthogonal"]
         if row["strategy"] == "at":
             best, difference, layers = best_layer(table, "at", task)
             how = f"best of {best.budget} layers by validation: {', '.join(layers)}" if best.budget > 1 else layers[0]
@@ -63,8 +66,14 @@ def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -
     return pd.DataFrame(rows, columns=["strategy", "task", "paper's corpus", "paper", "here", "layer"])
 
 
+def _kind(orthogonal: str) -> tuple[str, bool]:
+    """The factors of an arm's orthogonal tasks, and whether their networks come from another data set."""
+    tasks = [OrthogonalTask.parse(text) for text in listed(orthogonal)]
+    return shown([task.factor for task in tasks]), bool(tasks) and all(task.data for task in tasks)
+
+
 def beside_all(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """`beside` for every condition that the printed table `name` has, too (`published.TEST_COLUMNS`)."""
+    """`beside` for every condition that the printed table `name` has, too (`tables.TEST_COLUMNS`)."""
     parts = {}
     for condition, part in conditions(table).items():
         if column := tables.test_column(name, part.iloc[0]):

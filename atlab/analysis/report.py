@@ -14,7 +14,7 @@ from pandas.api.types import is_number
 
 import atlab
 from atlab import analysis, plots
-from atlab.analysis import claims, study
+from atlab.analysis import claims, networks, study
 from atlab.analysis.study import Study
 from atlab.labels import plain
 from atlab.runs.folder import Run
@@ -48,6 +48,8 @@ def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = 
 
 def _cells(found: Study, images: _Images) -> list:
     cells = [_text(f"# {plain(found.title)}\n\n{_counts(found)}"), *_parameters(found)]
+    if known := networks.sentences(found.table):
+        cells.append(_text(f"## Orthogonal networks\n\n{known}"))
     if not found.table.empty:
         for title, part, by, notes in study.comparable(found):
             cells += _condition(title, part, by, notes, images)

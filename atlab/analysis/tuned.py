@@ -95,13 +95,17 @@ def findings(compared: pd.DataFrame, budget: int) -> Findings:
     for condition, part in gains.groupby("condition", sort=False):
         best = part.loc[part["difference"].idxmax()]
         sentence = stats.verdict(plain(best["form"]), "the baseline", _interval(best), "repetitions")
-        lines.append(f"**{plain(condition)}**: the largest mean gain: {sentence} (Holm-adjusted p = {best['p_holm']:.2f})")
+        lines.append(
+            f"**{plain(condition)}**: the largest mean gain: {sentence} (Holm-adjusted p = {best['p_holm']:.2f})"
+        )
         harmed = part.loc[part["d_high"] < 0, "form"].tolist()
         if harmed:
             lines.append(f"Below the baseline, with an interval that excludes zero: {', '.join(map(plain, harmed))}.")
     winners = _winners(gains)
     if winners:
-        lines.append(f"**Recommended: {plain(winners[0])}**, whose interval lies above zero on at least {WINS} data sets.")
+        lines.append(
+            f"**Recommended: {plain(winners[0])}**, whose interval lies above zero on at least {WINS} data sets."
+        )
     else:
         lines.append(f"**No form is recommended**: none has an interval above zero on {WINS} data sets.")
     return Findings(winners[0] if winners else None, "\n\n".join(lines))

@@ -212,6 +212,7 @@ class Settings:
                 target=factor, orthogonal=(factor,), data=data, split="random", strategy="baseline", role="teacher"
             ),
             **{name: getattr(self, name) for name in shared},
+            noise="all" if factor == "noise" else "none",
             seed=self.teacher_seed,
         )
 
