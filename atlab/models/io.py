@@ -122,9 +122,13 @@ def copy_weights(source: nn.Module, target: nn.Module, prefix: str = "features."
 
 def _built(card: dict, path: Path) -> nn.Module:
     """The card's network, its weights on the meta device: without memory or random numbers, for they are replaced at once."""
-    name, arguments = card.get("architecture"), card.get("arguments", {})
+    name, arguments = card.get("architecture"), card.get("arguments")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise unknown(f"architecture in {path.name}:", name, ARCHITECTURES)
+    if not isinstance(arguments, dict):
+        raise AtlabError(
+            f"{path}: the model card's arguments do not fit {name}: expected a mapping, got {str(arguments)[:40]!r}"
+        )
     try:
         with torch.device("meta"):
             return ARCHITECTURES[name](**arguments)
