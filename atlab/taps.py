@@ -96,6 +96,8 @@ class Taps:
         if layer not in self.layers:
             raise unknown("tapped layer", layer, self.layers)
         if layer not in self._record.filled:
+            if not self._close.alive:
+                raise AtlabError(f"layer {layer!r} has no activation: its taps were closed; make new ones")
             ran = self._record.inputs is not None and not self._record.taken
             cause = (
                 "the model's latest forward pass did not run it (LayerDrop, a branch not taken)"

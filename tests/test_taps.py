@@ -84,6 +84,15 @@ def test_hooks_are_removed_when_the_forward_fails():
     assert hooks(net) == 0
 
 
+def test_closed_taps_say_so():
+    net, x = small_net(), torch.randn(2, 1, 8, 8)
+    taps = Taps(net, "1")
+    taps.close()
+    net(x)
+    with pytest.raises(AtlabError, match="its taps were closed; make new ones"):
+        taps["1"]
+
+
 def test_popping_forgets_so_that_no_graph_outlives_the_step():
     net = small_net()
     taps = Taps(net, "1")

@@ -102,7 +102,12 @@ class CachedTeacher:
         """The descriptor of each layer for the clips of `index` [B] (row numbers); the first input only names the device."""
         if index is None:
             raise AtlabError("a cached teacher needs the clips' row numbers: call at(x, index=batch.index)")
-        index, x = torch.as_tensor(index).cpu(), next(iter(tensors((inputs, keywords))), None)
+        index, given = torch.as_tensor(index).cpu(), tensors((inputs, keywords))
+        if len(given) > 1:
+            raise AtlabError(
+                f"cached targets were computed from one input per clip, got {len(given)}: use atlab.Teacher"
+            )
+        x = given[0] if given else None
         if x is not None and len(index) != len(x):
             raise AtlabError(f"expected one row number per clip, got {len(index)} for {len(x)} clips")
         known = (index >= 0) & (index < len(self._position))

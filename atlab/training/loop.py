@@ -357,6 +357,10 @@ def _check_arguments(
 
 def _check_terms(terms: Sequence[LossTerm]) -> None:
     for term in terms:
+        if getattr(term, "reduction", "mean") != "mean":
+            raise AtlabError(
+                f"training adds up scalars: expected a loss term with reduction='mean', got {term.reduction!r}"
+            )
         for beta in getattr(term, "betas", [getattr(term, "beta", 0.0)]):
             if not abs(beta) <= LARGEST_BETA:
                 raise AtlabError(f"beta is {beta}; expected a finite number of at most {LARGEST_BETA:g} in size")

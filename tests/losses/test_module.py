@@ -149,6 +149,13 @@ def test_without_reduction_there_is_one_value_per_clip():
         atlab.AntiTransferLoss(student, teacher, reduction="sum")
 
 
+def test_fit_refuses_one_value_per_clip():
+    clips, student = InMemory(x(), torch.arange(5) % 2), nn.Sequential(*net(0), nn.Flatten(), nn.Linear(96, 2))
+    at = atlab.AntiTransferLoss(student, atlab.Teacher(net(1), "1"), reduction="none")
+    with pytest.raises(AtlabError, match="expected a loss term with reduction='mean', got 'none'"):
+        fit(student, clips, clips, loss_terms=[at], epochs=1, progress=False)
+
+
 def test_networks_of_unequal_width_learn_which_aggregations_compare_them():
     student = net(0)
     at = atlab.AntiTransferLoss(student, atlab.Teacher(net(1, channels=7), "1"))

@@ -166,6 +166,8 @@ def test_bad_use_is_explained(tmp_path):
         cached.targets()
     with pytest.raises(AtlabError, match="expected one row number per clip, got 1 for 3 clips"):
         cached.targets(torch.rand(3, 1, *SIZE), index=torch.tensor([0]))
+    with pytest.raises(AtlabError, match="computed from one input per clip, got 2: use atlab.Teacher"):
+        cached.targets(data.x, mask=torch.ones(10), index=torch.arange(10))
     (tmp_path / "foreign").mkdir()
     with pytest.raises(AtlabError, match="is not a cache of teacher targets"):
         atlab.CachedTeacher(teacher, data, tmp_path / "foreign")
