@@ -21,9 +21,9 @@ STOREYS = [
     ["strategies", "training"],
     ["cost"],
     ["losses"],
+    ["runs"],
     ["data"],
     ["teachers"],
-    ["runs"],
     ["plots", "models", "stats"],
     ["taps", "functional", "system", "labels", "errors"],
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
+from atlab.system.hashing import sha256_file
 from atlab.system.home import data_folder, find
 
 if TYPE_CHECKING:
@@ -83,4 +86,23 @@ def data_set_folder(data: str | Path) -> Path | None:
     """The folder that `load_data` opens for this folder or name; None where there is no prepared set."""
     if not str(data):
         return None
-    return next((path for path in (find(data), data_folder() / data) if (path / "card.json").is_file()), None)
+    folders = find(data), data_folder() / data
+    # os.path answers False, not with an error, for what no path can be
+    return next((folder for folder in folders if os.path.isfile(folder / "card.json")), None)
+
+
+def content_of(text: str) -> str:
+    """Hash of the content of the data set or file that a text names, "" if it names none.
+
+    An embedded set that is not there yet is rendered: what is hashed is what `load_data` opens.
+    """
+    folder = data_set_folder(text)
+    if folder is None and text in EMBEDDED:
+        return load_data(text).content_hash
+    if folder is None:
+        return sha256_file(find(text)) if text and os.path.isfile(find(text)) else ""
+    card = folder / "card.json"
+    try:
+        return str(json.loads(card.read_text())["content_hash"])
+    except (ValueError, TypeError, KeyError):  # `load_data` says what is wrong with it
+        return sha256_file(card)

@@ -29,7 +29,13 @@ from atlab.system.processes import THREAD_VARIABLES
 
 _TYPES: dict[str, type] = {t.__name__: t for t in (bool, int, float, str, list, tuple, dict)}
 _CHOICES = re.compile(r"one of:\s*([^;]*)")
-_NOT_PYTHON = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)  # what Python's parser raises for odd text
+_NOT_PYTHON = (
+    SyntaxError,
+    ValueError,
+    TypeError,
+    MemoryError,
+    RecursionError,
+)  # what Python's parser raises for odd text
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 # papermill reads no comment with "=" in it, so bounds are written in words.
 _COMPARE |= {"at least": operator.ge, "at most": operator.le, "above": operator.gt, "below": operator.lt}
@@ -180,7 +186,9 @@ def _read(notebook: str | Path) -> Any:
     except OSError as error:
         raise AtlabError(f"the notebook {notebook} cannot be read: {error.strerror}") from None
     except Exception as error:  # nbformat raises a dozen types for a file that is no notebook
-        raise AtlabError(f"{notebook} is not a notebook: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+        raise AtlabError(
+            f"{notebook} is not a notebook: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from None
 
 
 def metadata(notebook: str | Path) -> dict[str, Any]:
@@ -383,15 +391,16 @@ def _source(notebook: str | Path) -> str:
 
 
 def _data_hash(values: Mapping[str, Any]) -> str:
+    """What the parameters name, by content: data sets as `load_data` finds them, files, those of orthogonal tasks too."""
+    from atlab.data.catalog import content_of
+
     contents = {}
     for name, value in values.items():
-        if not isinstance(value, str) or not value:
-            continue
-        card = os.path.join(value, "card.json")
-        if os.path.isfile(card):  # False, not an error, for what no path can be
-            contents[name] = json.loads(Path(card).read_text()).get("content_hash") or sha256_file(card)
-        elif os.path.isfile(value):
-            contents[name] = sha256_file(value)
+        for number, text in enumerate(
+            [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
+        ):
+            if isinstance(text, str) and (found := content_of(text.removeprefix("file:").rpartition("@")[2])):
+                contents[f"{name}.{number}"] = found
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest() if contents else ""
 
 

@@ -28,7 +28,7 @@ def home() -> Path:
 
 def find(path: str | Path) -> Path:
     """A path as it stands, or below the project's folder: notebooks run in folders of their own."""
-    return Path(path) if Path(path).exists() else home() / path
+    return Path(path) if os.path.exists(path) else home() / path
 
 
 def in_home(path: str | Path) -> Path:

@@ -21,7 +21,6 @@ import atlab
 from atlab import runs
 from atlab.runs import sweep
 
-
 RESULT = """
 from atlab import runs
 with open(FOLDER + "/log.txt", "a") as file:

@@ -10,9 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from atlab.runs import notebooks
 from atlab import runs
 from atlab.errors import AtlabError
+from atlab.runs import notebooks
 from atlab.runs.html import to_html
 
 PARAMETERS = '''\
@@ -28,7 +28,16 @@ out_of = (
     "a"  # not a choice
 )
 '''
-DEFAULTS = {"strategy": "at", "layers": ["conv5"], "epochs": 3, "beta": 1.0, "share": 0.5, "device": None, "cached": True, "out_of": "a"}
+DEFAULTS = {
+    "strategy": "at",
+    "layers": ["conv5"],
+    "epochs": 3,
+    "beta": 1.0,
+    "share": 0.5,
+    "device": None,
+    "cached": True,
+    "out_of": "a",
+}
 
 
 def write(path: Path, *code: str, parameters: str = "", markdown: str = "") -> Path:
@@ -66,7 +75,10 @@ def test_given_values_replace_defaults(notebook):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"strategi": "at"}, r"unknown parameter of trial.ipynb 'strategi'; nearest: 'strategy'; allowed: strategy, layers, epochs"),
+        (
+            {"strategi": "at"},
+            r"unknown parameter of trial.ipynb 'strategi'; nearest: 'strategy'; allowed: strategy, layers, epochs",
+        ),
         ({"strategy": "an"}, r"unknown value of parameter 'strategy' 'an'; nearest: 'at'; allowed: baseline, wi, at$"),
         ({"strategy": 1}, r"parameter 'strategy' is 1, a int; allowed: str, like 'at'"),
         ({"strategy": None}, r"parameter 'strategy' is None, a NoneType; allowed: str"),
@@ -89,12 +101,31 @@ def test_values_that_are_not_allowed(notebook, given, message):
 
 
 def test_text_is_read_as_the_default_is_typed(notebook):
-    texts = {"strategy": "wi", "layers": "conv1, conv5", "epochs": "7", "beta": "-1", "share": "None", "cached": "false",
-             "device": "None", "out_of": "12"}
-    wanted = {"strategy": "wi", "layers": ["conv1", "conv5"], "epochs": 7, "beta": -1.0, "share": None, "cached": False,
-              "device": None, "out_of": "12"}
+    texts = {
+        "strategy": "wi",
+        "layers": "conv1, conv5",
+        "epochs": "7",
+        "beta": "-1",
+        "share": "None",
+        "cached": "false",
+        "device": "None",
+        "out_of": "12",
+    }
+    wanted = {
+        "strategy": "wi",
+        "layers": ["conv1", "conv5"],
+        "epochs": 7,
+        "beta": -1.0,
+        "share": None,
+        "cached": False,
+        "device": None,
+        "out_of": "12",
+    }
     assert notebooks.parse(notebook, texts) == wanted
-    assert notebooks.parse(notebook, {"layers": "['conv1']", "device": "cuda:0"}) == {"layers": ["conv1"], "device": "cuda:0"}
+    assert notebooks.parse(notebook, {"layers": "['conv1']", "device": "cuda:0"}) == {
+        "layers": ["conv1"],
+        "device": "cuda:0",
+    }
     with pytest.raises(AtlabError, match="parameter 'epochs' is 'many', a str; allowed: int"):
         notebooks.parse(notebook, {"epochs": "many"})
     with pytest.raises(AtlabError, match="unknown parameter of trial.ipynb 'epoch'; nearest: 'epochs'"):
@@ -150,11 +181,20 @@ def test_run_executes_once_in_its_folder(tmp_path, monkeypatch):
     run = notebooks.run(notebook, {"n": 21}, html=True, progress=False)
     assert run.done and run.result() == {"double": 42, "cwd": str(tmp_path)}
     assert run.path == Path("runs/double") / run.id and run.parameters == {"n": 21}
-    assert {p.name for p in run.path.iterdir()} == {".lock", "params.json", "result.json", "out.ipynb", "out.html", "done"}
+    assert {p.name for p in run.path.iterdir()} == {
+        ".lock",
+        "params.json",
+        "result.json",
+        "out.ipynb",
+        "out.html",
+        "done",
+    }
     executed = json.loads(run.notebook_path.read_text())
     assert executed["metadata"]["papermill"]["output_path"] == str(run.notebook_path)
     bar = next(o for c in executed["cells"] for o in c.get("outputs", []) if o.get("name") == "stderr")
-    assert "counting: 100%" in "".join(bar["text"]) and "0%|          |" not in "".join(bar["text"])  # text, its last state
+    assert "counting: 100%" in "".join(bar["text"]) and "0%|          |" not in "".join(
+        bar["text"]
+    )  # text, its last state
     assert "widgets" not in executed["metadata"]
 
     monkeypatch.setattr(notebooks, "_papermill", lambda *_: pytest.fail("it ran again"))
@@ -196,12 +236,17 @@ def test_the_id_follows_code_parameters_and_data_not_prose(tmp_path, monkeypatch
 
 
 def test_a_failing_cell_is_shown_and_kept(tmp_path):
-    notebook = write(tmp_path / "fails.ipynb", "print('before')", "denominator = n - 1\n1 / denominator", parameters="n = 1")
+    notebook = write(
+        tmp_path / "fails.ipynb", "print('before')", "denominator = n - 1\n1 / denominator", parameters="n = 1"
+    )
     with pytest.raises(AtlabError) as caught:
         notebooks.run(notebook, {}, root=tmp_path / "runs", progress=False)
     first, *traceback = str(caught.value).splitlines()
     (folder,) = (tmp_path / "runs/fails").iterdir()
-    assert first == f"{notebook} failed: ZeroDivisionError in cell 3: division by zero; as far as it came: {folder}/out.failed.ipynb"
+    assert (
+        first
+        == f"{notebook} failed: ZeroDivisionError in cell 3: division by zero; as far as it came: {folder}/out.failed.ipynb"
+    )
     assert any("1 / denominator" in line for line in traceback) and "\x1b" not in str(caught.value)
     assert {p.name for p in folder.iterdir()} == {".lock", "params.json", "out.failed.ipynb"}
     kept = nbformat.read(folder / "out.failed.ipynb", 4)
@@ -209,7 +254,11 @@ def test_a_failing_cell_is_shown_and_kept(tmp_path):
     # Put right from outside, the same run carries on and the failed copy goes.
     (folder / ".out.00000000.ipynb").write_text("left by a killed execution")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(notebooks, "_papermill", lambda n, g, out, *_: nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {}}), out))
+        patch.setattr(
+            notebooks,
+            "_papermill",
+            lambda n, g, out, *_: nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {}}), out),
+        )
         assert notebooks.run(notebook, {}, root=tmp_path / "runs").done
     assert {p.name for p in folder.iterdir()} == {".lock", "params.json", "out.ipynb", "done"}
 
@@ -225,7 +274,11 @@ def test_braces_in_paths_and_long_parameters_are_just_text(tmp_path):
 
 def test_a_kernel_computes_on_one_thread(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    notebook = write(tmp_path / "threads.ipynb", "import torch\nopen(out, 'w').write(str(torch.get_num_threads()))", parameters="out = ''")
+    notebook = write(
+        tmp_path / "threads.ipynb",
+        "import torch\nopen(out, 'w').write(str(torch.get_num_threads()))",
+        parameters="out = ''",
+    )
     notebooks.execute(notebook, {"out": str(tmp_path / "out")}, tmp_path / "done.ipynb", progress=False)
     assert (tmp_path / "out").read_text() == "1"
 
@@ -241,10 +294,16 @@ def test_execute_in_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     write(tmp_path / "where am i.ipynb", "import os\nopen(name, 'w').write(os.getcwd())", parameters="name = 'x'")
-    out = notebooks.execute("where am i.ipynb", {"name": "here"}, "new/out.ipynb", html=True, cwd="there", progress=False)
+    out = notebooks.execute(
+        "where am i.ipynb", {"name": "here"}, "new/out.ipynb", html=True, cwd="there", progress=False
+    )
     assert out == Path("new/out.ipynb") and (tmp_path / "there/here").read_text() == str(tmp_path / "there")
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
-        "where am i.ipynb", "there/here", "new/out.ipynb", "new/out.html"}
+        "where am i.ipynb",
+        "there/here",
+        "new/out.ipynb",
+        "new/out.html",
+    }
     assert "where_am_i" in str(notebooks.run("where am i.ipynb", {}, progress=False).path)
 
 
@@ -256,7 +315,15 @@ class _Links(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag, attrs):
-        wanted = {"script": "src", "img": "src", "link": "href", "iframe": "src", "audio": "src", "video": "src", "source": "src"}
+        wanted = {
+            "script": "src",
+            "img": "src",
+            "link": "href",
+            "iframe": "src",
+            "audio": "src",
+            "video": "src",
+            "source": "src",
+        }
         address = dict(attrs).get(wanted.get(tag, ""))
         if address is not None and not address.startswith("data:"):
             self.found.append(f"{tag} {address}")
@@ -267,12 +334,18 @@ FIGURE = {"data": [{"type": "scatter", "y": [1, 3, 2]}], "layout": {"title": {"t
 
 def _page(*outputs: dict, markdown: str = "") -> str:
     cells = [nbformat.v4.new_markdown_cell(markdown)] if markdown else []
-    cells.append(nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", data=data) for data in outputs]))
+    cells.append(
+        nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", data=data) for data in outputs])
+    )
     return to_html(nbformat.v4.new_notebook(cells=cells))
 
 
 def test_a_page_fetches_nothing():
-    page = _page({"application/vnd.plotly.v1+json": FIGURE}, {"text/plain": "42"}, markdown="# Title\n\n```mermaid\ngraph TD\n```")
+    page = _page(
+        {"application/vnd.plotly.v1+json": FIGURE},
+        {"text/plain": "42"},
+        markdown="# Title\n\n```mermaid\ngraph TD\n```",
+    )
     links = _Links()
     links.feed(page)
     assert links.found == []
@@ -292,7 +365,33 @@ def test_plotly_figures_are_embedded_once_or_shown_as_their_image():
 
 def test_formulas_are_mathml_and_code_is_not():
     aligned = "\\begin{aligned}a&=b\\end{aligned}"
-    page = _page(markdown=f"For $x_t^2$:\n\n$$\\sum_i a_i$$\n\nbut `$x$` is code, and $\\nosuch{{$ stays, as does ${aligned}$.")
+    page = _page(
+        markdown=f"For $x_t^2$:\n\n$$\\sum_i a_i$$\n\nbut `$x$` is code, and $\\nosuch{{$ stays, as does ${aligned}$."
+    )
     assert re.findall(r'<math[^>]* ?display="(\w+)"', page) == ["inline", "block"]
     assert "<msubsup><mi>x</mi><mi>t</mi><mn>2</mn></msubsup>" in page and "<mo>∑</mo>" in page
     assert "<code>$x$</code>" in page and "$\\nosuch{$" in page and "\\begin{aligned}" in page
+
+
+@pytest.mark.parametrize("value", ["mine", "word@mine", ["speaker", "word@mine"], "file:notes.txt"])
+def test_a_run_is_known_by_what_its_parameters_open(tmp_path, monkeypatch, value):
+    """Not by what the current folder happens to hold under that name: data sets are found where `load_data` finds them."""
+    monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    (tmp_path / "data/mine").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    notebook = write(tmp_path / "a.ipynb", "1", parameters="task: str | list = ''")
+
+    def place(content: str) -> Path:
+        (tmp_path / "data/mine/card.json").write_text(json.dumps({"content_hash": content}))
+        (tmp_path / "notes.txt").write_text(content)
+        return notebooks.places(notebook, [{"task": value}], tmp_path / "runs")[0]
+
+    first, second = place("one"), place("two")
+    assert first != second and place("one") == first
+
+
+def test_texts_that_no_path_can_be_name_nothing(tmp_path):
+    notebook = write(tmp_path / "a.ipynb", "1", parameters="task = ''")
+    for odd in ("x" * 5000, "a\0b", "file:", "@", "{root}"):
+        assert notebooks.places(notebook, [{"task": odd}], tmp_path)[0].parent == tmp_path / "a"
