@@ -337,7 +337,7 @@ KILLED = """
             sys.addaudithook(audit)
         return prepare
 
-    found = [killed_save(after(count)) for count in range(1, 9)]
+    found = [killed_save(after(count)) for count in range(1, 13)]
     print("at", found)
     start = time.monotonic()
     put_old()
@@ -357,5 +357,5 @@ def test_a_kill_while_saving_leaves_the_old_model_or_the_new_one(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     at = done.stdout.splitlines()[0]
-    # The copy of the card goes, the model file is opened, renamed; the copy is opened, renamed; then no more moments.
+    # The copy of the card goes, the model file is written, synced, renamed; then the copy; then there are no more moments.
     assert "(0, True)" in at and "(0, False)" in at and "(1, False)" in at and "(1, True)" in at
