@@ -67,7 +67,8 @@ class Teacher:
         if own is None or not given:
             return
         x = next((tensor for tensor in given if tensor.is_floating_point()), None)
-        dtype = own.dtype if x is None or torch.is_autocast_enabled(x.device.type) else x.dtype
+        keeps = x is None or x.dtype == own.dtype or torch.is_autocast_enabled(x.device.type)
+        dtype = own.dtype if x is None or keeps else x.dtype
         if own.device != given[0].device or own.dtype != dtype:
             self.model.to(given[0].device, dtype)
         if channels_last != self._channels_last:

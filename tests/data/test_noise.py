@@ -216,7 +216,7 @@ def test_batches_and_cached_targets_are_those_of_the_noisy_clips(tmp_path, monke
     parts = (("n", mapped), ("c", clean))
     caches = [atlab.CachedTeacher(teacher, part, tmp_path / name) for name, part in parts]
     index = torch.from_numpy(rows[:2])
-    noisy_targets, clean_targets = (cache.targets(None, index=index)["conv5"] for cache in caches)
+    noisy_targets, clean_targets = (cache.targets(index=index)["conv5"] for cache in caches)
     assert not torch.equal(noisy_targets, clean_targets)
     with pytest.raises(AtlabError, match="is the cache of another data"):
         atlab.CachedTeacher(teacher, clean, tmp_path / "n")
