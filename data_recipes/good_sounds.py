@@ -10,8 +10,8 @@ the classes balanced at random, one microphone of each sound, clips zero-padded 
 - Scales, other tags and clips not louder than 0.05 are left out. Everything left out is counted in the card.
 
 Columns: goodness, instrument, player, pack (recording session), microphone, tag (klass as it stands),
-semitone (MIDI key, -1 where not given). Splits: `atlab.data.splits.random`, and `instrument_split` with 8
-instruments to train, 2 to validate and 2 to test.
+semitone (MIDI key, -1 where not given), official. Splits: "random", and "official" with 8 instruments to train, 2 to
+validate and 2 to test (where all 12 are there).
 
 Access: free download (Zenodo 820937): database.sqlite and sound_files/<pack>/<microphone>/*.wav or .flac. The
 database is opened read-only.
@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from atlab.data import splits
 from atlab.data.build import Clip, build
 from atlab.errors import AtlabError, unknown
 from data_recipes import corpus
@@ -129,7 +129,7 @@ def prepare(
         "licence": LICENCE,
         "citation": CITATION,
         "recipe": NAME,
-        "recipe_version": 1,
+        "recipe_version": 2,
         "seed": seed,
         "dropped": {k: n for k, n in dropped.items() if n},
         "published_clips": {"found": {"instruments": len(found)}, "published": {"instruments": 12}},
@@ -138,7 +138,7 @@ def prepare(
     return build(
         out,
         takes,
-        partial(_convert, raw=str(raw), silence=silence),
+        partial(_convert, raw=str(raw), silence=silence, official=official_parts(found)),
         card=card,
         factors=list(FACTORS),
         workers=workers,
@@ -164,19 +164,20 @@ def goodness(klass: str | None) -> str | None:
     return next((name for beginning, name in TAGS.items() if tags[0].startswith(beginning)), None)
 
 
-def instrument_split(fs: FactorSet, seed: int = 0) -> splits.Split:
-    """8 instruments drawn for training, 2 for validation, 2 for testing.
+def official_parts(instruments: Iterable[str], seed: int = 0) -> dict[str, str]:
+    """Part of every instrument: 8 drawn for training, 2 for validation, 2 for testing, as in the papers; {} for fewer than 12.
 
-    Raises AtlabError if the data set has fewer than 12 instruments.
+    Which ones the papers drew is not known.
+
+    >>> sorted(official_parts(map(str, range(12))).values())
+    ['test', 'test', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'validation', 'validation']
     """
-    names = fs.classes("instrument")
+    names = sorted(set(instruments))
     if len(names) < 12:
-        raise AtlabError(f"the split by instrument needs 12 instruments; found {len(names)}: {', '.join(names)}")
+        return {}
     order = [names[n] for n in np.random.default_rng(seed).permutation(len(names))]
-    parts = {"train": order[:-4], "validation": order[-4:-2], "test": order[-2:]}
-    labels = fs.labels("instrument")
-    rows = {part: np.flatnonzero(np.isin(labels, chosen)) for part, chosen in parts.items()}
-    return splits.Split(**rows, how={"split": "good_sounds.instrument", "seed": seed, **parts})
+    held = dict.fromkeys(order[-4:-2], "validation") | dict.fromkeys(order[-2:], "test")
+    return {name: held.get(name, "train") for name in names}
 
 
 def _tables(path: Path) -> dict[str, list[dict]]:
@@ -278,7 +279,7 @@ def _balance(takes: list[Take], seed: int, dropped: Counter) -> list[Take]:
     return chosen
 
 
-def _convert(take: Take, raw: str, silence: float) -> tuple[list[Clip], dict[str, int]]:
+def _convert(take: Take, raw: str, silence: float, official: dict[str, str]) -> tuple[list[Clip], dict[str, int]]:
     wave = read_audio(Path(raw) / take.path, corpus.SAMPLE_RATE)
     if corpus.is_silent(wave, silence):
         return [], {"silent": 1}
@@ -293,5 +294,5 @@ def _convert(take: Take, raw: str, silence: float) -> tuple[list[Clip], dict[str
         "microphone": take.microphone,
         "tag": take.tag,
         "semitone": take.semitone,
-    }
+    } | ({"official": official[take.instrument]} if official else {})
     return [Clip(to_int16(fit_length(wave, round(SECONDS * corpus.SAMPLE_RATE))), row)], {}

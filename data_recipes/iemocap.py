@@ -14,8 +14,7 @@ count it as happiness (excitement="merge"; 5,531 utterances). Segments of 4 s (t
 task) with 50 % overlap cover each utterance; the last one, or an utterance that is shorter, is zero-padded.
 Segments of one utterance share their source.
 
-Splits: `atlab.data.splits.random` (by utterance); `session_split` (sessions 1-3 / 4 / 5, the published class
-split).
+Splits: "random" (by utterance) and "official": sessions 1-3 to train, 4 to validate, 5 to test (the published class split).
 """
 
 from __future__ import annotations
@@ -23,14 +22,10 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from atlab.data.build import Clip, build
 from atlab.data.factorset import FactorSet
-from atlab.data.splits import Split
 from atlab.errors import AtlabError, unknown
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
@@ -61,6 +56,7 @@ PUBLISHED = {
     "xxx": 2507,
 }  # 10,039 utterances
 EMOTIONS = ("neu", "ang", "hap", "sad")
+OFFICIAL = {"Ses04": "validation", "Ses05": "test"}  # the others train
 SPEAKERS = tuple(f"Ses{n:02d}{letter}" for n in range(1, 6) for letter in "FM")
 _UTTERANCE = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w*_([FM])\w{3}")
 _LABEL = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t")
@@ -101,7 +97,7 @@ def prepare(
         "licence": LICENCE,
         "citation": CITATION,
         "recipe": NAME,
-        "recipe_version": 1,
+        "recipe_version": 2,
         "seed": 0,
         "sample_rate": corpus.SAMPLE_RATE,
         "published_clips": counts,
@@ -110,19 +106,6 @@ def prepare(
     }
     convert = functools.partial(_convert, raw=raw, length=round(seconds * corpus.SAMPLE_RATE), silence=silence)
     return build(out, items, convert, card=card, factors=list(FACTORS), workers=workers, title="IEMOCAP")
-
-
-def session_split(
-    fs: FactorSet, train: Sequence[int] = (1, 2, 3), validation: Sequence[int] = (4,), test: Sequence[int] = (5,)
-) -> Split:
-    """Split by session number (published: 1-3 / 4 / 5); sessions and speakers are disjoint."""
-    parts = {"train": train, "validation": validation, "test": test}
-    given = [number for numbers in parts.values() for number in numbers]
-    if len(set(given)) < len(given) or not set(given) <= set(range(1, 6)):
-        raise AtlabError(f"sessions {parts}; allowed: each of 1 to 5 in at most one part")
-    session = fs.labels("session")
-    rows = [np.flatnonzero(np.isin(session, [f"Ses{n:02d}" for n in numbers])) for numbers in parts.values()]
-    return Split(*rows, {"split": "iemocap.session", **{part: list(numbers) for part, numbers in parts.items()}})
 
 
 def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
@@ -174,6 +157,7 @@ def _convert(item: tuple[str, str], raw: Path, length: int, silence: float) -> t
                     "emotion": emotion,
                     "speaker": session + letter,
                     "session": session,
+                    "official": OFFICIAL.get(session, "train"),
                     "gender": letter,
                     "scripted": scripted,
                 },

@@ -420,15 +420,19 @@ def _column(fs, name: str) -> np.ndarray:
 
 
 def official(fs: FactorSet, seed: int = 0) -> Split:
-    """The data set's own split (column "official"), with a tenth of its training clips drawn to validate: `hold_out`.
+    """The data set's own split (column "official").
 
-    AtlabError for a data set without one.
+    Where it has no validation clips, or no test clips but validation clips, a tenth of the others is drawn to validate
+    (`hold_out`). AtlabError for a data set without a split of its own.
     """
     if "official" not in fs.factors.columns:
         raise AtlabError(
             f"{fs.card['name']} has no official split (no column 'official'); choose another split: {', '.join(SPLITS[:3])}"
         )
-    training = int((fs.factors["official"] == "train").sum())
+    parts = fs.factors["official"].to_numpy()
+    if {"validation", "test"} <= set(parts.tolist()):
+        return Split(*(np.flatnonzero(parts == part) for part in PARTS), how={"split": "official"})
+    training = int((parts == "train").sum())
     return hold_out(fs, max(1, round(OFFICIAL_VALIDATION * training)), seed)
 
 

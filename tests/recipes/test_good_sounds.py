@@ -123,17 +123,13 @@ def test_microphones(corpus, tmp_path):
 
 def test_the_split_by_instrument_is_8_2_2(corpus):
     _, _, fs = corpus
-    seen = set()
-    for seed in range(6):
-        split = good_sounds.instrument_split(fs, seed=seed)
-        parts = [set(fs.labels("instrument", part)) for part in (split.train, split.validation, split.test)]
-        assert [len(part) for part in parts] == [8, 2, 2] and len(set().union(*parts)) == 12
-        assert sum(map(len, (split.train, split.validation, split.test))) == len(fs)
-        split.check(fs, "goodness")
-        seen.add(frozenset(parts[2]))
-        teacher = splits.for_teacher(fs, split)
-        assert not (set(teacher.train) | set(teacher.validation) | set(teacher.test)) & set(split.test)
-    assert len(seen) > 1
+    split = splits.official(fs)
+    parts = [set(fs.labels("instrument", part)) for part in (split.train, split.validation, split.test)]
+    assert [len(part) for part in parts] == [8, 2, 2] and len(set().union(*parts)) == 12
+    assert sum(map(len, (split.train, split.validation, split.test))) == len(fs)
+    split.check(fs, "goodness")
+    teacher = splits.for_teacher(fs, split)
+    assert not (set(teacher.train) | set(teacher.validation) | set(teacher.test)) & set(split.test)
 
 
 def test_fewer_instruments_and_missing_ones_are_said(tmp_path, capsys):
@@ -143,8 +139,8 @@ def test_fewer_instruments_and_missing_ones_are_said(tmp_path, capsys):
     connection.close()
     fs = good_sounds.prepare(tmp_path / "raw" / "good-sounds", tmp_path / "out", workers=0)
     assert "good_sounds: 130 sounds, 310 takes, 10 of 12 instruments; missing: oboe, bass\n" in capsys.readouterr().out
-    with pytest.raises(AtlabError, match="the split by instrument needs 12 instruments; found 10"):
-        good_sounds.instrument_split(fs)
+    with pytest.raises(AtlabError, match="good_sounds has no official split"):
+        splits.official(fs)
 
 
 def test_a_path_in_the_database_that_leaves_the_folder_is_not_followed(tmp_path):

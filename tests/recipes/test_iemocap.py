@@ -85,24 +85,20 @@ def test_one_second_segments_and_merged_excitement(raw, tmp_path):
     assert fs.read([0]).shape == (1, 16_000)
 
 
-def test_session_split(fs):
-    split = iemocap.session_split(fs)
+def test_the_official_split_is_by_session(fs):
+    split = splits.official(fs)
     session = fs.labels("session")
     assert set(session[split.train]) == {"Ses01", "Ses02", "Ses03"}
     assert set(session[split.validation]) == {"Ses04"} and set(session[split.test]) == {"Ses05"}
     assert len(split.train) + len(split.validation) + len(split.test) == len(fs)
-    other = iemocap.session_split(fs, train=(5,), validation=(1,), test=(2, 3))
-    assert set(session[other.test]) == {"Ses02", "Ses03"}
-    with pytest.raises(AtlabError, match="allowed: each of 1 to 5 in at most one part"):
-        iemocap.session_split(fs, train=(1, 2), validation=(2,), test=(5,))
 
 
 def test_segments_of_an_utterance_stay_on_one_side(fs):
     for by, split in (
         ("source", splits.random(fs, seed=0)),
         ("speaker", splits.disjoint(fs, by="speaker", seed=0)),
-        ("speaker", iemocap.session_split(fs)),
-        ("source", iemocap.session_split(fs)),
+        ("speaker", splits.official(fs)),
+        ("source", splits.official(fs)),
     ):
         values = fs.factors[by].to_numpy()
         parts = [set(values[rows]) for rows in (split.train, split.validation, split.test)]
@@ -110,7 +106,7 @@ def test_segments_of_an_utterance_stay_on_one_side(fs):
 
 
 def test_teacher_never_sees_the_test_clips(fs):
-    split = iemocap.session_split(fs)
+    split = splits.official(fs)
     teacher = splits.for_teacher(fs, split)
     source = fs.factors.source.to_numpy()
     used = np.concatenate([teacher.train, teacher.validation, teacher.test])
