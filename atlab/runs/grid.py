@@ -132,6 +132,8 @@ def _shape(content: Any, keys: tuple[str, ...], where: str) -> None:
     if len(exclude) > EXCLUSIONS:
         raise AtlabError(f"`exclude` of {where} has {len(exclude):,} items; allowed: at most {EXCLUSIONS:,}")
     for pairs in exclude:
+        if pairs is None:
+            raise AtlabError(f"an item in `exclude` of {where} is empty; expected a mapping such as {{name: value}}")
         _mapping(pairs, f"an item in `exclude` of {where}")
 
 
