@@ -2,11 +2,10 @@
 
     python -m benchmarks.sweep [--seconds 3] [--notebooks 16] [--out FILE]
 
-Rivals, in one run: notebooks one after the other in one process with an ordinary kernel each (`atlab run`), the local
-engine, and a Dask cluster on this machine. Every notebook imports torch and then computes for a fixed processor time. Printed
+Rivals, in one run: notebooks one after the other in one process (`atlab run`), and a sweep. Every notebook imports torch and then computes for a fixed processor time. Printed
 is the wall time over the sum of that work divided by the workers (`over_ideal`), and the same without the kernels' start-up
 (`beyond_kernels`): the time from papermill's start to a notebook's first cell, as its executed copy records it, and the start of
-the engine itself (the server that imports torch, the cluster), measured by a first sweep of two notebooks.
+the workers, measured by a first sweep of two notebooks.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ def main() -> None:
     few = max(WORKERS, given.notebooks // 4)
     with tempfile.TemporaryDirectory() as folder:
         rows = {"one by one": one_by_one(Path(folder), given.seconds, few)}
-        for name, scheduler in (("local", ""), ("dask", "local")):
-            rows[name] = swept(Path(folder), name, scheduler, given.seconds, given.notebooks)
+        rows["sweep"] = swept(Path(folder), given.seconds, given.notebooks)
     report = {
         "command": f"python -m benchmarks.sweep --seconds {given.seconds:g} --notebooks {given.notebooks}",
         "workers": WORKERS,
@@ -75,17 +73,16 @@ def one_by_one(folder: Path, seconds: float, count: int) -> dict[str, float]:
     return ratios(time.monotonic() - start, 0.0, [kernel_start(run.path) for run in done], seconds * count, workers=1)
 
 
-def swept(folder: Path, name: str, scheduler: str, seconds: float, count: int) -> dict[str, float]:
+def swept(folder: Path, seconds: float, count: int) -> dict[str, float]:
     """A sweep, after one of a notebook a worker without work that shows what the engine takes to start."""
-    how = {"root": folder / "runs", "workers": WORKERS, "scheduler": scheduler, "progress": False}
+    how = {"root": folder / "runs", "workers": WORKERS, "progress": False}
     start = time.monotonic()
-    sweep.run(study(folder, f"{name}_start", 0.0, WORKERS), **how).check()
+    sweep.run(study(folder, "start", 0.0, WORKERS), **how).check()
     started = time.monotonic()
-    table = sweep.run(study(folder, name, seconds, count), **how).check().table()
+    table = sweep.run(study(folder, "sweep", seconds, count), **how).check().table()
     wall = time.monotonic() - started
-    # The local engine's server lives on with this process and is not started again by the second sweep; a cluster is.
     kernels = [kernel_start(Path(path)) for path in table["path"]]
-    engine = started - start - kernels[0] if scheduler else 0.0
+    engine = started - start - max(kernels)
     return ratios(wall, engine, kernels, seconds * count, WORKERS) | {"first_sweep_s": started - start}
 
 

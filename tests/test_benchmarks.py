@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import atlab
 from atlab.system.processes import cores
 from benchmarks import __main__ as suite
 from benchmarks import machine, stacked, throughput
@@ -76,9 +77,12 @@ def test_the_file_is_named_after_the_machine():
     assert machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
 
 
-def test_the_throughput_of_a_grid_is_measured_on_notebooks_that_train(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    assert throughput.seconds_a_notebook(workers=1, count=1, steps=1, width=1 / 32) > 0
+def test_the_throughput_of_a_grid_is_measured_on_its_runs(tmp_path):
+    what = throughput.baselines(runs=2, epochs=1)
+    assert [(job["strategy"], job["seed"], job["epochs"]) for job in what.jobs] == [("baseline", 0, 1), ("baseline", 1, 1)]
+    small = {"data": str(atlab.data.toy(tmp_path / "toy").path), "split": "random", "width": 1 / 16, "epochs": 1}
+    swept = throughput.measure(replace(what, jobs=[small]), 1)
+    assert 0 < swept.start < swept.seconds and 0 < swept.shortest_run < swept.seconds - swept.start
 
 
 @pytest.mark.skipif(cores() < 2, reason="two processes need two cores")

@@ -177,7 +177,7 @@ def _tried(function: Callable[..., None], arguments: tuple) -> tuple[str, str]:
             outcome = "failed", str(error)
             if not isinstance(error.__cause__, RuntimeError):  # as nbclient says that a kernel died, or never began
                 return outcome
-        except Exception as error:  # noqa: BLE001 - reported by the sweep
+        except Exception as error:
             return "failed", f"{type(error).__name__}: {error}"
         else:
             return "done", ""

@@ -23,7 +23,6 @@ from atlab import runs
 from atlab.errors import AtlabError, unknown
 from atlab.labels import listed
 from atlab.system.files import write_atomic
-from atlab.system.hashing import sha256_file
 from atlab.system.home import in_home, shown
 from atlab.system.processes import THREAD_VARIABLES
 
