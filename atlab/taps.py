@@ -118,10 +118,11 @@ class Taps:
         """Every layer's output in the latest forward pass, forgotten here: {layer: [B, C, ...]}, for a loss on them.
 
         Raises:
-            AtlabError: the first tensor in `inputs` is none that the forward pass was given; a layer that has no gradient
-                although gradients and trainable parameters are on.
+            AtlabError: the first tensor in `inputs` is none that the forward pass was given; a layer that ran several times; a
+                layer that has no gradient although gradients and trainable parameters are on.
         """
         found = {layer: self[layer] for layer in self.layers}
+        self.check_once()
         _check_same(next(iter(tensors(inputs)), None), self._record.inputs or [])
         if torch.is_grad_enabled():
             for layer, maps in found.items():
@@ -132,6 +133,14 @@ class Taps:
                     )
         self.clear()
         return found
+
+    def check_once(self) -> None:
+        """AtlabError if a layer ran several times in the latest forward pass: its calls return different maps."""
+        for layer, calls in self._record.calls.items():
+            if calls > 1:
+                raise AtlabError(
+                    f"layer {layer!r} ran {calls} times in one forward pass: choose a module that runs once, such as the block around it"
+                )
 
     def pop(self, layer: str) -> Tensor:
         """The layer's output, forgotten here so that its graph is not kept alive after the step."""
@@ -169,6 +178,7 @@ class _Record:
         self.layers, self.running, self.taken, self.stop = layers, False, False, False
         self.inputs: list[tuple[Tensor, int | None]] | None = None
         self.filled: dict[str, _Filled] = {}
+        self.calls: dict[str, int] = {}
 
 
 class _Hook:
@@ -192,7 +202,7 @@ def _start(record: _Record, _: nn.Module, arguments: tuple, keywords: dict) -> N
     if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
         return  # checkpointing runs the model again in the backward pass
     record.inputs = [(x, _version(x)) for x in tensors((arguments, keywords))]
-    record.filled, record.running, record.taken = {}, True, False
+    record.filled, record.calls, record.running, record.taken = {}, {}, True, False
 
 
 def _end(record: _Record, *_: object) -> None:
@@ -206,6 +216,7 @@ def _fill(record: _Record, layer: str, module: nn.Module, _: object, output: obj
         output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
     if not isinstance(output, Tensor):
         raise AtlabError(f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor")
+    record.calls[layer] = record.calls.get(layer, 0) + 1
     if getattr(module, "inplace", False):
         # The in-place activation is what is asked for, and nothing that writes in place follows one in practice;
         # its version is kept to notice if something does.
@@ -261,9 +272,11 @@ class _Stop(Exception):
     """Ends a forward pass whose last tapped layer was reached."""
 
 
-def run_up_to(model: nn.Module, taps: Taps, *inputs: object, **keywords: object) -> dict[str, Tensor]:
-    """Run `model` on its inputs until every tapped layer is filled, then stop: {layer: [B, C, ...]}."""
-    taps._record.stop = True
+def run_up_to(
+    model: nn.Module, taps: Taps, *inputs: object, whole: bool = False, **keywords: object
+) -> dict[str, Tensor]:
+    """Run `model` on its inputs until every tapped layer is filled, then stop (or not, if `whole`): {layer: [B, C, ...]}."""
+    taps._record.stop = not whole
     try:
         model(*inputs, **keywords)
     except _Stop:

@@ -27,7 +27,8 @@ class Teacher:
         channel_dim, batch_dim: axes of the layers' outputs, recognised if None (see `Taps`).
 
     Raises:
-        AtlabError: unknown layer; at the call: an input with another number of channels than the network takes.
+        AtlabError: unknown layer; at the call: an input with another number of channels than the network takes, a layer that
+            runs several times in one forward pass (the first one is run to its end to see that).
 
     >>> import atlab
     >>> teacher = Teacher(atlab.models.vgg16(num_classes=24, width=1 / 8), layers=["conv5", "conv9"])
@@ -50,6 +51,7 @@ class Teacher:
         self._taps = Taps(self.model, layers, " of the teacher", channel_dim, batch_dim)
         self.layers = self._taps.layers
         self._channels_last = False
+        self._runs_once = bool(behind)  # known of a network of atlab, seen in the first forward pass of another
 
     @torch.no_grad()
     def __call__(self, *inputs: object, channels_last: bool = False, **keywords: object) -> dict[str, Tensor]:
@@ -57,9 +59,12 @@ class Teacher:
         given = tensors((inputs, keywords))
         self._follow(given, channels_last)
         try:
-            return run_up_to(self.model, self._taps, *inputs, **keywords)
+            maps = run_up_to(self.model, self._taps, *inputs, whole=not self._runs_once, **keywords)
         except RuntimeError as error:
             raise _misfit(self.model, given) or error from None
+        self._taps.check_once()
+        self._runs_once = True
+        return maps
 
     def _follow(self, given: list[Tensor], channels_last: bool) -> None:
         """To the device, the floating-point type and the memory format of the inputs, where the weights are not there yet."""

@@ -149,6 +149,34 @@ def test_without_reduction_there_is_one_value_per_clip():
         atlab.AntiTransferLoss(student, teacher, reduction="sum")
 
 
+class Twice(nn.Module):
+    """One activation for two convolutions, as in the blocks of a ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.act = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.second(self.act(self.first(x))))
+
+
+def test_a_layer_that_runs_twice_is_a_sentence_for_student_and_teacher():
+    once, twice = net(0), Twice()
+    at = atlab.AntiTransferLoss(twice, atlab.Teacher(once, "1"), layer_map={"1": "act"})
+    twice(x())
+    with pytest.raises(AtlabError, match="layer 'act' ran 2 times in one forward pass: choose a module that runs once"):
+        at(x())
+    with pytest.raises(AtlabError, match="layer 'act' ran 2 times in one forward pass"):
+        atlab.Teacher(twice, "act")(x())
+
+
+def test_another_teacher_runs_to_its_end_once_and_then_stops_at_its_layer():
+    teacher, ends = atlab.Teacher(net(0), "1"), []
+    teacher.model[3].register_forward_hook(lambda *_: ends.append(1))
+    first, second = teacher(x()), teacher(x())
+    assert ends == [1] and torch.equal(first["1"], second["1"])
+
+
 def test_fit_refuses_one_value_per_clip():
     clips, student = InMemory(x(), torch.arange(5) % 2), nn.Sequential(*net(0), nn.Flatten(), nn.Linear(96, 2))
     at = atlab.AntiTransferLoss(student, atlab.Teacher(net(1), "1"), reduction="none")
