@@ -77,7 +77,8 @@ def test_no_server_outlives_the_command_and_no_module_of_the_current_folder_is_r
         assert time.monotonic() < limit, "the server outlives the command"
         time.sleep(0.1)
     assert not (tmp_path / "ran").exists() and not left.exists()
-    assert len(list((tmp_path / "temporary").glob("atlab-explore-*"))) == (number == signal.SIGKILL)
+    folders = [path for path in (tmp_path / "temporary").glob("atlab-explore-*") if path.is_dir()]
+    assert len(folders) == (number == signal.SIGKILL)  # the next start removes it
 
 
 def answers(port: int) -> bool:
