@@ -241,7 +241,7 @@ def tensors(value: object) -> list[Tensor]:
     """The tensors in nested tuples, lists and mappings, in order."""
     if isinstance(value, Tensor):
         return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
     return [tensor for part in parts for tensor in tensors(part)]
 
 

@@ -18,8 +18,8 @@ import pandas as pd
 
 from atlab.data import Batches, FactorSet, loaders
 from atlab.data.factorset import FORMAT
-from atlab.system.processes import cores
 from atlab.system import devices
+from atlab.system.processes import cores
 from benchmarks.loop import network, stepper
 from benchmarks.rows import Row, in_turn, ratio_row
 

@@ -97,7 +97,14 @@ def connect(slots: Sequence[dict[str, str]], scheduler: str = "", trust_network:
 def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
     security, host = Security.temporary(), {"host": "127.0.0.1", "protocol": "tls://"}
     threads = dict.fromkeys(THREAD_VARIABLES, "1")
-    options = {**host, "nthreads": 1, "memory_limit": 0, "worker_class": _Worker, "silence_logs": QUIET, "security": security}
+    options = {
+        **host,
+        "nthreads": 1,
+        "memory_limit": 0,
+        "worker_class": _Worker,
+        "silence_logs": QUIET,
+        "security": security,
+    }
     workers = {i: {"cls": Nanny, "options": {**options, "env": threads | slot}} for i, slot in enumerate(slots)}
     settings = {
         "distributed.worker.daemon": False,  # a job may start processes of its own

@@ -91,9 +91,9 @@ class Parameter:
             value = ast.literal_eval(text)
         except _NOT_PYTHON:
             value = {"true": True, "false": False}.get(text.lower(), text)
-        if list in self.types or tuple in self.types:
-            if not isinstance(value, (list, tuple)) and str not in self.types:
-                value = list(listed(text))
+        takes_list = (list in self.types or tuple in self.types) and str not in self.types
+        if takes_list and not isinstance(value, list | tuple):
+            value = list(listed(text))
         return self.check(value)
 
 

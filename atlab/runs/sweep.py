@@ -127,9 +127,7 @@ def load(what: str | Path | Mapping | grid.Grid, scale: str, **fixed: Any) -> gr
     """The grid of a path, a name, a mapping or a Grid."""
     if isinstance(what, grid.Grid):
         if fixed:
-            raise AtlabError(
-                f"a Grid is complete: {', '.join(fixed)} cannot be put over its parameters; use grid.load"
-            )
+            raise AtlabError(f"a Grid is complete: {', '.join(fixed)} cannot be put over its parameters; use grid.load")
         return what
     if isinstance(what, Mapping):
         return grid.parse(what, scale, fixed=fixed)
@@ -334,11 +332,7 @@ def _estimates(many: list[Mapping], estimate: Callable) -> list[dict[str, float]
 
 
 def sbatch(
-    what: str | Path,
-    scale: str = "laptop",
-    root: str | Path = "runs",
-    parameters: Sequence[str] = (),
-    **fixed: Any,
+    what: str | Path, scale: str = "laptop", root: str | Path = "runs", parameters: Sequence[str] = (), **fixed: Any
 ) -> str:
     """One line that runs the grid as a Slurm job array, a task a run, for sites without a scheduler of Dask's.
 
@@ -347,18 +341,6 @@ def sbatch(
     """
     count = len(load(what, scale, **fixed).jobs)
     given = [word for text in parameters for word in ("-p", text)]
-    words = [
-        "atlab",
-        "sweep",
-        str(what),
-        "--scale",
-        scale,
-        "--root",
-        str(root),
-        "--workers",
-        "1",
-        *given,
-        "--only",
-    ]
+    words = ["atlab", "sweep", str(what), "--scale", scale, "--root", str(root), "--workers", "1", *given, "--only"]
     command = f'{shlex.join(words)} "$SLURM_ARRAY_TASK_ID"'  # for the task's shell to fill in, not the one that submits
     return f"sbatch --array=0-{count - 1} --wrap {shlex.quote(command)}"

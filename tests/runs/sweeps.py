@@ -108,7 +108,11 @@ def listening(pid: int) -> list[str]:
     """Addresses at which a process takes connections, as the system knows them: 0100007F is 127.0.0.1."""
     links = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink())
     sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+    ]
     return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in sockets]
 
 
@@ -116,7 +120,11 @@ def command(*arguments: object) -> subprocess.Popen:
     """`atlab sweep` as a process of its own, in a process group as a shell would make it."""
     words = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         env={**os.environ, "NO_COLOR": "1"},
     )
 
@@ -133,7 +141,7 @@ class Sweeping(threading.Thread):
     def run(self) -> None:
         try:
             self._outcome = sweep.run(self._path, **self._arguments)
-        except BaseException as error:  # noqa: BLE001 - raised by outcome()
+        except BaseException as error:
             self._error = error
 
     def outcome(self) -> sweep.Outcome:

@@ -189,7 +189,7 @@ def test_table_has_the_finished_runs_only(tmp_path):
             run.finish({"test": {"accuracy": 0.5 + seed / 4, "by_class": {"a": 1}}, "seed": 7, "empty": {}})
     table = runs.table(tmp_path / "study")
     assert list(table) == ["id", "seed", "layers", "test.accuracy", "test.by_class.a", "result.seed", "empty", "path"]
-    assert dict(zip(table["seed"], table["test.accuracy"])) == {0: 0.5, 1: 0.75}
+    assert dict(zip(table["seed"], table["test.accuracy"], strict=True)) == {0: 0.5, 1: 0.75}
     assert set(table["result.seed"]) == {7}
     for row in table.itertuples():
         assert runs.Run(row.path).id == row.id == runs.run_id({"seed": row.seed, "layers": ["conv5"]})

@@ -216,7 +216,7 @@ def test_the_id_follows_code_parameters_and_data_not_prose(tmp_path, monkeypatch
     (tmp_path / "set/card.json").write_text('{"content_hash": "one"}')
     (tmp_path / "model").write_text("weights")
     given = {"data": str(tmp_path / "set"), "model": str(tmp_path / "model")}
-    source = dict(parameters="data = ''\nmodel = ''\nseed = 0")
+    source = {"parameters": "data = ''\nmodel = ''\nseed = 0"}
     notebook = write(tmp_path / "a.ipynb", "1", **source)
 
     def identity(**more):

@@ -73,13 +73,10 @@ def test_a_failing_notebook_keeps_its_copy_and_stops_no_other(tmp_path):
     (name,) = outcome.failed
     assert outcome.done == 2 and sorted(results(tmp_path / "runs")) == [0, 2]
     assert (
-        "AssertionError in cell 3: an odd seed" in outcome.failed[name]
-        and "assert seed != 1" in outcome.failed[name]
+        "AssertionError in cell 3: an odd seed" in outcome.failed[name] and "assert seed != 1" in outcome.failed[name]
     )
     copy = nbformat.read(Path(name) / "out.failed.ipynb", 4)
-    assert any(
-        output.get("ename") == "AssertionError" for cell in copy.cells for output in cell.get("outputs", ())
-    )
+    assert any(output.get("ename") == "AssertionError" for cell in copy.cells for output in cell.get("outputs", ()))
     assert not (Path(name) / "done").exists()
     with pytest.raises(AtlabError, match="1 of 3 runs and what they require failed; .*an odd seed"):
         outcome.check()
@@ -87,9 +84,7 @@ def test_a_failing_notebook_keeps_its_copy_and_stops_no_other(tmp_path):
 
 def test_the_command_reports_what_failed_while_and_after_it_runs(tmp_path):
     path = sweeps.grid(tmp_path, "0..1", 'assert seed != 1, "an odd seed"\n' + RESULT)
-    done = CliRunner().invoke(
-        main.app, ["sweep", str(path), "--root", str(tmp_path / "runs"), "--workers", "1"]
-    )
+    done = CliRunner().invoke(main.app, ["sweep", str(path), "--root", str(tmp_path / "runs"), "--workers", "1"])
     assert done.exit_code == 1 and "s: 2 runs, 1 done in 0:" in done.output and "1 failed" in done.output
     assert done.output.count("an odd seed") >= 2 and "out.failed.ipynb" in done.output
 
@@ -106,10 +101,7 @@ def test_a_terminal_shows_a_table(tmp_path, width):
     subprocess.run([sys.executable, "-c", script], stderr=writer, env=environment, check=True)
     os.close(writer)
     shown = os.read(reader, 1 << 16).decode()
-    assert all(
-        word in shown
-        for word in ("sweep words", "done", "running", "waiting", "passed", "failed: b: no data")
-    )
+    assert all(word in shown for word in ("sweep words", "done", "running", "waiting", "passed", "failed: b: no data"))
     assert "more" not in shown
 
 
@@ -125,11 +117,7 @@ def test_what_runs_require_is_trained_once_before_them(tmp_path, requires):
 
 def test_what_cannot_be_had_fails_those_who_need_it_only(tmp_path, requires):
     outcome = run(sweeps.grid(tmp_path, "[0, 9]", NEEDS + RESULT, requires), tmp_path)
-    assert (
-        outcome.done == 1
-        and len(outcome.failed) == 2
-        and outcome.failed["base 9"] == "ValueError: no such base"
-    )
+    assert outcome.done == 1 and len(outcome.failed) == 2 and outcome.failed["base 9"] == "ValueError: no such base"
     assert "what it requires failed: ValueError: no such base" in outcome.failed.values()
 
 
@@ -140,7 +128,15 @@ def test_requirements_that_nobody_knows_are_named(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["stranger:required_by", "stranger:run", "atlab.experiment:train", "atlab.experiment", "atlab", "atlab..x:required_by"]
+    "name",
+    [
+        "stranger:required_by",
+        "stranger:run",
+        "atlab.experiment:train",
+        "atlab.experiment",
+        "atlab",
+        "atlab..x:required_by",
+    ],
 )
 def test_a_notebook_names_no_code_of_others_to_be_run(tmp_path, monkeypatch, name):
     """Importing this module, or calling anything of it, would leave a file."""
@@ -226,9 +222,7 @@ def test_a_mapping_and_a_grid_are_taken_too(tmp_path, monkeypatch):
     path = sweeps.grid(tmp_path, "0..3")
     monkeypatch.chdir(tmp_path)
     content = {"study": "s", "notebook": "n.ipynb", "axes": {"seed": "0..3"}}
-    assert (
-        sweep.load(content, "laptop") == sweep.load(path, "laptop") == sweep.load(grid.load(path), "laptop")
-    )
+    assert sweep.load(content, "laptop") == sweep.load(path, "laptop") == sweep.load(grid.load(path), "laptop")
     assert sweep.load(content, "laptop", seed=7).jobs == [{"seed": 7}]
     with pytest.raises(AtlabError, match="a Grid is complete: seed cannot be put over its parameters"):
         sweep.load(grid.load(path), "laptop", seed=7)
@@ -239,18 +233,14 @@ def test_the_line_for_slurm_runs_a_task_a_run_with_the_same_parameters(tmp_path,
     folder.mkdir()
     path = sweeps.grid(folder, "0..3")
     said = (
-        CliRunner()
-        .invoke(main.app, ["sweep", str(path), "--sbatch", "-p", "run_dir", "a b", "--root", "runs"])
-        .output
+        CliRunner().invoke(main.app, ["sweep", str(path), "--sbatch", "-p", "run_dir", "a b", "--root", "runs"]).output
     )
     sbatch, array, wrap, command = shlex.split(said)
     assert (sbatch, array, wrap) == ("sbatch", "--array=0-3", "--wrap")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     script = "import shlex, sys; print(shlex.join(sys.argv[1:]))"
     words = shlex.split(
-        subprocess.check_output(
-            ["sh", "-c", command.replace("atlab", f"{sys.executable} -c '{script}'", 1)], text=True
-        )
+        subprocess.check_output(["sh", "-c", command.replace("atlab", f"{sys.executable} -c '{script}'", 1)], text=True)
     )
     assert words == [
         "sweep",
@@ -294,9 +284,7 @@ def test_the_time_left_comes_from_what_ended_and_what_runs_side_by_side():
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path):
     path = sweeps.grid(tmp_path, "0..3")
-    assert (
-        sweep.dry_run(path, root=tmp_path / "runs") == "s: 4 runs, 0 done, 4 to do; 0 networks required first"
-    )
+    assert sweep.dry_run(path, root=tmp_path / "runs") == "s: 4 runs, 0 done, 4 to do; 0 networks required first"
     assert "s: 1 runs, 0 done, 1 to do" in sweep.dry_run(path, root=tmp_path / "runs", only=1)
     assert not (tmp_path / "runs").exists()
 

@@ -84,26 +84,17 @@ def test_a_killed_requirement_is_trained_by_another_process(tmp_path, monkeypatc
     assert (tmp_path / "trained.txt").read_text() == "base\n" and executed(tmp_path) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("which", "said"), [("os.getpid()", "DeadKernelError"), ("os.getppid()", "its process died")]
-)
+@pytest.mark.parametrize(("which", "said"), [("os.getpid()", "DeadKernelError"), ("os.getppid()", "its process died")])
 def test_a_run_that_kills_every_process_is_given_up(tmp_path, which, said):
     cell = RESULT + f"import os, time\nos.kill({which}, 9)\ntime.sleep(60)"
     outcome = sweep.run(sweeps.grid(tmp_path, "5", cell), root=tmp_path / "runs", workers=1, progress=False)
     (message,) = outcome.failed.values()
-    assert (
-        executed(tmp_path) == [5, 5, 5]
-        and message.startswith("tried 3 times; ")
-        and said in message
-    )
+    assert executed(tmp_path) == [5, 5, 5] and message.startswith("tried 3 times; ") and said in message
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_sweep_that_is_ended_leaves_no_process_and_carries_on(tmp_path, command, how):
-    path, root = (
-        sweeps.grid(tmp_path, "0..2", RESULT + "if seed:" + GATED.replace("\n", "\n    ")),
-        tmp_path / "runs",
-    )
+    path, root = (sweeps.grid(tmp_path, "0..2", RESULT + "if seed:" + GATED.replace("\n", "\n    ")), tmp_path / "runs")
     process = command(path, "--root", root)
     pids = processes(wait_for(lambda: len(found := started(tmp_path)) == 2 and found))
     if how == signal.SIGINT:
@@ -143,9 +134,7 @@ def dask_process(which: str, folder: Path, *options: str) -> subprocess.Popen:
     """A scheduler or worker of Dask in a process of its own."""
     words = [sys.executable, "-m", f"distributed.cli.dask_{which}", "--scheduler-file", str(folder / "scheduler.json")]
     address = ["--no-dashboard", "--host", "tls://127.0.0.1"]
-    return subprocess.Popen(
-        [*words, *address, *options], stderr=subprocess.DEVNULL, cwd=folder, start_new_session=True
-    )
+    return subprocess.Popen([*words, *address, *options], stderr=subprocess.DEVNULL, cwd=folder, start_new_session=True)
 
 
 @pytest.fixture
@@ -156,7 +145,9 @@ def certificates(tmp_path, monkeypatch):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     settings = {"ca-file": str(tmp_path / "ca-file")}
-    settings |= {f"{role}.{name}": str(tmp_path / name) for role in ("client", "scheduler", "worker") for name in ("cert", "key")}
+    settings |= {
+        f"{role}.{name}": str(tmp_path / name) for role in ("client", "scheduler", "worker") for name in ("cert", "key")
+    }
     for name, path in settings.items():
         monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__" + name.upper().replace(".", "__").replace("-", "_"), path)
     with dask.config.set({f"distributed.comm.tls.{name}": path for name, path in settings.items()}):

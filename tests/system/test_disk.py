@@ -90,7 +90,9 @@ def test_folders_of_killed_processes_are_removed_and_those_in_use_or_just_made_a
         )
         with child:
             child.stdout.readline()
-            (theirs,) = (path for path in tmp_path.glob("*x-*" if "scratch" in opened else ".cache.*.tmp") if path.is_dir())
+            (theirs,) = (
+                path for path in tmp_path.glob("*x-*" if "scratch" in opened else ".cache.*.tmp") if path.is_dir()
+            )
             (theirs / "litter").touch()
             act = (lambda: scratch("x")) if "scratch" in opened else (lambda: new_folder(tmp_path / "cache"))
             os.utime(theirs, (0, 0))

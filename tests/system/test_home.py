@@ -12,6 +12,7 @@ import pytest
 import atlab
 from atlab import runs
 from atlab.errors import AtlabError
+from atlab.runs import notebooks
 from atlab.system import project
 from atlab.system.home import home, in_home, named, packaged_notebooks
 
@@ -48,6 +49,19 @@ def test_every_place_finds_the_same_folders(place, made, monkeypatch):
         run.finish({"test_accuracy": 0.5})
     assert run.path.resolve().parent == made / "runs/words"
     assert runs.table("runs/words")["test_accuracy"].tolist() == [0.5]
+
+
+def test_a_run_has_one_id_from_every_place(made, monkeypatch):
+    """The id holds the content of the data set, which is found from everywhere."""
+    found = set()
+    for place in PLACES:
+        _stand(place, made, monkeypatch)
+        (run,) = notebooks.places(named("train", ".ipynb"), [{"data": "data/tones"}])
+        found.add(run.resolve())
+    assert len(found) == 1
+    card = made / "data/tones/card.json"
+    card.write_text(card.read_text().replace("content_hash", "hash_of_content"))
+    assert notebooks.places(named("train", ".ipynb"), [{"data": "data/tones"}])[0].resolve() not in found
 
 
 @pytest.mark.parametrize("place", PLACES)
