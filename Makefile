@@ -24,7 +24,7 @@ lint: install
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 
-test: install
+test: lint
 	@.venv/bin/python -m pytest -n 2 tests atlab data_recipes $(NBVAL) $(ARGS)
 
 bench: install

@@ -113,7 +113,11 @@ def main() -> None:
     ]
     print(HEADER, *map(line, rows), sep="\n")
     for workers, found in swept.items():
-        print(f"{workers} workers:", *(", ".join(f"{k} {v:.1f} s" for k, v in one._asdict().items()) for one in found), sep="\n  ")
+        print(
+            f"{workers} workers:",
+            *(", ".join(f"{k} {v:.1f} s" for k, v in one._asdict().items()) for one in found),
+            sep="\n  ",
+        )
     if a.out:
         seconds = {workers: [one._asdict() for one in found] for workers, found in swept.items()}
         report = {"load_before": load, "sweeps": seconds, "rows": [row.as_dict() for row in rows]}

@@ -79,7 +79,10 @@ def test_the_file_is_named_after_the_machine():
 
 def test_the_throughput_of_a_grid_is_measured_on_its_runs(tmp_path):
     what = throughput.baselines(runs=2, epochs=1)
-    assert [(job["strategy"], job["seed"], job["epochs"]) for job in what.jobs] == [("baseline", 0, 1), ("baseline", 1, 1)]
+    assert [(job["strategy"], job["seed"], job["epochs"]) for job in what.jobs] == [
+        ("baseline", 0, 1),
+        ("baseline", 1, 1),
+    ]
     small = {"data": str(atlab.data.toy(tmp_path / "toy").path), "split": "random", "width": 1 / 16, "epochs": 1}
     swept = throughput.measure(replace(what, jobs=[small]), 1)
     assert 0 < swept.start < swept.seconds and 0 < swept.shortest_run < swept.seconds - swept.start
