@@ -87,7 +87,7 @@ def connect(slots: Sequence[dict[str, str]], scheduler: str = "", trust_network:
         print(cluster.scheduler_address)
 
     Raises:
-        AtlabError: no scheduler answers, its security is not stated, or one of its workers has several threads or no nanny.
+        AtlabError: no scheduler answers, or its security is not stated.
     """
     with _foreign(scheduler, trust_network) if scheduler else _local(slots) as client:
         yield client
@@ -158,11 +158,22 @@ def _foreign(address: str, trust_network: bool) -> Iterator[Client]:
     except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
         raise AtlabError(f"no Dask scheduler answers at {address!r}: {error}") from None
     with client:
-        for name, worker in client.scheduler_info(n_workers=-1)["workers"].items():
-            if worker["nthreads"] != 1 or not worker["nanny"]:
-                found = f"{worker['nthreads']} threads and {'a' if worker['nanny'] else 'no'} nanny"
-                raise AtlabError(f"the Dask worker {name} has {found}; expected one thread (--nthreads 1) and a nanny")
         yield client
+
+
+def workers(client: Client) -> int:
+    """How many workers there are, each for one job at a time.
+
+    Raises:
+        OSError: the scheduler is gone.
+        AtlabError: a worker has several threads, whose jobs would end together, or no nanny to start it again.
+    """
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    for name, worker in found.items():
+        if worker["nthreads"] != 1 or not worker["nanny"]:
+            has = f"{worker['nthreads']} threads and {'a' if worker['nanny'] else 'no'} nanny"
+            raise AtlabError(f"the Dask worker {name} has {has}; expected one thread (--nthreads 1) and a nanny")
+    return len(found)
 
 
 def work(function: Callable[..., None], arguments: tuple) -> Ended:

@@ -216,7 +216,7 @@ def _drive(nodes: list[Node], client: Client, outcome: Outcome, show: Callable) 
             if node.state == "waiting" and lost:
                 _end(node, engines.Ended("failed", f"what it requires failed: {lost[0].said}"), outcome)
         ready = [node for node in nodes if _can_start(node)]
-        for node in ready[: max(0, _threads(client) - len(running))]:
+        for node in ready[: max(0, _workers(client) - len(running))]:
             future = client.submit(engines.work, node.function, node.arguments, pure=False)
             node.state, running[future] = "running", node
             future.add_done_callback(ended.put)
@@ -240,15 +240,13 @@ def _end(node: Node, how: engines.Ended, outcome: Outcome) -> None:
         outcome.done += 1
 
 
-def _threads(client: Client) -> int:
-    """How many jobs the workers can do at once; at least one, for which a cluster may start a worker."""
+def _workers(client: Client) -> int:
     try:
         if client.status != "running":
             raise _gone()
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        return engines.workers(client)
     except OSError:
         raise _gone() from None
-    return max(1, sum(worker["nthreads"] for worker in workers))
 
 
 def _taken(ended: queue.Queue) -> list[Future]:
