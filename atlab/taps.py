@@ -123,7 +123,8 @@ class Taps:
         """
         found = {layer: self[layer] for layer in self.layers}
         self.check_once()
-        _check_same(next(iter(tensors(inputs)), None), self._record.inputs or [])
+        given = tensors(inputs)
+        _check_same(given[0] if given else None, self._record.inputs or [])
         if torch.is_grad_enabled():
             for layer, maps in found.items():
                 if not maps.requires_grad and not self._record.filled[layer].graph and _trains(self.model):
@@ -212,7 +213,7 @@ def _end(record: _Record, *_: object) -> None:
 def _fill(record: _Record, layer: str, module: nn.Module, _: object, output: object) -> None:
     if not record.running:
         return
-    while isinstance(output, tuple | list | Mapping) and output and not isinstance(output, PackedSequence):
+    while isinstance(output, (tuple, list, Mapping)) and output and not isinstance(output, PackedSequence):
         output = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
     if not isinstance(output, Tensor):
         raise AtlabError(f"layer {layer!r} ({type(module).__name__}) returns {type(output).__name__}, not a tensor")
