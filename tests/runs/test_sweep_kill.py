@@ -210,6 +210,8 @@ def test_a_worker_that_would_mix_runs_is_refused(tmp_path, cluster):
     worker("--nthreads", "2", "--no-nanny")
     address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
     path = sweeps.grid(tmp_path, "0")
-    with pytest.raises(AtlabError, match=r"has 2 threads and no nanny; expected one thread \(--nthreads 1\) and a nanny"):
+    with pytest.raises(
+        AtlabError, match=r"has 2 threads and no nanny; expected one thread \(--nthreads 1\) and a nanny"
+    ):
         sweep.run(path, root=tmp_path / "runs", scheduler=address, progress=False)
     assert not (tmp_path / "log.txt").exists()
