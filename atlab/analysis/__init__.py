@@ -18,7 +18,7 @@ from atlab.analysis.figures import (
     strategy_groups,
 )
 from atlab.analysis.grouping import CONDITIONS, LAYERED, PLAIN, arms, conditions, label
-from atlab.analysis.paired import best_layer, comparison, findings, percent, result
+from atlab.analysis.paired import best_layer, comparison, findings, percent, records, result
 
 __all__ = [
     "CONDITIONS",
@@ -41,6 +41,7 @@ __all__ = [
     "loss_left",
     "percent",
     "pretraining",
+    "records",
     "result",
     "strategy_groups",
 ]

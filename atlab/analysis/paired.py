@@ -131,6 +131,15 @@ def result(compared: pd.DataFrame) -> dict:
     return {arm: {k: None if pd.isna(v) else float(v) for k, v in row.items()} for arm, row in rows.iterrows()}
 
 
+def records(table: pd.DataFrame) -> list[dict]:
+    """The rows of a table for result.json: what is missing (an interval of values that do not vary) is None.
+
+    >>> records(pd.DataFrame({"arm": ["AT"], "low": [float("nan")]}))
+    [{'arm': 'AT', 'low': None}]
+    """
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
 def percent(compared: pd.DataFrame) -> pd.DataFrame:
     """A comparison for reading: accuracies in percent, differences in points with their intervals."""
     shown = pd.DataFrame({"arm": compared["arm"], "n": compared["n"], "train %": (100 * compared["train"]).round(1)})

@@ -14,6 +14,7 @@ import pandas as pd
 
 from atlab import stats
 from atlab.analysis.claims import claim
+from atlab.analysis.paired import records
 from atlab.errors import AtlabError
 from atlab.labels import plain
 from atlab.paper import tables
@@ -204,8 +205,7 @@ def claims(table: pd.DataFrame) -> list[str]:
 def result(table: pd.DataFrame) -> dict:
     """For result.json: the rows of `by_layer`, `drops` and `boosts`, and the claims."""
     parts = {"by_layer": by_layer(table), "drops": drops(table), "boosts": boosts(table)}
-    clean = {name: part.astype(object).where(part.notna(), None).to_dict("records") for name, part in parts.items()}
-    return clean | {"claims": claims(table)}
+    return {name: records(part) for name, part in parts.items()} | {"claims": claims(table)}
 
 
 def percent(frame: pd.DataFrame) -> pd.DataFrame:
