@@ -146,7 +146,7 @@ def train(
 
     Args:
         study: the settings' own (`STUDY`) if empty; networks that serve all studies go to root/networks/ in any case.
-        device: "auto", or a name as in `atlab.device`.
+        device: "auto", or a name as in `atlab.system.devices`.
 
     Raises:
         AtlabError: what settings, data, split or training refuse, the former before anything is trained.

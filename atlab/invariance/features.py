@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from atlab.errors import AtlabError, unknown
 from atlab.system import devices
 from atlab.system.files import allocated, scratch
 from atlab.taps import Taps, unwrap
+from atlab.training.evaluation import outputs
 
 IN_MEMORY = 256 << 20  # bytes; more goes to files
 BLOCK = 1 << 19  # numbers pooled at a time
@@ -156,26 +156,17 @@ def extract(
         raise AtlabError("features are extracted in the clips' order: the batches must not be shuffled")
     layers = layers_of(model) if layers is None else layers
     mode = devices.precision(precision, next(model.parameters()).device)
-    was_training = model.training
-    mode.place(model).eval()
     n, start, store, rows, logits, temporary = batches.clips, 0, None, [], [], ExitStack()
-    try:
-        with mode.settings(), Taps(model, layers) as taps:
-            bar = tqdm(
-                batches.epoch(0), total=len(batches), desc="features", delay=2, leave=False, disable=not progress
-            )
-            for x, _, index in bar:
-                with mode.autocast():
-                    logits.append(model(x.to(mode.device)).float().cpu())
-                vectors = {layer: pooled(taps.pop(layer), pool).cpu().numpy() for layer in taps.layers}
-                if store is None:
-                    store, place = _allocate({k: v.shape[1] for k, v in vectors.items()}, n, folder, temporary)
-                for layer, part in vectors.items():
-                    store[layer][start : start + len(part)] = part
-                rows.append(index)
-                start += len(index)
-    finally:
-        model.train(was_training)
+    with Taps(model, layers) as taps:
+        for batch, found in outputs(model, batches, mode, title="features", progress=progress):
+            logits.append(found.float().cpu())
+            vectors = {layer: pooled(taps.pop(layer), pool).cpu().numpy() for layer in taps.layers}
+            if store is None:
+                store, place = _allocate({k: v.shape[1] for k, v in vectors.items()}, n, folder, temporary)
+            for layer, part in vectors.items():
+                store[layer][start : start + len(part)] = part
+            rows.append(batch.index)
+            start += len(batch.index)
     return Features(store, torch.cat(logits).numpy(), torch.cat(rows).numpy(), pool, place, temporary)
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from atlab.errors import AtlabError, unknown
 from atlab.invariance.features import pooled
 from atlab.stats import clip_bootstrap
 from atlab.system import devices
 from atlab.taps import Taps, find_layer, run_up_to
+from atlab.training.evaluation import outputs
 
 RULES = ("pooled", "position")
 
@@ -150,19 +150,13 @@ def erase(
     layers = [layers] if isinstance(layers, str) else list(layers)
     # What is erased has to be what was fitted: the arithmetic is that of `features.extract`.
     mode = devices.precision(precision, next(model.parameters()).device)
-    was_training, moments = model.training, {}
-    mode.place(model).eval()
-    try:
-        with mode.settings(), Taps(model, layers) as taps:
-            bar = tqdm(batches.epoch(0), total=len(batches), desc="erasing", delay=2, leave=False, disable=not progress)
-            for x, y, _ in bar:
-                with mode.autocast():
-                    found = run_up_to(model, taps, x.to(mode.device))
-                for layer, maps in found.items():
-                    vectors = pooled(maps, pool) if rule == "pooled" or maps.ndim == 2 else maps.flatten(2).mT
-                    moments.setdefault(layer, _Moments(vectors.shape[-1])).add(vectors, y)
-    finally:
-        model.train(was_training)
+    moments: dict[str, _Moments] = {}
+    with Taps(model, layers) as taps:
+        options = {"run": lambda x: run_up_to(model, taps, x), "title": "erasing", "progress": progress}
+        for batch, found in outputs(model, batches, mode, **options):
+            for layer, maps in found.items():
+                vectors = pooled(maps, pool) if rule == "pooled" or maps.ndim == 2 else maps.flatten(2).mT
+                moments.setdefault(layer, _Moments(vectors.shape[-1])).add(vectors, batch.y)
     if (next(iter(moments.values())).z > 0).sum() < 2:
         raise AtlabError("the clips that an eraser is fitted on are of one class: there is nothing to erase")
     return {layer: Eraser(layer, rule, pool, *found.solve()) for layer, found in moments.items()}

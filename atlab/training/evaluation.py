@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from atlab.errors import AtlabError
 from atlab.system import devices
 
 if TYPE_CHECKING:
-    from atlab.data import Batches
+    from atlab.data.loaders import Batch, Batches
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,36 @@ class Evaluation:
     rows: np.ndarray
 
 
-@torch.no_grad()
+def outputs(
+    model: nn.Module,
+    batches: Batches,
+    mode: devices.Precision,
+    *,
+    run: Callable[[Tensor], Any] | None = None,
+    title: str = "evaluating",
+    progress: bool = True,
+) -> Iterator[tuple[Batch, Any]]:
+    """Every batch with what the network gives for it: without gradients and dropout, on the device and in the precision of `mode`.
+
+    `run` is called with the inputs instead of the network: to stop at a layer, say. The network is left in the mode it had.
+
+    >>> import atlab
+    >>> clips = atlab.data.InMemory(torch.zeros(3, 1, 32, 32), torch.tensor([0, 1, 0]), batch_size=2)
+    >>> found = outputs(atlab.models.vgg16(num_classes=2, width=1 / 16), clips, devices.precision("fp32", "cpu"))
+    >>> [(batch.y.tolist(), tuple(logits.shape)) for batch, logits in found]
+    [([0, 1], (2, 2)), ([0], (1, 2))]
+    """
+    was_training = model.training
+    mode.place(model).eval()
+    try:
+        for batch in tqdm(batches.epoch(0), total=len(batches), desc=title, delay=2, leave=False, disable=not progress):
+            with torch.no_grad(), mode.settings(), mode.autocast():
+                found = (run or model)(batch.x.to(mode.device))
+            yield batch, found
+    finally:
+        model.train(was_training)
+
+
 def evaluate(model: nn.Module, batches: Batches, *, precision: str = "auto", progress: bool = True) -> Evaluation:
     """Run the network over all clips, without dropout, on the device where its parameters are.
 
@@ -50,17 +80,8 @@ def evaluate(model: nn.Module, batches: Batches, *, precision: str = "auto", pro
     ((3, 2), [0, 1, 0])
     """
     mode = devices.precision(precision, next(model.parameters()).device)
-    was_training = model.training
-    mode.place(model).eval()
-    parts = []
-    with mode.settings():
-        for x, y, index in tqdm(
-            batches.epoch(0), total=len(batches), desc="evaluating", delay=2, leave=False, disable=not progress
-        ):
-            with mode.autocast():
-                logits = model(x.to(mode.device))
-            parts.append((logits.float(), y, index))
-    model.train(was_training)
+    found = outputs(model, batches, mode, progress=progress)
+    parts = [(logits.float(), batch.y, batch.index) for batch, logits in found]
     if not parts:
         raise AtlabError("nothing to evaluate: there is no clip")
     logits, codes, rows = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))

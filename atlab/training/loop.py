@@ -68,7 +68,7 @@ def fit(
         learning_rate: the constant one, or the largest of the cycle.
         schedule: "constant", or "one_cycle" (see `one_cycle`).
         seed: of dropout and whatever the loss terms draw; the caller's random state is left as it was.
-        device, precision: see `atlab.device`.
+        device, precision: see `atlab.system.devices`.
         checkpoint_every: seconds between checkpoints; the end of an epoch writes one where that costs little.
         description: of the progress bar.
 

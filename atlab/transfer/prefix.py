@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from atlab.data.loaders import Batch, Batches, Source
 from atlab.errors import AtlabError
 from atlab.models import weights_hash
 from atlab.system.devices import Precision
 from atlab.system.files import locked, new_folder
+from atlab.training.evaluation import outputs
 
 RESIDENT_BYTES = 1 << 30
 
@@ -40,11 +40,11 @@ class PrefixBatches(Source):
     Raises AtlabError if the disk is too small.
 
     >>> import atlab
-    >>> from atlab import device
+    >>> from atlab.system import devices
     >>> clips = atlab.data.InMemory(torch.rand(5, 3, 32, 32), torch.arange(5), batch_size=2)
     >>> net = atlab.models.alexnet(5, width=1 / 16, images="small")
     >>> prefix = atlab.transfer.Cut(net, 2, frozen=True).prefix
-    >>> cached = PrefixBatches(prefix, clips, device.precision("fp32", "cpu"))
+    >>> cached = PrefixBatches(prefix, clips, devices.precision("fp32", "cpu"))
     >>> [tuple(batch.x.shape) for batch in cached.epoch(0)]
     [(2, 12, 7, 7), (2, 12, 7, 7), (1, 12, 7, 7)]
     """
@@ -109,18 +109,13 @@ def _fill(x: Tensor | np.ndarray, prefix: nn.Module, batches: Batches, mode: Pre
     """Write the activations of all clips into x, in the order of the rows: -> class numbers [N], in that order."""
     place = {int(row): i for i, row in enumerate(batches.rows)}
     y = torch.empty(batches.clips, dtype=torch.int64, device=mode.device)
-    with tqdm(
-        total=batches.clips, desc="frozen layers", unit="clip", delay=2, leave=False, disable=not progress
-    ) as bar:
-        for batch in batches.epoch(0):
-            at = torch.tensor([place[int(row)] for row in batch.index])
-            values = _run(prefix, batch.x, mode)
-            if isinstance(x, Tensor):
-                x[at.to(x.device)] = values
-            else:
-                x[at.numpy()] = values.cpu().numpy()
-            y[at.to(y.device)] = batch.y.to(y.device)
-            bar.update(len(at))
+    for batch, found in outputs(prefix, batches, mode, title="frozen layers", progress=progress):
+        at = torch.tensor([place[int(row)] for row in batch.index])
+        if isinstance(x, Tensor):
+            x[at.to(x.device)] = found.float()
+        else:
+            x[at.numpy()] = found.float().cpu().numpy()
+        y[at.to(y.device)] = batch.y.to(y.device)
     return y
 
 
