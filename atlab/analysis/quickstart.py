@@ -77,7 +77,7 @@ def findings(table: pd.DataFrame) -> Findings:
     return Findings(differences, "\n\n".join(lines))
 
 
-def test_predictions(run) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def predictions(run) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Arguments of `plots.confusion_matrix`: true class numbers, predicted ones, class names."""
     from atlab import models
 

