@@ -245,7 +245,8 @@ def execute(
 
     The kernel computes on one thread, wherever it runs: other numbers of threads give other results in the last digits.
     """
-    check(notebook, given)
+    checked = check(notebook, given)
+    given = {name: checked[name] for name in given}
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = out.with_suffix(".failed.ipynb")
