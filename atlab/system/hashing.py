@@ -19,7 +19,7 @@ def sha256_file(path: str | Path) -> str:
 def weights_hash(model: nn.Module) -> str:
     """Hexadecimal SHA-256 of all parameters and buffers: names, dtypes, shapes, values; not of device or layout.
 
-    >>> import atlab
+    >>> import atlab, torch
     >>> net = atlab.models.vgg16(num_classes=2, width=1 / 64)
     >>> weights_hash(net) == weights_hash(net.to(memory_format=torch.channels_last))
     True

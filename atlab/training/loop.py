@@ -98,7 +98,7 @@ def fit(
     ]
     _check_arguments(train, validation, epochs, patience, learning_rate, schedule)
     _check_terms(loss_terms)
-    _check_inputs(model, train, validation)
+    _check_batch_sizes(model, train)
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
@@ -232,6 +232,8 @@ def _train_epoch(
     sums = _Sums(names, f"epoch {at.epoch + 1}", mode.device, at.clips, at.sums)
     start = time.monotonic() - at.seconds
     for batch in train.epoch(at.epoch, at.step):
+        if at.epoch == at.step == 0:
+            _require_finite(batch[0], "training")
         for group in state.optimizer.param_groups:
             group["lr"] = rate(at.epoch * len(train) + at.step)
         state.optimizer.zero_grad()
@@ -259,6 +261,8 @@ def _validate(state: State, model: nn.Module, validation: Batches, terms, names,
     start = time.monotonic()
     with torch.no_grad():
         for step, batch in enumerate(validation.epoch(0)):
+            if state.at.epoch == step == 0:
+                _require_finite(batch[0], "validation")
             losses, right = step_losses(model, batch, terms, mode)
             sums.add(step, len(batch[1]), losses + _values(terms), right)
     sums.fetch()
@@ -366,14 +370,13 @@ def _check_terms(terms: Sequence[LossTerm]) -> None:
                 raise AtlabError(f"beta is {beta}; expected a finite number of at most {LARGEST_BETA:g} in size")
 
 
-def _check_inputs(model: nn.Module, train: Batches, validation: Batches) -> None:
-    """What can be seen before the first step: inputs that are not finite, a batch too small for batch norm."""
-    for name, part in (("training", train), ("validation", validation)):
-        x = next(iter(part.epoch(0)))[0]
-        if not torch.isfinite(x).all():
-            raise AtlabError(
-                f"the inputs of the first {name} batch hold NaN or infinite values; expected finite numbers"
-            )
+def _require_finite(x: Tensor, part: str) -> None:
+    if not torch.isfinite(x).all():
+        raise AtlabError(f"the inputs of the first {part} batch hold NaN or infinite values; expected finite numbers")
+
+
+def _check_batch_sizes(model: nn.Module, train: Batches) -> None:
+    """AtlabError for a batch that is too small for batch norm."""
     size = getattr(train, "batch_size", 0)
     if size and (size == 1 or train.clips % size == 1) and _batch_norms(model):
         raise AtlabError(

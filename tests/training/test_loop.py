@@ -352,7 +352,6 @@ def test_a_batch_size_of_zero_is_refused_before_anything_is_divided_by_it():
         ({"train": clips(25)}, "batch norm cannot learn from a batch of one clip: 25 training clips in batches of 6"),
         ({"train": clips(batch_size=1)}, "batch norm cannot learn from a batch of one clip: 20 training clips"),
         ({"train": with_nan(0)}, "the inputs of the first training batch hold NaN or infinite values"),
-        ({"validation": with_nan(3)}, "the inputs of the first validation batch hold NaN or infinite values"),
         ({"loss_terms": [weighted(float("nan"))]}, "beta is nan; expected a finite number"),
         ({"loss_terms": [weighted(-1e30)]}, r"beta is -1e\+30; expected a finite number of at most 1e\+06 in size"),
         ({"precision": "fp61"}, "unknown precision 'fp61'; nearest: 'fp32', 'bf16'; allowed: auto, fp32, bf16"),
@@ -366,6 +365,11 @@ def test_arguments_out_of_range(arguments, message):
     with pytest.raises(AtlabError, match=message):
         quick(model, **arguments)
     assert equal(weights(model), before)
+
+
+def test_validation_inputs_that_are_no_numbers_are_said_when_they_are_first_read():
+    with pytest.raises(AtlabError, match="the inputs of the first validation batch hold NaN or infinite values"):
+        quick(net(), validation=with_nan(3))
 
 
 class Nothing:
