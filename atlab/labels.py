@@ -17,6 +17,9 @@ NAMES = {
     "gradient_reversal": "gradient reversal",
 }
 
+# Strategies that take no orthogonal network; of these, gradient reversal takes orthogonal labels.
+WITHOUT_NETWORK = ("baseline", "gradient_reversal")
+
 # What Markdown or HTML would read as more than text; an underscore inside a word means nothing to either.
 _MARKUP = re.compile(r"""[\\`*{}\[\]<>&$#|~!"']|(?<![^\W_])_|_(?![^\W_])|:(?=//)""")
 

@@ -260,8 +260,8 @@ def _check_same(x: Tensor | None, seen: list[tuple[Tensor, int | None]]) -> None
             return
     shapes = ", ".join(str(tuple(other.shape)) for other, _ in seen) or "no tensor"
     raise AtlabError(
-        f"the model's latest forward pass was given another input than this one of shape {tuple(x.shape)} (it was given {shapes}): call "
-        "the loss with the same input, right after the forward pass on it"
+        f"the model's latest forward pass was on another input (shape {shapes}) than this one (shape {tuple(x.shape)}): call the loss "
+        "with the same input, right after the forward pass on it"
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 
 from atlab import analysis, runs
+from atlab.data.catalog import is_there
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import Settings
 from atlab.labels import shown
@@ -126,7 +127,7 @@ def commands(study: Study) -> list[str]:
     for path in grids():
         for scale in grid.scales(path):
             opened = grid.load(path, scale)
-            if opened.study == study.title:
+            if opened.study == study.title and all(map(is_there, _data_sets(opened.jobs))):
                 places = notebooks.places(opened.notebook, opened.jobs, study.folder.parent, opened.study)
                 found = [place.name for place in places if place.name in set(study.table["id"])]
                 if found:
@@ -136,6 +137,14 @@ def commands(study: Study) -> list[str]:
                     left = {key: run for key, run in left.items() if key not in found}
     asked_for = set(study.asked_for["id"])
     return lines + [_command(run, study.title) for key, run in left.items() if key in asked_for]
+
+
+def _data_sets(jobs: Iterable[Mapping]) -> set[str]:
+    """The names of data sets in a grid's runs: a report renders none to see whether its runs are done."""
+    texts = {
+        text for job in jobs for value in job.values() for text in (value if isinstance(value, tuple) else [value])
+    }
+    return {text.rpartition("@")[2] for text in texts if isinstance(text, str)}
 
 
 def grids() -> list[Path]:

@@ -91,6 +91,11 @@ def data_set_folder(data: str | Path) -> Path | None:
     return next((folder for folder in folders if os.path.isfile(folder / "card.json")), None)
 
 
+def is_there(name: str) -> bool:
+    """False for an embedded data set that would have to be rendered first."""
+    return name not in EMBEDDED or data_set_folder(name) is not None
+
+
 def content_of(text: str) -> str:
     """Hash of the content of the data set or file that a text names, "" if it names none.
 

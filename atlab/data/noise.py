@@ -129,7 +129,9 @@ class Noisy(FactorSet):
             raise AtlabError(f"seed is a whole number from 0 on, found {seed!r}")
         seed = int(seed)
         if fs.kind != "audio" or not kinds:
-            raise AtlabError(f"noise is mixed into sound and needs a kind; found {fs.kind} and kinds {kinds}")
+            raise AtlabError(
+                f"noise needs a data set of audio and at least one kind; found {fs.kind} and {len(kinds)} kinds"
+            )
         if taken := {"noise", "snr_db"} & set(fs.factors.columns):
             raise AtlabError(f"{fs.path} has the columns {sorted(taken)} already: take its clean version")
         rng, n = np.random.default_rng([seed, 5]), len(fs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from atlab.data.catalog import load_data
+from atlab.data.splits import clean_hash
 from atlab.errors import AtlabError
 from atlab.system.hashing import sha256_file
 from atlab.system.home import find
@@ -57,11 +58,20 @@ def form(fs: FactorSet) -> dict[str, object]:
 
 
 def check_forms(texts: Iterable[str], fs: FactorSet) -> None:
-    """AtlabError where an orthogonal network was, or would be, trained on items of another form than those of `fs`."""
+    """AtlabError where an orthogonal network was, or would be, trained on items of another form than those of `fs`.
+
+    Of a task of another data set, too, that turns out to be this one: its network would see the student's test clips.
+    """
     for text in texts:
         task = OrthogonalTask.parse(text)
         if task.data:
-            _require_same(text, form(load_data(task.data)), fs)
+            other = load_data(task.data)
+            if other.content_hash == clean_hash(fs):
+                raise AtlabError(
+                    f"the orthogonal task {text!r} names the target's own data set: write {task.factor!r}, so that its network "
+                    "never sees the clips that test the target"
+                )
+            _require_same(text, form(other), fs)
         elif task.file:
             from atlab import models
 

@@ -43,7 +43,7 @@ class Split:
         """Write the parts by clip id, with the content hash of the data set (of the clean one, where `fs` adds noise)."""
         ids = fs.factors["id"].to_numpy()
         parts = {part: ids[getattr(self, part)].tolist() for part in (*PARTS, "spare")}
-        return write_atomic(path, json.dumps({"data": _clean_hash(fs), "how": self.how, **parts}) + "\n")
+        return write_atomic(path, json.dumps({"data": clean_hash(fs), "how": self.how, **parts}) + "\n")
 
     @classmethod
     def load(cls, path: str | Path, fs) -> Split:
@@ -56,10 +56,10 @@ class Split:
         missing = [k for k in kinds if not (isinstance(stored, dict) and isinstance(stored.get(k), kinds[k]))]
         if missing:
             raise AtlabError(f"{path} is not a stored split: it lacks {missing}")
-        if stored["data"] != _clean_hash(fs):
+        if stored["data"] != clean_hash(fs):
             raise AtlabError(
                 f"{path} splits another data set (content hash {stored['data'][:12]}, this one has "
-                f"{_clean_hash(fs)[:12]})"
+                f"{clean_hash(fs)[:12]})"
             )
         row = {clip: number for number, clip in enumerate(fs.factors["id"])}
         if strange := [clip for part in (*PARTS, "spare") for clip in stored[part] if clip not in row]:
@@ -100,7 +100,7 @@ class Split:
                 )
 
 
-def _clean_hash(fs) -> str:
+def clean_hash(fs) -> str:
     """A split is one of clips, whatever noise is added to them."""
     noise = fs.card.get("noise")
     return noise["of"] if isinstance(noise, dict) and "of" in noise else fs.content_hash

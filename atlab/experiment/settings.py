@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
-from atlab.labels import listed, shown
+from atlab.labels import WITHOUT_NETWORK, listed, shown
 
 # Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes a
 # square root too many).
@@ -222,7 +222,7 @@ class Settings:
 
     def sources(self) -> list[Settings | Path]:
         """Where the strategy's networks come from, in its order: runs to train, or model files."""
-        if self.role == "teacher" or self.strategy in ("baseline", "gradient_reversal"):
+        if self.role == "teacher" or self.strategy in WITHOUT_NETWORK:
             return []
         if self.strategy == "dual_at":
             first, second = _two(self.orthogonal)
@@ -272,6 +272,8 @@ class Settings:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
             raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
+        if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
+            raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
         if self.strategy == "gradient_reversal" and not self.own_factors()[:1] == list(self.orthogonal[:1]):
             raise AtlabError(
                 "strategy 'gradient_reversal' needs orthogonal labels of the student's own clips: expected a factor of "

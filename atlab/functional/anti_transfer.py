@@ -116,6 +116,8 @@ def resolve(kind: str, given: str | Callable, registry: dict[str, Callable]) -> 
     """The function of a name, or the callable given; AtlabError with the nearest names if there is none."""
     if callable(given):
         return given
+    if not isinstance(given, str):
+        raise AtlabError(f"expected {kind} as a name or a function, got {given!r}; names: {', '.join(registry)}")
     if given not in registry:
         raise unknown(kind, given, registry)
     return registry[given]

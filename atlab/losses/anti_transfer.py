@@ -90,6 +90,8 @@ class AntiTransferLoss(nn.Module):
                 f"{len(self.betas)} values of beta for {len(self.teachers)} teachers; give one, or one per teacher"
             )
         self.aggregation, self.similarity, self.published = aggregation, similarity, published
+        if warm_up < 0:
+            raise AtlabError(f"warm_up must be at least 0 epochs, got {warm_up}")
         self.warm_up, self.reduction = warm_up, reduction
         self.epoch: int | None = None
         self._check()

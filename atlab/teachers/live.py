@@ -60,6 +60,12 @@ class Teacher:
         self._follow(given, channels_last)
         try:
             maps = run_up_to(self.model, self._taps, *inputs, whole=not self._runs_once, **keywords)
+        except AtlabError as error:
+            raise AtlabError(f"the teacher cannot see the student's input: {error}") from None
+        except TypeError as error:
+            raise AtlabError(
+                f"the teacher cannot be called as the student was ({error}); row numbers of clips are given as index=..."
+            ) from error
         except RuntimeError as error:
             raise _misfit(self.model, given) or error from None
         self._taps.check_once()

@@ -23,7 +23,7 @@ def test_the_first_at_sign_parts_factor_and_data():
 
 def test_items_of_another_form_are_refused_with_both(tmp_path):
     ours, theirs = toy(tmp_path / "ours"), toy(tmp_path / "theirs", samples=8000)
-    check_forms([f"speaker@{ours.path}", "speaker"], ours)
+    check_forms([f"speaker@{toy(tmp_path / 'alike', seed=1).path}", "speaker"], ours)
     with pytest.raises(
         AtlabError, match=r"another shape of an item than the target's data: \[8000\] instead of \[4000\]"
     ):

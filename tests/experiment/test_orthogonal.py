@@ -9,6 +9,8 @@ from atlab import experiment, models, runs
 from atlab.data import toy
 from atlab.errors import AtlabError
 from atlab.experiment import Settings
+from atlab.labels import NAMES, WITHOUT_NETWORK
+from atlab.strategies import STRATEGIES
 
 SMALL = {"split": "random", "width": 1 / 64, "epochs": 1, "batch_size": 26, "layers": "conv5"}
 
@@ -91,3 +93,23 @@ def test_noise_that_would_have_no_effect_is_refused(sets, tmp_path):
     assert settings(sets, noise="all", role="teacher").seen(noisy) is noisy
     with pytest.raises(AtlabError, match="noise_from is 'street', but noise is 'none'"):
         settings(sets, noise_from="street").check_values()
+
+
+def test_the_students_own_data_set_under_another_name_is_refused(sets, tmp_path):
+    """Its network would be trained on clips that test the student."""
+    with pytest.raises(AtlabError, match="names the target's own data set: write 'speaker'"):
+        experiment.train(settings(sets, orthogonal=f"speaker@{sets[0].path}"), tmp_path, "s", progress=False)
+    with pytest.raises(AtlabError, match="names the target's own data set"):
+        noisy = settings(sets, orthogonal=f"speaker@{sets[0].path}", noise="low")
+        experiment.train(noisy, tmp_path, "s", progress=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_target_is_not_its_own_orthogonal_task(sets):
+    with pytest.raises(AtlabError, match="the target 'word' cannot be its own orthogonal task"):
+        settings(sets, orthogonal=("speaker", "word")).check_values()
+    settings(sets, orthogonal="word", strategy="baseline").check_values()
+
+
+def test_every_strategy_has_a_name_for_people():
+    assert set(STRATEGIES) == set(NAMES) and set(WITHOUT_NETWORK) < set(NAMES)

@@ -62,8 +62,10 @@ def naive_descriptors(f: torch.Tensor, aggregation: str) -> list[list[torch.Tens
             out.append([value])
         elif aggregation == "none":
             out.append([clip.reshape(-1)])
-        else:
+        elif aggregation in ("pairwise", "stochastic_pairwise"):
             out.append(list(clip))
+        else:
+            raise ValueError(f"write down what {aggregation!r} computes, as a loop over clips")
     return out
 
 

@@ -362,3 +362,25 @@ def test_beta_grows_over_the_warm_up():
         values.append(float(loss(x).detach()))
     full = values[-1]
     assert full > 0 and values == pytest.approx([0, full / 4, full / 2, full, full])
+
+
+def test_what_no_loss_can_be_is_one_sentence():
+    student, teacher = (atlab.models.vgg16(2, width=1 / 64) for _ in range(2))
+    with pytest.raises(AtlabError, match="warm_up must be at least 0 epochs, got -1"):
+        atlab.AntiTransferLoss(student, atlab.Teacher(teacher, "conv5"), warm_up=-1)
+    with pytest.raises(
+        AtlabError, match=r"expected aggregation as a name or a function, got \['gram'\]; names: gram, "
+    ):
+        atlab.AntiTransferLoss(student, atlab.Teacher(teacher, "conv5"), aggregation=["gram"])
+    at, x = atlab.AntiTransferLoss(student, atlab.Teacher(teacher, "conv5")), torch.rand(2, 1, 64, 64)
+    student(x)
+    with pytest.raises(
+        AtlabError, match="the teacher cannot be called as the student was .*row numbers of clips are given as index="
+    ):
+        at(x, torch.tensor([0, 1]))
+    coloured = atlab.AntiTransferLoss(
+        student, atlab.Teacher(atlab.models.vgg16(2, width=1 / 64, in_channels=3), "conv5")
+    )
+    student(x)
+    with pytest.raises(AtlabError, match="the teacher cannot see the student's input: "):
+        coloured(x)
