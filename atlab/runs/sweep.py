@@ -15,6 +15,7 @@ from typing import Any
 from dask.distributed import Client, Future, KilledWorker
 
 from atlab.errors import AtlabError
+from atlab.labels import shown
 from atlab.runs import engines, grid, notebooks
 from atlab.runs.folder import is_done
 from atlab.system.home import in_home, named
@@ -195,7 +196,7 @@ def _shown(need: Any) -> str:
         for f in fields(need)
         if f.default is MISSING or getattr(need, f.name) != f.default
     }
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {shown(value)}" for name, value in values.items())
 
 
 def _train_required(module: str, need: Any, root: str, study: str) -> None:

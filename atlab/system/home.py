@@ -37,7 +37,7 @@ def in_home(path: str | Path) -> Path:
     >>> in_home("/elsewhere").as_posix()
     '/elsewhere'
     """
-    return Path(shown(home() / path))
+    return Path(path) if Path(path).is_absolute() else Path(shown(home() / path))
 
 
 def data_folder() -> Path:

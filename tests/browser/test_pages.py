@@ -110,6 +110,7 @@ def test_a_report_shows_what_runs_and_grids_say_as_text(page, asked, tmp_path, m
                 run.finish(scores | {"epochs_run": 2})
             made = json.loads((run.path / "params.json").read_text()) | {"atlab": hostile(address, "version")}
             (run.path / "params.json").write_text(json.dumps(made))
+            runs.mark_done(run.path)
     with runs.open_run("runs", "words", Settings().__dict__ | {"seed": 9}) as failed:
         error = new_output("error", ename=NAME, evalue=hostile(address, "message"))
         nbformat.write(new_notebook(cells=[new_code_cell("1/0", outputs=[error])]), failed.path / "out.failed.ipynb")

@@ -153,6 +153,7 @@ def test_run_folders_are_measured_on_their_whole_test_part(tones, networks, tmp_
     with pytest.raises(AtlabError, match="unfinished"):
         report({"baseline": [unfinished]}, tones, "speaker")
     splits.random(tones, seed=3).save(folders[1] / "split.json", tones)
+    runs.mark_done(folders[1])
     with pytest.raises(AtlabError, match="2 different test parts"):
         report({"baseline": folders}, tones, "speaker")
 

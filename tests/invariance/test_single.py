@@ -55,6 +55,7 @@ def test_a_run_is_measured_on_its_test_part_and_elsewhere_on_all_clips(run, tone
     models.save(
         models.load(run.model_path), run.model_path, task="word", classes=[f"word{k}" for k in range(4)], data="other"
     )
+    runs.mark_done(run.path)
     found = single.measure(run.path, tones.path, ["speaker"], ["conv1"], device="cpu", progress=False)
     assert np.array_equal(found.rows, np.arange(len(tones)))
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import atlab
+from atlab.labels import shown
 from atlab.runs import notebooks
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
@@ -53,7 +54,7 @@ def accuracies(place: Path, part: str = "test", **wanted) -> np.ndarray:
     found = {}
     for path in (place / "runs/tones").glob("*/result.json"):
         parameters = json.loads((path.parent / "params.json").read_text())["parameters"]
-        if all(parameters[name] == value for name, value in wanted.items()):
+        if all(shown(parameters[name]) == value for name, value in wanted.items()):
             found[parameters["seed"]] = json.loads(path.read_text())[f"{part}_accuracy"]
     return np.array([found[seed] for seed in sorted(found)])
 

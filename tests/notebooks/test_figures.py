@@ -17,6 +17,7 @@ from sklearn import metrics
 
 import atlab
 from atlab import runs, strategies
+from atlab.labels import shown
 from atlab.runs import notebooks
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
@@ -88,7 +89,7 @@ def accuracy(place: Path, study: str, part: str = "test", **wanted) -> np.ndarra
     found = {}
     for path in (place / "runs" / study).glob("*/result.json"):
         parameters = json.loads((path.parent / "params.json").read_text())["parameters"]
-        if all(parameters[name] == value for name, value in wanted.items()):
+        if all(shown(parameters[name]) == value for name, value in wanted.items()):
             found[parameters["seed"]] = json.loads(path.read_text())[f"{part}_accuracy"]
     return np.array([found[seed] for seed in sorted(found)])
 
