@@ -25,7 +25,7 @@ lint: install
 	@.venv/bin/mypy
 
 test: lint
-	@.venv/bin/python -m pytest -n 2 tests atlab data_recipes $(NBVAL) $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile tests atlab data_recipes $(NBVAL) $(ARGS)
 
 bench: install
 	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
