@@ -167,10 +167,10 @@ def explore(
 @app.command()
 def doctor() -> None:
     """Check this machine: Python, versions against the pins, device, synthesiser, browser, kernel, disk."""
-    from atlab.cli import doctor as checks
+    from atlab.cli.doctor import examine
 
     signs = {"ok": ("green", "ok  "), "note": ("yellow", "note"), "bad": ("red", "BAD ")}
-    found = list(checks.examine())
+    found = list(examine())
     for state, name, finding in found:
         colour, sign = signs[state]
         typer.echo(f"{typer.style(sign, fg=colour)}  {name:12} {finding}")

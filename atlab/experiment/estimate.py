@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from atlab.experiment import one
+from atlab.experiment.one import network
 from atlab.experiment.settings import Settings, from_parameters
 from atlab.system.processes import one_thread
 
@@ -122,8 +122,8 @@ def _probe(s: Settings, device_name: str) -> Probe:
     batches = Batches(fs, rows, codes, batch_size=s.batch_size, device=device)
     shape = tuple(next(iter(batches.epoch(0))).x.shape[1:])
     with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
-        model = one.network(s, len(fs.classes(s.task)), shape[0]).to(device)
-        networks = [one.network(s, 2, shape[0]).to(device) for _ in s.sources()]
+        model = network(s, len(fs.classes(s.task)), shape[0]).to(device)
+        networks = [network(s, 2, shape[0]).to(device) for _ in s.sources()]
         with mode.autocast():
             plan = strategies.apply(
                 s.strategy, model, networks, _strategy_settings(s, fs, batches, codes, mode, folder)
@@ -198,7 +198,7 @@ def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -
     networks, at = len(s.sources()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
     teachers = (networks - (s.strategy == "dual_at")) if at else 0
     with torch.device("meta"):
-        model = one.network(s, 2, probe.shape[0])
+        model = network(s, 2, probe.shape[0])
     step = predicted.step_memory(
         model,
         s.layers if at else (),
