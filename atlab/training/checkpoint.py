@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from atlab.errors import AtlabError
 
-FORMAT = "atlab-checkpoint-1"
+FORMAT = "atlab-checkpoint-2"
+OPTIMIZER = "optimizer."  # before the names of its tensors: moments, steps
 # At an epoch's end a checkpoint is written if that takes at most this share of the time since the last one.
 CHEAP = 0.05
 
@@ -150,9 +151,10 @@ def _tensors(state: State) -> dict[str, Tensor]:
         **{f"best.{name}": tensor for name, tensor in state.best.items()},
         **{f"random.{name}": tensor for name, tensor in random_states(state.device).items()},
         **{
-            f"adam.{part}.{names[parameter]}": tensor
+            f"{OPTIMIZER}{part}.{names[parameter]}": tensor
             for parameter, parts in state.optimizer.state.items()
             for part, tensor in parts.items()
+            if tensor is not None
         },
     }
 
@@ -174,12 +176,10 @@ def _put_back(state: State, tensors: dict[str, Tensor]) -> None:
     state.model.load_state_dict(group("model."))
     present, parameters = state.model.state_dict(), dict(state.model.named_parameters())
     state.best = {name: _like(tensor, present[name]) for name, tensor in group("best.").items()}
-    for part in ("step", "exp_avg", "exp_avg_sq"):
-        for name, tensor in group(f"adam.{part}.").items():
-            parameter = parameters[name]
-            state.optimizer.state[parameter][part] = (
-                tensor.to(state.device) if part == "step" else _like(tensor, parameter)
-            )
+    for name, tensor in group(OPTIMIZER).items():
+        part, _, parameter = name.partition(".")
+        parameter = parameters[parameter]
+        state.optimizer.state[parameter][part] = tensor.to(state.device) if part == "step" else _like(tensor, parameter)
     set_random_states(group("random."), state.device)
 
 

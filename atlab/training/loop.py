@@ -1,4 +1,4 @@
-"""One compact training loop: Adam, early stopping or one cycle of learning rates, exact resume."""
+"""One compact training loop: early stopping or a schedule of learning rates, exact resume."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from atlab.errors import AtlabError, unknown
 from atlab.losses.term import LossTerm
 from atlab.system import devices
+from atlab.training import optimizers
 from atlab.training.checkpoint import Checkpoint, State, describe_parameters, random_states, set_random_states
 from atlab.training.evaluation import check_codes
 
@@ -40,6 +41,7 @@ def fit(
     patience: int = 5,
     learning_rate: float = 5e-4,
     schedule: str = "constant",
+    optimizer: str | optimizers.Sgd = "adam",
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -48,13 +50,13 @@ def fit(
     progress: bool = True,
     description: str = "training",
 ) -> pd.DataFrame:
-    """Train `model` in place with Adam and leave it in evaluation mode, with the weights of its best epoch.
+    """Train `model` in place and leave it in evaluation mode, with the weights of its best epoch.
 
     The loss is the cross-entropy of the target plus every loss term. The best epoch is the first with the lowest
     cross-entropy on `validation`; training ends `patience` epochs after it (Guizzo, Weyde & Tarroni 2021,
-    section 4.2, for the defaults). With `schedule="one_cycle"` nothing stops early and the last weights are kept:
-    `patience` has no effect, and validation is only recorded. Frozen parameters (requires_grad False) stay as they are,
-    and so do the statistics of batch norms whose weights are frozen.
+    section 4.2, for the defaults). With `schedule="one_cycle"`, or an optimiser whose learning rate drops, nothing stops
+    early and the last weights are kept: `patience` has no effect, and validation is only recorded. Frozen parameters
+    (requires_grad False) stay as they are, and so do the statistics of batch norms whose weights are frozen.
 
     With `checkpoint`, a training that was killed at any step goes on from there when it is called again, and ends
     with the same bits on a CPU with the same number of threads. (On CUDA the backward pass of VGG16's adaptive
@@ -65,8 +67,9 @@ def fit(
         train, validation: `atlab.data.Batches` of (x, y [B] int64, index [B]).
         loss_terms: callables (x, index=...) -> scalar with a `name`, such as `AntiTransferLoss`; called right after
             the model's forward pass, in validation too.
-        learning_rate: the constant one, or the largest of the cycle.
+        learning_rate: the constant one, the largest of the cycle, or the first of those that drop.
         schedule: "constant", or "one_cycle" (see `one_cycle`).
+        optimizer: a name in `optimizers.OPTIMIZERS` ("adam", "caffe", "densenet"), or a `training.Sgd`.
         seed: of dropout and whatever the loss terms draw; the caller's random state is left as it was.
         device, precision: see `atlab.system.devices`.
         checkpoint_every: seconds between checkpoints; the end of an epoch writes one where that costs little.
@@ -96,18 +99,15 @@ def fit(
         *names,
         *(f"{n}_{c}" for n, term in zip(names, loss_terms, strict=True) for c in getattr(term, "compared", ())),
     ]
-    _check_arguments(train, validation, epochs, patience, learning_rate, schedule)
+    sgd = optimizers.named(optimizer)
+    _check_arguments(train, validation, epochs, patience, learning_rate, schedule, sgd)
     _check_terms(loss_terms)
     _check_batch_sizes(model, train)
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
     everything = _with_modules(model, loss_terms, names)
-    trainable = [parameter for parameter in everything.parameters() if parameter.requires_grad]
-    if not trainable:
-        raise AtlabError("no parameter to train: all are frozen")
-    # The fused Adam takes a tenth of the time of the plain one at full width, on a CPU.
-    state = State(everything, torch.optim.Adam(trainable, lr=learning_rate, fused=True), mode.device)
+    state = State(everything, optimizers.build(sgd, everything, learning_rate), mode.device)
     saver = Checkpoint(
         checkpoint,
         {
@@ -115,6 +115,7 @@ def fit(
             "patience": patience,
             "learning_rate": learning_rate,
             "schedule": schedule,
+            "optimizer": "adam" if sgd is None else str(sgd),
             "seed": seed,
             "device": mode.device.type,
             "precision": mode.name,
@@ -127,12 +128,15 @@ def fit(
         },
         checkpoint_every,
     )
-    stops = schedule == "constant"
+    steps, drops = epochs * len(train), sgd is not None and bool(sgd.drops)
+    stops = schedule == "constant" and not drops
 
     def rate(step: int) -> float:
-        return learning_rate if stops else one_cycle(step, epochs * len(train), learning_rate)
+        if drops:
+            return sgd.rate(step, steps, learning_rate)
+        return learning_rate if stops else one_cycle(step, steps, learning_rate)
 
-    bar = tqdm(total=epochs * len(train), desc=description, unit="step", disable=not progress)
+    bar = tqdm(total=steps, desc=description, unit="step", disable=not progress)
     with mode.settings(), _own_randomness(mode.device, seed), bar:
         saver.restore(state)
         bar.update(state.at.epoch * len(train) + state.at.step)
@@ -235,7 +239,7 @@ def _train_epoch(
         if at.epoch == at.step == 0:
             _require_finite(batch[0], "training")
         for group in state.optimizer.param_groups:
-            group["lr"] = rate(at.epoch * len(train) + at.step)
+            group["lr"] = rate(at.epoch * len(train) + at.step) * group["factor"]
         state.optimizer.zero_grad()
         losses, right = step_losses(model, batch, terms, mode)
         sum(losses).backward()
@@ -343,7 +347,13 @@ def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def _check_arguments(
-    train: Batches, validation: Batches, epochs: int, patience: int, learning_rate: float, schedule: str
+    train: Batches,
+    validation: Batches,
+    epochs: int,
+    patience: int,
+    learning_rate: float,
+    schedule: str,
+    sgd: optimizers.Sgd | None,
 ) -> None:
     for name, value in (("epochs", epochs), ("patience", patience)):
         if value < 1:
@@ -352,6 +362,8 @@ def _check_arguments(
         raise AtlabError(f"learning_rate must be positive and finite, found {learning_rate}")
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
+    if schedule != "constant" and sgd is not None and sgd.drops:
+        raise AtlabError(f"a learning rate that drops is a schedule of its own: expected 'constant', got {schedule!r}")
     for name, part in (("training", train), ("validation", validation)):
         if getattr(part, "batch_size", 1) < 1:
             raise AtlabError(f"the {name} part has batch_size {part.batch_size}; expected at least 1")

@@ -434,7 +434,7 @@ KILLED = """
         model = net()
         history = fit(
             model, clips(shuffle=True), clips(9, seed=1), loss_terms=[term], epochs=4, device="cpu", progress=False,
-            precision=scenario.get("precision", "fp32"), schedule=scenario.get("schedule", "constant"), checkpoint=folder / name / "checkpoint.safetensors", checkpoint_every=0,
+            precision=scenario.get("precision", "fp32"), schedule=scenario.get("schedule", "constant"), optimizer=scenario.get("optimizer", "adam"), checkpoint=folder / name / "checkpoint.safetensors", checkpoint_every=0,
         )
         if scenario.get("at_end"):
             die()
@@ -454,7 +454,7 @@ KILLED = """
                     print(name, scenario, repr(error), flush=True)
                     os._exit(1)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            wanted = -signal.SIGKILL if set(scenario) - {"precision", "schedule"} else 0
+            wanted = -signal.SIGKILL if set(scenario) - {"precision", "schedule", "optimizer"} else 0
             assert code == wanted, (name, scenario, code)
 """
 
@@ -481,7 +481,14 @@ SCENARIOS = {
         {"schedule": "one_cycle", "call": 8},
         {"schedule": "one_cycle"},
     ],
+    "densenet": [{"optimizer": "densenet"}],
+    "densenet_killed": [
+        {"optimizer": "densenet", "call": 9},
+        {"optimizer": "densenet", "call": 8},
+        {"optimizer": "densenet"},
+    ],
 }
+OTHERS = ("bf16", "one_cycle", "densenet")
 
 
 def test_a_training_killed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
@@ -499,18 +506,18 @@ def test_a_training_killed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp
     assert done.returncode == 0, done.stdout + done.stderr
     found = {name: safetensors.torch.load_file(tmp_path / name / "weights.safetensors") for name in SCENARIOS}
     histories = {name: json.loads((tmp_path / name / "history.json").read_text()) for name in SCENARIOS}
-    others = [found[name] for name in ("undisturbed", "bf16", "one_cycle")]
+    others = [found[name] for name in ("undisturbed", *OTHERS)]
     assert (
         not any(equal(a, b) for a, b in itertools.combinations(others, 2))
         and len(histories["undisturbed"]["rows"]) == 4
     )
     for name in SCENARIOS:
-        reference = next((other for other in ("bf16", "one_cycle") if name.startswith(other)), "undisturbed")
+        reference = next((other for other in OTHERS if name.startswith(other)), "undisturbed")
         assert equal(found[name], found[reference]), name
         assert histories[name]["rows"] == histories[reference]["rows"], name
         left = sorted(path.name for path in (tmp_path / name).iterdir())
         assert left == ["checkpoint.safetensors", "history.json", "weights.safetensors"], name
-        if name not in ("undisturbed", "bf16", "one_cycle", "first_step", "before_the_first_write"):
+        if name not in ("undisturbed", *OTHERS, "first_step", "before_the_first_write"):
             # It went on, and did not start again; a training that was finished is not trained again at all.
             assert histories[name]["calls"] < histories[reference]["calls"], name
     assert histories["finished"]["calls"] == 0
