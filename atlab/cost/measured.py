@@ -63,7 +63,7 @@ def measure(
 ) -> pd.DataFrame:
     """Duration and memory of a step of each variant with the anti-transfer loss at each layer in turn.
 
-    The step is Adam's on random inputs, fp32. Columns beside `layer`, for each variant of `VARIANTS`: <variant>_ms, median
+    The step is Adam's on random inputs, fp32. Columns besides `layer`, for each variant of `VARIANTS`: <variant>_ms, median
     of `repeats`; <variant>_ratio to the plain step of the same round, its median, with _low and _high, its quartiles; and
     if `memory` <variant>_bytes, most bytes of tensors alive at once during a step.
 

@@ -96,6 +96,15 @@ def is_there(name: str) -> bool:
     return name not in EMBEDDED or data_set_folder(name) is not None
 
 
+def has_factor(data: str, factor: str) -> bool:
+    """Whether a data set has a factor by its card; False for one that is not there yet."""
+    folder = data_set_folder(data)
+    try:
+        return folder is not None and factor in json.loads((folder / "card.json").read_text())["factors"]
+    except (ValueError, TypeError, KeyError):  # `load_data` says what is wrong with the card
+        return False
+
+
 def content_of(text: str) -> str:
     """Hash of the content of the data set or file that a text names, "" if it names none.
 

@@ -70,18 +70,25 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
 @functools.lru_cache(maxsize=256)
 def _part_sizes(s: Settings) -> list[int]:
     """Clips of the training, validation and test part."""
-    split = s.make_split(_data(s.data, s.noise, s.split_seed))
+    split = s.make_split(_data(s))
     return [len(part) for part in (split.train, split.validation, split.test)]
 
 
+def _data(s: Settings):
+    heard = ("data", "noise", "noise_from", "split_seed", "role")
+    return _opened(Settings(**{name: getattr(s, name) for name in heard}))
+
+
 @functools.lru_cache(maxsize=8)
-def _data(data: str, noise: str, seed: int):
-    return Settings(data=data, noise=noise, split_seed=seed).data_set()
+def _opened(s: Settings):
+    return s.data_set()
 
 
 def _timed_alike(s: Settings) -> Settings:
-    """The same for all settings whose steps take equally long."""
+    """The same for all settings whose steps take equally long: noise is mixed in once, before the first step."""
     default = Settings()
+    if "noise" not in (s.task, *s.own_factors()):
+        s = replace(s, noise="none", noise_from="")
     alike = (
         "split",
         "split_by",
@@ -115,7 +122,7 @@ def _probe(s: Settings, device_name: str) -> Probe:
     from atlab.data import Batches
     from atlab.system import devices
 
-    fs = _data(s.data, s.noise, s.split_seed)
+    fs = _data(s)
     device = devices.choose(None if device_name == "auto" else device_name)
     mode = devices.precision(s.precision, device)
     rows, codes = np.arange(min(len(fs), BATCHES * s.batch_size)), fs.codes(s.task)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from atlab.data.catalog import has_factor
 from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
@@ -51,7 +52,8 @@ class Settings:
             orthogonal factor if `split_by` is empty.
         noise: added to the target's clips: "none", "low" (20 to 40 dB SNR), "high" (0 to 10 dB), "all", or what the published
             mixer effectively adds: "published_low" (10 to 20 dB), "published_high" (0 to 5 dB).
-        noise_from: a data set of recorded noise with a factor `noise`; synthesised noise if empty.
+        noise_from: a data set of recorded noise with a factor `noise`; synthesised noise if empty. The network of
+            `noise@DATA` hears it too, where DATA has no such factor.
         clips: at most so many training clips, validation in proportion, at most as many for the test; 0 for all.
         strategy: a name in `strategies.STRATEGIES`.
         layers: anti-transfer layers; aggregation, similarity, beta, published: the loss.
@@ -213,6 +215,7 @@ class Settings:
             ),
             **{name: getattr(self, name) for name in shared},
             noise="all" if factor == "noise" else "none",
+            noise_from=self.noise_from if factor == "noise" and not has_factor(data, "noise") else "",
             seed=self.teacher_seed,
         )
 
@@ -226,8 +229,12 @@ class Settings:
             return []
         if self.strategy == "dual_at":
             first, second = _two(self.orthogonal)
-            pinned = replace(self, split_by=self._split_factor())
-            return [replace(pinned, strategy="at", orthogonal=(first,)), self._source(second)]
+            hears = self.noise != "none" or OrthogonalTask.parse(first).factor == "noise"
+            noise_from = self.noise_from if hears else ""
+            own = replace(
+                self, split_by=self._split_factor(), noise_from=noise_from, strategy="at", orthogonal=(first,)
+            )
+            return [own, self._source(second)]
         return [self._source(text) for text in self.orthogonal]
 
     def _source(self, text: str) -> Settings | Path:
@@ -263,7 +270,7 @@ class Settings:
         for name, allowed in (("noise", NOISE), ("start", STARTS), ("role", ROLES)):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
-        if self.noise_from and self.noise == "none" and "noise" not in (self.target, *self.orthogonal):
+        if self.noise_from and self.noise == "none" and "noise" not in (self.target, *(t.factor for t in self.tasks())):
             raise AtlabError(f"noise_from is {self.noise_from!r}, but noise is 'none': it would have no effect")
         self.split_spec().check()
         self.tasks()

@@ -1,4 +1,4 @@
-"""Features of all wanted layers of a network in one pass over the data, in fixed memory."""
+"""Features of all requested layers of a network in one pass over the data, in fixed memory."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def networks(clips: int = 12, strength: float = 3.0, seed: int = 0) -> dict[str,
 
 
 def card(of: dict[str, Planted], seed: int = 0) -> pd.DataFrame:
-    """Every measure of every network: a row a network; columns as in the tutorial that reads them."""
+    """Every measure of every network: a row per network; columns as in the tutorial that reads them."""
     rows = {}
     for name, network in of.items():
         labels = network.factors["speaker"]
@@ -99,7 +99,7 @@ def card(of: dict[str, Planted], seed: int = 0) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame):
-    """Presence (linear and perceptron) against use, a point a network -> Figure."""
+    """Presence (linear and perceptron) against use, a point per network -> Figure."""
     import plotly.graph_objects as go
 
     from atlab.plots.style import COLOURS, LAYOUT

@@ -10,7 +10,8 @@ import pandas as pd
 
 from atlab import stats
 from atlab.errors import AtlabError
-from atlab.invariance.card import LEACE, RANDOM, Report
+from atlab.invariance.card import RANDOM, Report
+from atlab.invariance.measuring import LEACE
 from atlab.labels import NAMES, plain
 
 SHOWN = ("target_accuracy", "changed", "excess", "excess_nats", "worst_group", "equalised_odds")
@@ -54,7 +55,7 @@ def networks(table: pd.DataFrame) -> tuple[dict[str, list], dict[str, object]]:
 
 
 def by_network(report: Report, factor: str, layer: str) -> pd.DataFrame:
-    """What does not depend on a layer, with what probes read at one: a row a network, means over seeds with intervals."""
+    """What does not depend on a layer, with what probes read at one: a row per network, means over seeds with intervals."""
     rows = report.summary[(report.summary["factor"] == factor) & (report.summary["layer"] == layer)].set_index("name")
     shown = {}
     for measure in (*SHOWN[:1], "balanced_accuracy", *SHOWN[1:]):
@@ -70,7 +71,7 @@ def _cell(row: pd.Series, measure: str) -> str:
 
 
 def against(report: Report, measure: str, factor: str, other: str = "baseline") -> pd.DataFrame:
-    """Every network's difference to another's, paired by seed: a row a network and layer.
+    """Every network's difference to another's, paired by seed: a row per network and layer.
 
     Columns name, layer, difference, low, high (95 % t interval), p (paired t-test), p_holm (over all rows).
     """

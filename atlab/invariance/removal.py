@@ -190,7 +190,7 @@ def removal(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Accuracy of the network before and after a factor's linear information is erased at each layer: a row a layer.
+    """Accuracy of the network before and after a factor's linear information is erased at each layer: a row per layer.
 
     Direction: a greater loss means that the network was further from being free of the factor there. Columns accuracy, erased
     (accuracy after), difference with low and high (95 % bootstrap interval over the test clips), n.

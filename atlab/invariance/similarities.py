@@ -40,7 +40,7 @@ def similarity(
     precision: str = "fp32",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Compare every layer of a network with every layer of another on the same clips: -> one row a pair of layers.
+    """Compare every layer of a network with every layer of another on the same clips: -> one row per pair of layers.
 
     cka: 1 if the layers hold the same clips for alike, 0 for features that have nothing to do with each other. Range: at most
     1, a little below 0 by chance. Invariant to orthogonal maps (so to the order of channels) and isotropic scaling of either

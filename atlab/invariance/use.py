@@ -39,7 +39,7 @@ def pairs(
     nothing but the order of the rows (and the seed, with `partners`).
 
     Args:
-        factors: one row a clip [N].
+        factors: one row per clip [N].
         vary: column whose values are exchanged.
         keep: columns that must be equal; the target among them.
         features: numbers that say how alike two clips are [N, D] (duration, loudness, pitch), for data that were not
@@ -115,7 +115,7 @@ def changes(probabilities: np.ndarray, codes: Sequence[int], pairs: pd.DataFrame
 def consistency(
     probabilities: np.ndarray, codes: Sequence[int], pairs: pd.DataFrame, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """How much predictions depend on the varied factor, with what they vary anyway beside it: a row a measure and kind.
+    """How much predictions depend on the varied factor, next to how much they vary anyway: a row per measure and kind.
 
     Direction: more is more use. Range: 0 to 1 (changed), 0 upwards (change, divergence; nats). "excess" is the counterfactual
     mean minus the mean between repetitions, over the sets that have both: 0 if the prediction does not depend on the varied

@@ -34,7 +34,7 @@ class FayekModel(Normalised):
 
     Attributes:
         tap_points: "layer1", "layer2", ...: the activations after the non-linearity, before pooling.
-        stages: one entry a layer: convolution or fully connected, BatchNorm, ReLU, then pooling or dropout.
+        stages: one entry per layer: convolution or fully connected, BatchNorm, ReLU, then pooling or dropout.
         input_mean, input_std: float32 [coefficients, 1].
     """
 

@@ -1,4 +1,4 @@
-"""Model files: safetensors whose metadata hold a model card, with a readable copy of the card beside them."""
+"""Model files: safetensors whose metadata hold a model card, with a readable copy of the card next to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 20
 
 
 def save(model: nn.Module, path: str | Path, **card: object) -> Path:
-    """Write a model and its card: `path` (.safetensors) and a readable copy of the card beside it (.json).
+    """Write a model and its card: `path` (.safetensors) and a readable copy of the card next to it (.json).
 
     The card holds architecture, arguments, weights hash, atlab's version and whatever is passed: classes, task,
     data hash, anything that JSON can hold. It is stored inside the model file; a process killed at any moment

@@ -73,9 +73,9 @@ def sweep_map(
 def sweep_curves(
     cells: pd.DataFrame, points: pd.DataFrame, x: str, y: str, metric: str, difference: bool = False, title: str = ""
 ) -> go.Figure:
-    """One axis of a sweep as curves, a line a value of the other (paper fig. 8): mean, 95 % t interval, runs as points.
+    """One axis of a sweep as curves, a line per value of the other (paper fig. 8): mean, 95 % t interval, runs as points.
 
-    `cells` as in `sweep_map`; `points` has a row a run: x, y, value. A numeric axis is logarithmic where that spreads it.
+    `cells` as in `sweep_map`; `points` has a row per run: x, y, value. A numeric axis is logarithmic where that spreads it.
     """
     scale = 100 if _is_share(metric) else 1
     names = _in_order(dict.fromkeys(cells["x"]))

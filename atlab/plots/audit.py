@@ -14,7 +14,7 @@ FORMS = {"gram": "channel Gram (paper)", "position_gram": "position Gram", "clip
 
 
 def similarity_by_layer(table: pd.DataFrame, title: str = "") -> go.Figure:
-    """Similarities of pairs of networks by layer: rows of pair, layer and one column a form (`FORMS`) -> Figure."""
+    """Similarities of pairs of networks by layer: rows of pair, layer and one column per form (`FORMS`) -> Figure."""
     pairs = list(dict.fromkeys(table["pair"]))
     figure = make_subplots(1, len(pairs), subplot_titles=pairs, shared_yaxes=True, horizontal_spacing=0.04)
     for column, pair in enumerate(pairs, start=1):

@@ -1,4 +1,4 @@
-"""Figures of what anti-transfer costs: step time and memory by layer, predicted beside measured."""
+"""Figures of what anti-transfer costs: step time and memory by layer, predicted and measured."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def step_time(table: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def added_memory(table: pd.DataFrame, title: str = "") -> go.Figure:
-    """Memory that anti-transfer adds to a step by layer in MiB, eq. 4 beside measured: -> Figure.
+    """Memory that anti-transfer adds to a step by layer in MiB, eq. 4 and measured: -> Figure.
 
     Hatched bars are eq. 4's terms, full ones the tensors' peak beyond the plain step's.
     """

@@ -1,4 +1,4 @@
-"""Figures that compare many forms of training: differences with intervals, a row a form."""
+"""Figures that compare many forms of training: differences with intervals, a row per form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atlab.plots.style import COLOURS, LAYOUT
 
 
 def differences_by_form(compared: pd.DataFrame, title: str = "", against: str = "baseline") -> go.Figure:
-    """Paired differences with 95 % intervals, a panel a condition, a row a form (`forms.comparison`) -> Figure."""
+    """Paired differences with 95 % intervals, a panel per condition, a row per form (`forms.comparison`) -> Figure."""
     gains = compared.dropna(subset="difference")
     conditions, names = list(gains["condition"].unique()), list(gains["form"].unique())[::-1]
     figure = make_subplots(1, len(conditions), subplot_titles=conditions, shared_yaxes=True, horizontal_spacing=0.03)

@@ -26,7 +26,7 @@ MEASURES = {
 def invariance_card(
     summary: pd.DataFrame, factor: str, layer: str, target: str = "target", measure: str = "balanced_accuracy"
 ) -> go.Figure:
-    """Target accuracy against what is left of a factor, a point a kind of network -> Figure.
+    """Target accuracy against what is left of a factor, a point per kind of network -> Figure.
 
     `summary` as in `invariance.Report`: means over seeds with 95 % t intervals. Left is free of the factor, up is good at the
     target. measure: "balanced_accuracy" (of a linear probe at the layer; chance is dotted), or one of use: "changed",

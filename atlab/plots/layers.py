@@ -107,7 +107,7 @@ def channel_maps(
     axes: tuple[str, str],
     title: str = "",
 ) -> go.Figure:
-    """Activations of some channels, a row a network: {network: (channel numbers, [k, width, height])} -> Figure.
+    """Activations of some channels, a row per network: {network: (channel numbers, [k, width, height])} -> Figure.
 
     `extent` is the length of the axes in their units, `axes` their titles.
     """
@@ -154,7 +154,7 @@ def channel_maps(
 
 
 def effect_by_layer(effects: pd.DataFrame, title: str = "") -> go.Figure:
-    """Accuracy above the baseline over AT layers (paper fig. 6), a line a part: columns x (layer), y (part), mean, low, high, n."""
+    """Accuracy above the baseline over AT layers (paper fig. 6), a line per part: columns x (layer), y (part), mean, low, high, n."""
     figure = go.Figure()
     layers = list(dict.fromkeys(effects["x"]))
     for number, (part, rows) in enumerate(effects.groupby("y", sort=False)):

@@ -35,7 +35,7 @@ def class_maps(
     scores: Mapping[str, float] | None = None,
     title: str = "",
 ) -> go.Figure:
-    """Maps over their clips, a column a network and a row a clip: {network: [map of each clip, height x width in [0, 1]]}.
+    """Maps over their clips, a column per network and a row per clip: {network: [map of each clip, height x width in [0, 1]]}.
 
     With `reference`, the other columns show their map minus that network's; `scores` are written above
     the second row.
@@ -104,7 +104,7 @@ def map_profiles(
     times: np.ndarray,
     title: str = "",
 ) -> go.Figure:
-    """Shares of relevance by frequency band and by time, a colour a network; the first entry is the sound itself."""
+    """Shares of relevance by frequency band and by time, a colour per network; the first entry is the sound itself."""
     figure = make_subplots(1, 2, subplot_titles=["by frequency band", "by time"], horizontal_spacing=0.1)
     shapes = ["", "/", "x", ".", "-", "\\", "+", "|"]
     colours = [COLOURS[6], *(c for c in cycle() if c != COLOURS[6])]

@@ -1,4 +1,4 @@
-"""Figures of comparisons: improvement over the baseline by arm, layer or beta, beside what the paper prints."""
+"""Figures of comparisons: improvement over the baseline by arm, layer or beta, next to what the paper prints."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _places(names: set[str]) -> dict[str, int]:
 
 
 def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:
-    """Difference to the baseline over beta on a logarithmic axis (paper fig. 8), a line a similarity."""
+    """Difference to the baseline over beta on a logarithmic axis (paper fig. 8), a line per similarity."""
     figure = go.Figure()
     for colour, (name, part) in zip(COLOURS, compared.dropna(subset="difference").groupby("similarity"), strict=False):
         part = part.sort_values("beta")

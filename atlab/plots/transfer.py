@@ -138,7 +138,7 @@ def degradation_by_layer(summary: pd.DataFrame, targets: pd.DataFrame, title: st
 
 
 def drops_by_layer(drops: pd.DataFrame, title: str = "") -> go.Figure:
-    """Loss of frozen transfer by cause over n, a panel a division into halves (`transfer.reading.drops`), in points."""
+    """Loss of frozen transfer by cause over n, a panel per division into halves (`transfer.reading.drops`), in points."""
     halves = list(drops["halves"].unique())
     names = [HALVES.get(name, f"dissimilar halves ({name})") for name in halves]
     figure = make_subplots(1, len(halves), subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.04)
@@ -161,7 +161,7 @@ def drops_by_layer(drops: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def transfer_matrix(pairs: pd.DataFrame, title: str = "") -> go.Figure:
-    """What frozen layers of a base task give a target, less training from scratch, in points: a panel a number of layers.
+    """What frozen layers of a base task give a target, less training from scratch, in points: a panel per number of layers.
 
     `pairs`: rows of target, base, n, difference, low, high (`transfer.relatedness.matrix`). Rows are targets, columns base
     tasks; the matrix is not symmetric, and where both are the same it is the target's own base network.
@@ -214,7 +214,7 @@ def transfer_matrix(pairs: pd.DataFrame, title: str = "") -> go.Figure:
 
 
 def gain_against_transfer(joined: pd.DataFrame, caption: str = "", title: str = "") -> go.Figure:
-    """Anti-transfer's gain at a layer against the transferability of that layer, a point a pair of tasks and layer.
+    """Anti-transfer's gain at a layer against the transferability of that layer, a point per pair of tasks and layer.
 
     `joined`: rows of pair, layer, transfer and gain with their intervals (`transfer.relatedness.joined`); fractions.
     """

@@ -24,7 +24,7 @@ def cluster_bootstrap(
     resamples, percentiles widened for few groups (`percentiles`); trust it from about 10 groups on.
 
     Args:
-        values: one number a clip [N] (right or wrong, a difference, a loss).
+        values: one number per clip [N] (right or wrong, a difference, a loss).
         groups: the group of each clip [N]; every clip by itself if None.
 
     Raises AtlabError for lengths that differ and fewer than two groups.

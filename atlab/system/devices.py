@@ -92,7 +92,7 @@ def precision(name: str = "auto", device: str | torch.device | None = None) -> P
 
 @functools.cache
 def reuse_memory() -> bool:
-    """Have this process keep the memory of freed tensors for the next ones: -> whether it can be told to (Linux, glibc).
+    """Have this process keep the memory of freed tensors for the next ones: -> whether the platform allows it (Linux, glibc).
 
     A step frees and asks for the same tensors again. By default glibc hands those above 32 MiB back to the system, which
     clears each page anew: on a CPU, a step of full-width VGG16 takes 1.29 times as long. The process holds more memory

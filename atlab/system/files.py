@@ -64,7 +64,7 @@ def sync(path: str | Path) -> None:
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to `path` on success and removed on failure.
+    """A temporary folder next to `path`, renamed to `path` on success and removed on failure.
 
     Raises FileExistsError at the end if another process made `path` meanwhile; that folder is kept.
     """
@@ -135,7 +135,7 @@ def scratch(name: str) -> Iterator[Path]:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold a lock beside a folder, which shows other processes that it is in use; Held if one of them does."""
+    """Hold a lock next to a folder, which shows other processes that it is in use; Held if one of them does."""
     file = folder.with_name(f"{folder.name}.lock")
     taken = lock(file, str(folder), wait=False)
     try:
@@ -193,7 +193,7 @@ def allocated(path: str | Path, dtype: str | type, shape: tuple[int, ...]) -> np
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold an exclusive lock beside `path` (`.<name>.lock`), waiting for its holder; a dead process holds nothing.
+    """Hold an exclusive lock next to `path` (`.<name>.lock`), waiting for its holder; a dead process holds nothing.
 
     AtlabError in a worker process that is still importing the main script: a script without a main guard would have
     its own workers wait for it here.

@@ -232,7 +232,7 @@ def _open(folder: Path, key: dict) -> dict:
     for part, wanted in key.items():
         if card.get(part) != wanted:
             raise AtlabError(
-                f"{folder} is the cache of another {part}: it holds {card.get(part)!r}, wanted {wanted!r}; name another folder"
+                f"{folder} is the cache of another {part}: expected {wanted!r}, found {card.get(part)!r}; name another folder"
             )
     return card
 

@@ -142,7 +142,8 @@ def test_the_teacher_is_shared_by_every_strategy_layer_and_beta(tiny):
         ({"strategy": "att"}, "unknown strategy 'att'; nearest: 'at'"),
         ({"split": "speaker"}, "unknown split 'speaker'; allowed: random, disjoint, confounded, official"),
         ({"data": "nowhere"}, "no data set at 'nowhere'"),
-        ({"split": "disjoint", "orthogonal": "word", "pairing": 0.9}, "a single class of 'word'"),
+        ({"split": "disjoint", "split_by": "word", "pairing": 0.9}, "a single class of 'word'"),
+        ({"orthogonal": "word"}, "the target 'word' cannot be its own orthogonal task"),
         (
             {"split": "disjoint", "held_out": "speaker9", "pairing": 0.9},
             "unknown value of speaker 'speaker9'; nearest: 'speaker",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,21 @@ def test_noise_that_would_have_no_effect_is_refused(sets, tmp_path):
     assert settings(sets, noise="all", role="teacher").seen(noisy) is noisy
     with pytest.raises(AtlabError, match="noise_from is 'street', but noise is 'none'"):
         settings(sets, noise_from="street").check_values()
+
+
+def test_a_noise_network_of_another_set_hears_the_recorded_noise_unless_the_set_brings_its_own(sets, tmp_path):
+    student = settings(sets, orthogonal=f"noise@{sets[1].path}", noise_from="street")
+    student.check_values()
+    assert (student.teacher().noise, student.teacher().noise_from) == ("all", "street")
+    assert settings(sets, noise_from="street", noise="low").teacher().noise_from == ""
+    dual = replace(student, strategy="dual_at", orthogonal=(f"speaker@{sets[1].path}", *student.orthogonal))
+    first, network = dual.required()
+    first.check_values()
+    assert (first.noise_from, network.noise_from) == ("", "street")
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    (noisy / "card.json").write_text('{"factors": {"noise": 11}}')
+    assert replace(student, orthogonal=f"noise@{noisy}").teacher().noise_from == ""
 
 
 def test_the_students_own_data_set_under_another_name_is_refused(sets, tmp_path):

@@ -11,7 +11,9 @@ from atlab import models, plots, runs, stats
 from atlab.data import splits
 from atlab.errors import AtlabError
 from atlab.invariance import features, removal, report, use
-from atlab.invariance.card import LEACE, RANDOM, Report, even_rows
+from atlab.invariance.card import RANDOM, Report
+from atlab.invariance.measuring import LEACE
+from atlab.invariance.networks import even_rows
 from atlab.invariance.probes import presence
 from atlab.invariance.similarities import similarity
 

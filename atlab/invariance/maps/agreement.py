@@ -64,7 +64,7 @@ def between_models(
     share: float = SHARE,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Do two networks look at the same places? Each map is for what its network predicts; a row a clip.
+    """Do two networks look at the same places? Each map is for what its network predicts; a row per clip.
 
     Direction: a student that does not use what the orthogonal network (`other`) looks at agrees less with it. Compare
     with the agreement of a network trained without anti-transfer: sounds have places where every network looks.
@@ -143,7 +143,7 @@ def agreement(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Where networks look, on so many pairs of each kind drawn from `rows`: a row a network.
+    """Where networks look, on so many pairs of each kind drawn from `rows`: a row per network.
 
     Columns: name, seed, counterfactual and repetition (mean correlation of the maps of a pair, `across_pairs`, for pairs with
     another value of `factor` and with the same), teacher (with the factor's network, `between_models`, if it is given).
@@ -153,7 +153,7 @@ def agreement(
         teacher: the factor's network.
     """
     from atlab.data import Batches
-    from atlab.invariance.card import open_network
+    from atlab.invariance.networks import open_network
 
     found, networks = (
         [],

@@ -27,7 +27,7 @@ def class_activation_map(
     Args:
         model: a classifier; its weights, mode and gradients are left as they were.
         layer: layer name, see `Taps`.
-        target: class number, or one a clip; the predicted class if None.
+        target: class number, or one per clip; the predicted class if None.
         method: one of "GradCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM".
 
     >>> import atlab
@@ -46,7 +46,7 @@ def class_activation_map(
     if target is not None:
         classes = [target] * len(x) if isinstance(target, int) else list(target)
         if len(classes) != len(x):
-            raise AtlabError(f"{len(classes)} target classes for {len(x)} clips; give one, or one a clip")
+            raise AtlabError(f"{len(classes)} target classes for {len(x)} clips; give one, or one per clip")
         targets = [ClassifierOutputTarget(int(k)) for k in classes]
     training, wants = model.training, {name: p.requires_grad for name, p in model.named_parameters()}
     gradients = {name: p.grad for name, p in model.named_parameters()}

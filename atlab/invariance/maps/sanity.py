@@ -61,7 +61,7 @@ def road(
 
     Half of how much more the probability of the class falls when the most relevant `shares` are imputed from their neighbours
     than when the least relevant are, averaged over shares. Imputed positions do not give away where they were, as blanks do.
-    Depends on the order of a map's values only. About a second a clip of 126 x 129: use few clips.
+    Depends on the order of a map's values only. About one second per clip of 126 x 129: use few clips.
 
     >>> import atlab
     >>> net, x = atlab.models.vgg16(4, width=1 / 16), torch.rand(1, 1, 32, 32)
@@ -113,7 +113,7 @@ def sanity(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Do the maps tell where the network looks? A row a clip, of the maps for the true class; read it with `summary`.
+    """Do the maps tell where the network looks? A row per clip, of the maps for the true class; read it with `summary`.
 
     Columns: row; deletion, insertion (areas under `perturbation_curve`, 0 to 1), road; the same with the prefix "moved_" for
     the map moved by half its height and width, which is as large and as smooth but elsewhere; weights: correlation with the
@@ -145,7 +145,7 @@ def sanity(
 def of_run(run, fs, rows: Sequence[int], layer: str = "conv13", **options) -> pd.DataFrame:
     """`sanity` of a run folder's network (or of a network with a model card) on these clips of a data set."""
     from atlab.data import Batches
-    from atlab.invariance.card import open_network
+    from atlab.invariance.networks import open_network
 
     model = open_network(run).model
     return sanity(model, Batches(fs, rows, fs.codes(model.card["task"]), batch_size=4), layer, **options)

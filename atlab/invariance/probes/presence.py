@@ -42,7 +42,7 @@ def presence(
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Probe every factor at every layer: -> one row a layer, factor and probe.
+    """Probe every factor at every layer: -> one row per layer, factor and probe.
 
     Direction: more is more of the factor. Range: chance (1 / classes) to 1; 0 to log2(classes) bits. Invariances: linear
     probes to invertible affine maps of the features, up to the regularisation. Assumes that the factors vary

@@ -1,1 +1,1 @@
-"""The paper beside the authors' published code: differences shown on tensors, names and small data."""
+"""The paper compared with the authors' published code: differences shown on tensors, names and small data."""

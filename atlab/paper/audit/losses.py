@@ -1,4 +1,4 @@
-"""The published loss beside the paper's, and what either cannot see: feature maps in, numbers out.
+"""The published loss compared with the paper's, and what either cannot see: feature maps in, numbers out.
 
 The published behaviours are written anew from their description, in NumPy and float64, independent of `atlab.functional`.
 """
@@ -114,7 +114,7 @@ def vanishing(student: Tensor, teacher: Tensor, scales: Sequence[float] = (0.01,
 
 
 def dead_channels(student: Tensor, teacher: Tensor) -> dict[str, float]:
-    """Compressed multiplication beside the number of dead channels at each position: feature maps after ReLU.
+    """Compressed multiplication against the number of dead channels at each position: feature maps after ReLU.
 
     `correlation` of the two over positions of the student's clips, `similarity` of unrelated maps under squared cosine.
     """

@@ -144,7 +144,7 @@ def floor(width: float, x: Tensor, layers: Sequence[str], pairs: int = 5, seed: 
 def permutation(
     model: VGG16, unrelated: VGG16, x: Tensor, layers: Sequence[str]
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """A network beside its own permuted copy and beside an unrelated one: -> numbers over layers, and by layer."""
+    """A network compared with its own permuted copy and with an unrelated one: -> numbers over layers, and by layer."""
     twin = permuted_copy(model)
     outputs = float((model.eval()(x) - twin.eval()(x)).abs().max() / model(x).abs().max())
     pairs = {"itself, permuted": twin, "an unrelated network": unrelated}

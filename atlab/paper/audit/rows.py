@@ -38,7 +38,7 @@ ROWS = {
         "multiplies the loss",
         "HEAD multiplies the cosine by it twice",
         "a step with beta = -1 changes the similarity by {once:+.5f} (once) and {twice:+.5f} (twice); with +1 by {twice_positive:+.5f}",
-        "at HEAD beta = -1 is beta = 1: inverse AT cannot be had, and beta = 0.1 weighs 0.01",
+        "at HEAD beta = -1 is beta = 1: inverse AT is not possible, and beta = 0.1 weighs 0.01",
     ),
     "sigmoid": Row(
         "sigmoid MSE",
@@ -189,7 +189,7 @@ ROWS = {
     "selection": Row(
         "repeats",
         "not stated",
-        "baseline 20 runs, WI 3, AT one a layer and the best of 13 by validation accuracy",
+        "baseline 20 runs, WI 3, AT one per layer and the best of 13 by validation accuracy",
         "choosing among 13 equal runs gains {simulated_13:.1%} of test clips (expected {expected_13:.1%}) at a spread of seeds of "
         "{seed_sd:.0%}",
         "so much of an improvement is not anti-transfer's",

@@ -1,4 +1,4 @@
-"""The sizes that the paper prints for its eq. 4 beside what the equation gives."""
+"""The sizes that the paper prints for its eq. 4, compared with what the equation gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from atlab.cost import at_memory, vgg16
 
 
 def printed_figures(batch: int = 13) -> pd.DataFrame:
-    """The sizes that section 5.7 prints beside what eq. 4 gives for them, in MB (10^6 bytes).
+    """The sizes that section 5.7 prints, and what eq. 4 gives for them, in MB (10^6 bytes).
 
     Columns: what, printed, one_clip (the case that the section names), formula (this batch), code (this batch, with the
     authors' one Gram matrix of (batch size x channels)² entries). Figures of layers are #G_l + #F_l, without the 2.
