@@ -90,7 +90,6 @@ def _timed_alike(s: Settings) -> Settings:
     if "noise" not in (s.task, *s.own_factors()):
         s = replace(s, noise="none", noise_from="")
     alike = (
-        "split",
         "split_by",
         "pairing",
         "held_out",
@@ -107,7 +106,7 @@ def _timed_alike(s: Settings) -> Settings:
         "seed",
         "teacher_seed",
     )
-    return replace(s, **{name: getattr(default, name) for name in alike})
+    return replace(s, split="random", **{name: getattr(default, name) for name in alike})
 
 
 def _cached(s: Settings) -> bool:
