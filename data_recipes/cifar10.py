@@ -1,7 +1,7 @@
 """CIFAR-10: 60,000 colour images of 32 x 32 in ten classes.
 
-Protocol: the official 50,000 training and 10,000 test images; `fay_split` holds 5,000 training images out for
-validation as Fayek et al. 2018 do. Columns: class, half (a random A/B division of the classes, as in Yosinski
+Protocol: the official 50,000 training and 10,000 test images; the split "official" holds a tenth of the
+training images out for validation, as Fayek et al. 2018 do. Columns: class, half (a random A/B division of the classes, as in Yosinski
 et al. 2014; `halves(fs, seed)` gives others), man_made (their dissimilar division in miniature: airplane,
 automobile, ship, truck against bird, cat, deer, dog, frog, horse) and official (train, test).
 
@@ -15,12 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlab.data.splits import hold_out
 from data_recipes.torchvision_sets import assign_halves, halves, image_card, prepare_cifar
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
-    from atlab.data.splits import Split
 
 NAME = "cifar10"
 LICENCE = "no licence stated; free for research, cite the report"
@@ -36,7 +34,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 MAN_MADE = frozenset({"airplane", "automobile", "ship", "truck"})
 PUBLISHED = {"train": 50_000, "test": 10_000}
 
-__all__ = ["fay_split", "halves", "prepare"]
+__all__ = ["halves", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:
@@ -60,11 +58,3 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> 
         published=PUBLISHED,
         workers=workers,
     )
-
-
-def fay_split(fs: FactorSet, seed: int = 0) -> Split:
-    """45,000 training and 5,000 validation images at random, the official test set (Fayek et al. 2018).
-
-    Raises AtlabError if the data set has 5,000 training images or fewer.
-    """
-    return hold_out(fs, 5_000, seed)

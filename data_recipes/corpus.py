@@ -26,6 +26,12 @@ def expect(path: str | Path, what: str) -> Path:
     return path
 
 
+def refuse_raw(name: str, raw: str | Path | None) -> None:
+    """AtlabError if a folder of raw files is given for a set that is rendered here."""
+    if raw is not None:
+        raise AtlabError(f"{name} is rendered here and takes no raw folder, got {raw}")
+
+
 def expect_folder(path: str | Path, what: str) -> Path:
     """`path` if it is a folder; AtlabError naming it otherwise."""
     path = expect(path, what)

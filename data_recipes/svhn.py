@@ -1,7 +1,7 @@
 """SVHN: street view house numbers, 630,420 colour images of 32 x 32 in ten digits (the cropped format).
 
-Protocol of Fayek et al. 2018 (section 3): train (73,257) and extra (531,131) together, of which `fay_split`
-keeps 598,388 for training and 6,000 for validation; the official 26,032 test images. Columns: class (the
+Protocol of Fayek et al. 2018 (section 3): train (73,257) and extra (531,131) together, of which
+the split "official" keeps 598,388 for training and 6,000, drawn at random, for validation; the official 26,032 test images. Columns: class (the
 digit), half (a random A/B division of the classes; `halves(fs, seed)` gives others) and official (train,
 extra, test).
 
@@ -15,14 +15,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlab.data.splits import hold_out
 from data_recipes.images import raw_folder, scratch_folder
 from data_recipes.records import mat_records, need
 from data_recipes.torchvision_sets import DIGITS, assign_halves, build_records, halves, image_card
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
-    from atlab.data.splits import Split
 
 NAME = "svhn"
 LICENCE = "non-commercial use only"
@@ -31,8 +29,9 @@ ACCESS = "free download: train_32x32.mat, test_32x32.mat, extra_32x32.mat"
 SIZE = "630,420 images of 32 x 32, 1.5 GB"
 FACTORS = {"class": "ten digits", "half": "random division of the classes into A and B"}
 PUBLISHED = {"train": 73_257, "extra": 531_131, "test": 26_032}
+VALIDATION = 6_000 / 604_388  # of train and extra (Fayek et al. 2018, section 3)
 
-__all__ = ["fay_split", "halves", "prepare"]
+__all__ = ["halves", "prepare"]
 
 
 def prepare(raw: str | Path, out: str | Path, *, extra: bool = True, workers: int | None = None) -> FactorSet:
@@ -42,6 +41,7 @@ def prepare(raw: str | Path, out: str | Path, *, extra: bool = True, workers: in
     """
     sides = assign_halves(DIGITS)
     splits = [split for split in PUBLISHED if extra or split != "extra"]
+    validation = {"official_validation": VALIDATION} if extra else {}
     with raw_folder(raw, out) as root:
         files = [need(root, [f"{split}_32x32.mat"], ("svhn", "SVHN")) for split in splits]
         with scratch_folder(f"{out}.mat") as scratch:
@@ -50,17 +50,9 @@ def prepare(raw: str | Path, out: str | Path, *, extra: bool = True, workers: in
                 out,
                 scratch,
                 parts,
-                card=image_card(NAME, LICENCE, CITATION, extra=extra),
+                card=image_card(NAME, LICENCE, CITATION, extra=extra) | validation,
                 further=lambda name: {"half": sides[name]},
                 factors=list(FACTORS),
                 published={split: PUBLISHED[split] for split in splits},
                 workers=workers,
             )
-
-
-def fay_split(fs: FactorSet, seed: int = 0) -> Split:
-    """6,000 validation images at random out of train and extra together, the other 598,388 for training.
-
-    Raises AtlabError if the data set has 6,000 training images or fewer.
-    """
-    return hold_out(fs, 6_000, seed)

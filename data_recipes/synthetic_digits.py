@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.data.synthetic.digits import MOST, synthetic_digits
-from atlab.errors import AtlabError
+from data_recipes.corpus import refuse_raw
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -34,6 +34,5 @@ def prepare(
     raw: str | Path | None, out: str | Path, *, images: int = MOST, seed: int = 0, workers: int | None = None
 ) -> FactorSet:
     """Draw into `out`; options are those of `atlab.data.synthetic_digits`. AtlabError if `raw` is given."""
-    if raw is not None:
-        raise AtlabError(f"{NAME} is drawn, it takes no raw folder; found {raw}")
+    refuse_raw(NAME, raw)
     return synthetic_digits(out, images=images, seed=seed, workers=workers)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.data.synthetic.notes import synthetic_notes
+from data_recipes.corpus import refuse_raw
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -43,7 +44,8 @@ def prepare(
     seed: int = 0,
     workers: int | None = None,
 ) -> FactorSet:
-    """Render the notes; `raw` is not used. AtlabError for a number out of range or without the sound font."""
+    """Render the notes. AtlabError if `raw` is given, for a number out of range, or without the sound font."""
+    refuse_raw(NAME, raw)
     return synthetic_notes(
         out, instruments=instruments, goodness=goodness, repetitions=repetitions, seed=seed, workers=workers
     )

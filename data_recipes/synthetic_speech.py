@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.data.synthetic.speech import DIGITS, synthetic_speech
-from atlab.errors import AtlabError
+from data_recipes.corpus import refuse_raw
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -44,8 +44,7 @@ def prepare(
     workers: int | None = None,
 ) -> FactorSet:
     """Render into `out`; options are those of `atlab.data.synthetic_speech`. AtlabError if `raw` is given."""
-    if raw is not None:
-        raise AtlabError(f"{NAME} is rendered, it takes no raw folder; found {raw}")
+    refuse_raw(NAME, raw)
     return synthetic_speech(
         out, words=words, speakers=speakers, emotions=emotions, repetitions=repetitions, seed=seed, workers=workers
     )

@@ -23,10 +23,10 @@ import functools
 from collections import Counter
 from pathlib import Path
 
+from atlab.data.alphabet import FOLDING
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
-from atlab.transfer.phones.alphabet import FOLDING
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from atlab.data.build import Clip, build
+from atlab.data.classes import first_half
 from atlab.errors import AtlabError, unknown
-from atlab.transfer.halves import first_half
 from data_recipes.corpus import compare
 from data_recipes.images import image_folder, raw_folder, read_image, scratch_folder
 from data_recipes.records import Records, cifar_records, exactly, find, idx_records, need

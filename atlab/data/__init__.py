@@ -11,7 +11,7 @@ check(__name__)
 from atlab.data import splits
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
-from atlab.data.splits import Split
+from atlab.data.parts import Split
 from atlab.data.synthetic.toy import toy
 
 # Resolved on first use: the command line and the processes that convert raw files do not wait for torch.

@@ -81,7 +81,7 @@ def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) ->
     if samples < 1 or sample_rate < 8000:
         raise AtlabError(f"noise needs at least 1 sample and 8,000 samples a second, found {samples} and {sample_rate}")
     wave = _FAMILIES[kind](rng, max(samples, sample_rate // 4), sample_rate)[:samples]  # slopes need some length
-    return (wave / np.sqrt(_power(wave))).astype(np.float32)
+    return _at_unit_rms(wave)
 
 
 class Noisy(FactorSet):
@@ -168,18 +168,36 @@ class Noisy(FactorSet):
         return clips
 
     def _noise(self, kind: str, rng: Generator, samples: int) -> np.ndarray:
-        """Noise of one kind that fills a clip, RMS 1: a random stretch of a random recording, repeated where it is shorter."""
+        """Noise of one kind that fills a clip, RMS 1: a random stretch of a random recording, repeated where it is shorter.
+
+        Of recordings that are silent nearly everywhere, the stretch around the loudest sample.
+        """
         if self._recorded is None:
             return noise(kind, rng, samples, self.sample_rate)
+        heard = []
         for _ in range(TRIES):  # doors and dogs are silent most of the time, and a ratio to silence is undefined
             wave = self._recorded.read([rng.choice(self._rows[kind])])[0] / 32768
             start = int(rng.integers(max(1, len(wave) - samples + 1)))
             stretch = np.resize(wave[start : start + samples], samples)
             if _power(stretch) > QUIETEST**2:
-                return (stretch / np.sqrt(_power(stretch))).astype(np.float32)
-        raise AtlabError(
-            f"{TRIES} stretches of recorded noise {kind!r} were silent; take that kind out of the noise data set"
-        )
+                return _at_unit_rms(stretch)
+            heard.append(wave)
+        stretch = _loudest(max(heard, key=_power), samples)
+        if not _power(stretch) > 0:
+            raise AtlabError(
+                f"{TRIES} recordings of noise {kind!r} were silent from end to end; take that kind out of the noise data set"
+            )
+        return _at_unit_rms(stretch)
+
+
+def _at_unit_rms(wave: np.ndarray) -> np.ndarray:
+    return (wave / np.sqrt(_power(wave))).astype(np.float32)
+
+
+def _loudest(wave: np.ndarray, samples: int) -> np.ndarray:
+    """The stretch around the loudest sample of a recording, which is repeated where it is shorter."""
+    start = min(max(int(np.abs(wave).argmax()) - samples // 2, 0), max(len(wave) - samples, 0))
+    return np.resize(wave[start : start + samples], samples)
 
 
 def _recorded_kinds(recorded: FactorSet, fs: FactorSet) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from atlab.data.catalog import load_data
-from atlab.data.splits import clean_hash
+from atlab.data.parts import clean_hash
 from atlab.errors import AtlabError
 from atlab.system.hashing import sha256_file
 from atlab.system.home import find

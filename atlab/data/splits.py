@@ -1,109 +1,24 @@
-"""Splits: which clips train, validate and test; disjoint by construction, seeded, stored by clip id."""
+"""Splits: how clips are dealt to the parts; disjoint by construction, seeded."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atlab.data.confounding import confound, deal_sources, even_sample, pair, shares
 from atlab.data.factorset import row_numbers
+from atlab.data.parts import PARTS, Split, column
 from atlab.errors import AtlabError, unknown
-from atlab.system.files import write_atomic
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
 
 FRACTIONS = (0.7, 0.2, 0.1)
-PARTS = ("train", "validation", "test")
 SPLITS = ("random", "disjoint", "confounded", "official")
-OFFICIAL_VALIDATION = 0.1  # of the official training clips
-
-
-@dataclass(frozen=True)
-class Split:
-    """Sorted row numbers of the three parts, int64, and how they were made; `spare` are test clips that `cut` left out."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    how: dict = field(default_factory=dict)
-    spare: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-
-    @property
-    def whole_test(self) -> np.ndarray:
-        """The test part as it was before it was cut, int64."""
-        return np.sort(np.concatenate([self.test, self.spare]))
-
-    def save(self, path: str | Path, fs) -> Path:
-        """Write the parts by clip id, with the content hash of the data set (of the clean one, where `fs` adds noise)."""
-        ids = fs.factors["id"].to_numpy()
-        parts = {part: ids[getattr(self, part)].tolist() for part in (*PARTS, "spare")}
-        return write_atomic(path, json.dumps({"data": clean_hash(fs), "how": self.how, **parts}) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path, fs) -> Split:
-        """Read a stored split; AtlabError if there is none at `path` or it was made for other data."""
-        try:
-            stored = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise AtlabError(f"{path} is not a stored split: {error}") from None
-        kinds = {"data": str, "how": dict, **dict.fromkeys((*PARTS, "spare"), list)}
-        missing = [k for k in kinds if not (isinstance(stored, dict) and isinstance(stored.get(k), kinds[k]))]
-        if missing:
-            raise AtlabError(f"{path} is not a stored split: it lacks {missing}")
-        if stored["data"] != clean_hash(fs):
-            raise AtlabError(
-                f"{path} splits another data set (content hash {stored['data'][:12]}, this one has "
-                f"{clean_hash(fs)[:12]})"
-            )
-        row = {clip: number for number, clip in enumerate(fs.factors["id"])}
-        if strange := [clip for part in (*PARTS, "spare") for clip in stored[part] if clip not in row]:
-            raise AtlabError(f"{path} names clips that the data set does not have: {strange[:5]}")
-        rows = {
-            part: np.array(sorted(row[clip] for clip in stored[part]), dtype=np.int64) for part in (*PARTS, "spare")
-        }
-        return cls(how=stored["how"], **rows)
-
-    def check(self, fs, target: str) -> None:
-        """AtlabError unless a classifier of `target` can be trained and judged on the parts.
-
-        Refused are an empty part, a source with clips in two parts, a training part of one class, and a class
-        that training never saw.
-        """
-        for part in PARTS:
-            if not len(getattr(self, part)):
-                raise AtlabError(f"the {part} part of the split is empty ({len(fs)} clips, {self.how})")
-        sources = [set(_column(fs, "source")[getattr(self, part)].tolist()) for part in PARTS]
-        for one, other in ((0, 1), (0, 2), (1, 2)):
-            if shared := sources[one] & sources[other]:
-                raise AtlabError(
-                    f"{len(shared)} sources have clips in the {PARTS[one]} and in the {PARTS[other]} part: "
-                    f"{sorted(shared)[:3]}; "
-                    "scores would be too good"
-                )
-        seen = set(fs.labels(target, self.train).tolist())
-        if len(seen) < 2:
-            raise AtlabError(
-                f"the training part has a single class of {target!r}: {next(iter(seen))!r}; a classifier needs two"
-            )
-        for part in PARTS[1:]:
-            strange = sorted(set(fs.labels(target, getattr(self, part)).tolist()) - seen, key=str)
-            if strange:
-                raise AtlabError(
-                    f"the {part} part has classes of {target!r} that training never saw: {strange[:8]}; "
-                    "a split that is disjoint in a factor cannot have that factor as its target"
-                )
-
-
-def clean_hash(fs) -> str:
-    """A split is one of clips, whatever noise is added to them."""
-    noise = fs.card.get("noise")
-    return noise["of"] if isinstance(noise, dict) and "of" in noise else fs.content_hash
+OFFICIAL_VALIDATION = 0.1  # of the official training clips, where the card does not say otherwise
 
 
 @dataclass(frozen=True)
@@ -189,7 +104,7 @@ def disjoint(
     """
     _check_fractions(fractions)
     test = [test] if isinstance(test, str) else test
-    all_values = _column(fs, by)
+    all_values = column(fs, by)
     rows = _rows(fs, rows)
     values = sorted(set(all_values[rows].tolist()))
     how = {"split": "disjoint", "by": by, "test": list(test) if test is not None else None}
@@ -250,7 +165,7 @@ def confounded(
     classes = fs.classes(target)
     pairing = pair(classes, fs.classes(orthogonal), rng)
     test = even_sample([target_values, orthogonal_values], fractions[2], rng)
-    sources = _column(fs, "source")
+    sources = column(fs, "source")
     left = np.flatnonzero(~np.isin(sources, sources[test]))
     is_paired = np.array([o in pairing[t] for t, o in zip(target_values, orthogonal_values, strict=True)], dtype=bool)
     cells = [[left[(target_values[left] == c) & (is_paired[left] == kind)] for kind in (True, False)] for c in classes]
@@ -278,7 +193,7 @@ def for_teacher(
 
     All of them, or `clips` drawn at random.
     """
-    sources = _column(fs, "source")
+    sources = column(fs, "source")
     allowed = np.flatnonzero(~np.isin(sources, sources[split.test]))
     if clips is not None and clips < len(allowed):
         allowed = np.sort(np.random.default_rng([seed, 3]).choice(allowed, clips, replace=False))
@@ -303,11 +218,32 @@ def cut(split: Split, clips: int, seed: int = 0) -> Split:
     return Split(*parts, split.how | {"cut to clips": clips}, np.setdiff1d(split.whole_test, parts[2]))
 
 
+def known(split: Split, fs, target: str) -> Split:
+    """The split without validation and test clips of classes that training never saw, such as a speaker with one clip.
+
+    For random splits, where chance alone decides which part gets a rare class; `how["of unseen classes"]` counts the clips
+    that were left out. Where that would be all clips of a part, the split stays as it is.
+
+    >>> import atlab, tempfile
+    >>> fs = atlab.data.toy(tempfile.mkdtemp() + "/toy", words=2, speakers=2, repetitions=2)
+    >>> fs.labels("speaker").tolist()
+    ['speaker0', 'speaker0', 'speaker1', 'speaker1', 'speaker0', 'speaker0', 'speaker1', 'speaker1']
+    >>> known(Split(np.array([0, 1]), np.array([2, 4]), np.array([5])), fs, "speaker").validation
+    array([4])
+    """
+    labels = fs.labels(target)
+    parts = [rows[np.isin(labels[rows], labels[split.train])] for rows in (split.validation, split.test)]
+    left_out = len(split.validation) + len(split.test) - sum(map(len, parts))
+    if not left_out or not all(map(len, parts)):
+        return split
+    return Split(split.train, *parts, split.how | {"of unseen classes": left_out}, split.spare)
+
+
 def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarray | None, how: dict) -> Split:
     """Deal whole groups to the parts, so that each part's share of the groups is its fraction."""
     _check_fractions(fractions)
     rows = _rows(fs, rows)
-    values = _column(fs, by)[rows]
+    values = column(fs, by)[rows]
     groups, inverse = np.unique(values.astype(str), return_inverse=True)
     wanted = [part for part, share in zip(PARTS, fractions, strict=True) if share > 0]
     if len(groups) < len(wanted):
@@ -339,7 +275,7 @@ def _check_fractions(fractions: Sequence[float]) -> None:
 
 def check_values(fs, by: str, held_out: Sequence) -> None:
     """AtlabError unless these values of a factor can be held out for the test, and leave others to train on."""
-    _match(held_out, sorted(set(_column(fs, by).tolist())), by)
+    _match(held_out, sorted(set(column(fs, by).tolist())), by)
 
 
 def _match(wanted: Sequence, values: list, factor: str) -> list:
@@ -359,16 +295,11 @@ def _rows(fs, rows: np.ndarray | None) -> np.ndarray:
     return np.arange(len(fs)) if rows is None else np.unique(row_numbers(rows, len(fs)))
 
 
-def _column(fs, name: str) -> np.ndarray:
-    """Values of a factor or of another column that groups clips."""
-    return fs.factors[name].to_numpy() if name in fs.factors.columns else fs.labels(name)
-
-
 def official(fs: FactorSet, seed: int = 0) -> Split:
     """The data set's own split (column "official").
 
-    Where it has no validation clips, or no test clips but validation clips, a tenth of the others is drawn to validate
-    (`hold_out`). AtlabError for a data set without a split of its own.
+    Where it has no validation clips, or no test clips but validation clips, a share of the others is drawn to validate
+    (`hold_out`): the card's `official_validation`, or a tenth. AtlabError for a data set without a split of its own.
     """
     if "official" not in fs.factors.columns:
         raise AtlabError(
@@ -377,8 +308,9 @@ def official(fs: FactorSet, seed: int = 0) -> Split:
     parts = fs.factors["official"].to_numpy()
     if {"validation", "test"} <= set(parts.tolist()):
         return Split(*(np.flatnonzero(parts == part) for part in PARTS), how={"split": "official"})
-    training = int((parts == "train").sum())
-    return hold_out(fs, max(1, round(OFFICIAL_VALIDATION * training)), seed)
+    training = int((~np.isin(parts, PARTS[1:])).sum())
+    share = fs.card.get("official_validation", OFFICIAL_VALIDATION)
+    return hold_out(fs, max(1, round(share * training)), seed)
 
 
 def hold_out(fs: FactorSet, validation: int, seed: int = 0) -> Split:

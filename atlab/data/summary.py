@@ -13,7 +13,7 @@ import pandas as pd
 from atlab.errors import AtlabError, unknown
 
 if TYPE_CHECKING:
-    from atlab.data.splits import Split
+    from atlab.data.parts import Split
 
 MOST = 500  # values of a factor in a crossing table
 

@@ -169,7 +169,8 @@ class Settings:
     def make_split(self, fs):
         """The parts to train on and test with, checked for empty parts and unseen classes: -> `data.Split`.
 
-        A teacher's leaves out all clips that could test a student, however few of them `clips` lets it use.
+        A teacher's leaves out all clips that could test a student, however few of them `clips` lets it use. Where clips are drawn
+        at random, none validates or tests whose class training never saw (`splits.known`).
         """
         from atlab.data import splits
 
@@ -179,6 +180,8 @@ class Settings:
             split = splits.for_teacher(fs, split, seed=self.split_seed, clips=self.teacher_clips or None)
         elif clips := self.teacher_clips if self.role == "teacher" else self.clips:
             split = splits.cut(split, clips, self.split_seed)
+        if self.role == "teacher" or self.split == "random":
+            split = splits.known(split, fs, self.task)
         split.check(fs, self.task)
         return split
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pandas as pd
 
 from atlab.data.orthogonal import content_hash, form
-from atlab.data.splits import PARTS, Split
+from atlab.data.parts import PARTS, Split
 from atlab.errors import AtlabError
 from atlab.system.processes import one_thread
 

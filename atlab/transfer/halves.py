@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
-
-from atlab.data.splits import PARTS, Split
+from atlab.data.classes import first_half
+from atlab.data.parts import PARTS, Split
 from atlab.errors import AtlabError, unknown
 
 SIDES = ("A", "B")
@@ -48,17 +47,6 @@ def random_halves(classes: Iterable, seed: int = 0) -> Halves:
     """
     names = sorted(set(classes))
     return _checked(first_half(names, seed), names)
-
-
-def first_half(classes: Iterable, seed: int = 0) -> set:
-    """The classes of half A, drawn by the seed whatever the order of the classes; of an odd number B gets one more.
-
-    >>> sorted(first_half(["dog", "cat", "ship", "truck"], seed=0))
-    ['cat', 'ship']
-    """
-    names = sorted(set(classes))
-    order = np.random.default_rng(seed).permutation(len(names))
-    return {names[n] for n in order[: len(names) // 2]}
 
 
 def listed_halves(classes: Iterable, first: Iterable) -> Halves:

@@ -320,7 +320,7 @@ def test_recorded_noise_has_the_ratio_that_the_table_says(bursts, recorded):
 
 
 def test_silent_recordings_and_other_rates_are_refused(bursts, recorded):
-    with pytest.raises(AtlabError, match="stretches of recorded noise 'silence' were silent"):
+    with pytest.raises(AtlabError, match="recordings of noise 'silence' were silent from end to end"):
         Noisy(bursts, kinds=["silence"], recorded=recorded).read([0])
     with pytest.raises(AtlabError, match="unknown noise 'hum'"):
         Noisy(bursts, kinds=["hum"], recorded=recorded)
@@ -329,3 +329,18 @@ def test_silent_recordings_and_other_rates_are_refused(bursts, recorded):
         Noisy(bursts, recorded=slow)
     with pytest.raises(AtlabError, match="unknown factor 'noise'"):
         Noisy(bursts, recorded=bursts)
+
+
+def test_a_recording_that_is_silent_but_for_a_slam_is_heard_at_the_slam(bursts, tmp_path):
+    """Ten random stretches of such a recording are silent more often than not."""
+    wave = np.zeros(400_000, np.int16)
+    wave[300_000:300_400] = np.random.default_rng(0).normal(0, 9000, 400)
+    row = {"id": "door", "source": "door", "duration": 25.0, "noise": "door"}
+    card = {"name": "doors", "sample_rate": 16000}
+    doors = build(tmp_path / "doors", [0], lambda item: [Clip(wave, row)], card=card, factors=["noise"], workers=0)
+    noisy, rows = Noisy(bursts, snr_db=(20, 20), recorded=doors), [0, 5, 11]
+    for sound, mixture in zip(bursts.read(rows) / 32768, noisy.read(rows) / 32768, strict=True):
+        added = mixture - sound
+        assert np.mean(sound[active_part((sound * 32768).astype(np.int16))] ** 2) == pytest.approx(
+            100 * np.mean(added**2), rel=0.05
+        )

@@ -11,7 +11,8 @@ import pytest
 import scipy.stats
 
 from atlab.data import Clip, FactorSet, build, splits
-from atlab.data.splits import PARTS, Split, SplitSpec
+from atlab.data.parts import PARTS, Split
+from atlab.data.splits import SplitSpec
 from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 
@@ -344,6 +345,32 @@ def test_check_says_what_is_wrong(fs, shared):
         AtlabError, match=r"1 sources have clips in the train and in the test part: \['0.wav'\]; scores"
     ):
         Split(np.array([0, 3]), np.array([6]), np.array([1])).check(shared, "word")
+
+
+def test_random_parts_have_no_clip_of_a_class_that_training_never_saw(tmp_path):
+    """Speakers with one clip each, as crowd-sourced corpora have them by the hundred."""
+
+    def convert(n):
+        row = {"id": f"{n}", "source": f"{n}", "duration": 1.0}
+        return [Clip(np.zeros(4, np.int16), row | {"word": f"w{n % 3}", "speaker": f"s{n if n % 2 else n % 8}"})]
+
+    fs = build(tmp_path / "crowd", range(200), convert, card={"name": "crowd"}, factors=["word", "speaker"], workers=0)
+    split = splits.random(fs, seed=1)
+    with pytest.raises(AtlabError, match="the validation part has classes of 'speaker' that training never saw"):
+        split.check(fs, "speaker")
+    known = splits.known(split, fs, "speaker")
+    known.check(fs, "speaker")
+    seen = {*fs.labels("speaker", split.train)}
+    for part in ("validation", "test"):
+        rows = getattr(split, part).tolist()
+        assert getattr(known, part).tolist() == [row for row in rows if fs.labels("speaker")[row] in seen]
+    assert known.train is split.train and 0 < len(known.test) < len(split.test)
+    assert known.how["of unseen classes"] == sum(len(s.validation) + len(s.test) for s in (split,)) - len(
+        known.validation
+    ) - len(known.test)
+    assert splits.known(split, fs, "word") is split
+    by_speaker = splits.disjoint(fs, "speaker")
+    assert splits.known(by_speaker, fs, "speaker") is by_speaker  # nothing would be left: `check` says why
 
 
 SPECS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atlab import experiment, models, runs
-from atlab.data import toy
+from atlab.data import Clip, build, toy
 from atlab.errors import AtlabError
 from atlab.experiment import Settings
 from atlab.labels import NAMES, WITHOUT_NETWORK
@@ -130,3 +130,20 @@ def test_a_target_is_not_its_own_orthogonal_task(sets):
 
 def test_every_strategy_has_a_name_for_people():
     assert set(STRATEGIES) == set(NAMES) and set(WITHOUT_NETWORK) < set(NAMES)
+
+
+def test_speakers_with_one_clip_stop_no_study(tmp_path):
+    """The speaker network tells those speakers apart that it was trained on, and is tested on no others."""
+    names = [f"s{n if n % 2 else n % 8}" for n in range(160)]
+    fs = toy(tmp_path / "crowd", words=4, speakers=8, repetitions=5)
+    crowd = build(
+        tmp_path / "of_one",
+        range(160),
+        lambda n: [Clip(fs.inputs[n], fs.factors.loc[n, ["id", "source", "duration", "word"]].to_dict() | {"speaker": names[n]})],
+        card=fs.card,
+        factors=["word", "speaker"],
+        workers=0,
+    )  # fmt: skip
+    for strategy in ("at", "gradient_reversal"):
+        s = Settings(data=str(crowd.path), strategy=strategy, **SMALL)
+        assert experiment.train(s, tmp_path / "runs", "s", progress=False).done

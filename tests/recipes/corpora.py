@@ -75,8 +75,10 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 GSC_SPEAKERS = ("004ae714", "0a2b400e", "1b4c9b89", "3a3ee7ed", "7ff4fc72", "c1d39ce8")
 
 
-def speech_commands(root: Path, words=("zero", "one", "two", "bed"), repeats: int = 2) -> Path:
+def speech_commands(root: Path, words=("zero", "one", "two", "bed"), repeats: int = 2, strangers: int = 0) -> Path:
     """Google Speech Commands v2: every speaker says every word `repeats` times; speaker 5 tests, 4 validates.
+
+    `strangers` further speakers have a single clip each; of ten, one tests and one validates.
 
     Odd cases: zero/c1d39ce8_nohash_7.wav is silent, one/c1d39ce8_nohash_7.wav lasts 0.4 s,
     two/readme_copy.wav has no speaker hash.
@@ -89,6 +91,11 @@ def speech_commands(root: Path, words=("zero", "one", "two", "bed"), repeats: in
                 write(root / name, sound(1.0, seed=100 * w + 10 * s + n))
                 if s >= 4:
                     lists["testing_list.txt" if s == 5 else "validation_list.txt"].append(name)
+    for n in range(strangers):
+        name = f"{words[n % len(words)]}/{n:08x}_nohash_0.wav"
+        write(root / name, sound(1.0, seed=5000 + n))
+        if n // len(words) % 10 < 2:
+            lists["testing_list.txt" if n // len(words) % 10 else "validation_list.txt"].append(name)
     write(root / "zero/c1d39ce8_nohash_7.wav", sound(1.0, peak=0.03))
     write(root / "one/c1d39ce8_nohash_7.wav", sound(0.4, seed=7))
     lists["testing_list.txt"] += ["zero/c1d39ce8_nohash_7.wav", "one/c1d39ce8_nohash_7.wav"]
@@ -148,13 +155,13 @@ LIBRI_LINES = {
 }
 
 
-def librispeech(root: Path, split: str = "dev-clean") -> Path:
+def librispeech(root: Path, split: str = "dev-clean", lines=LIBRI_LINES) -> Path:
     """LibriSpeech with word alignments beside the .trans.txt files.
 
     Odd cases: empty words, an apostrophe, a word of 4.8 s, one of 20 ms, 'SAT' recorded silent; utterance
     84-121123-0002 has no alignment line and chapter 174/84280 no alignment file.
     """
-    for (speaker, chapter, number), words in LIBRI_LINES.items():
+    for (speaker, chapter, number), words in lines.items():
         folder, name = root / split / speaker / chapter, f"{speaker}-{chapter}-{number:04d}"
         wave = sound(words[-1][1], seed=int(chapter) + number)
         if number == 0 and chapter == "121123":
@@ -253,3 +260,16 @@ def timit(root: Path, lower: bool = False) -> Path:
             (root / f"{stem}{suffixes[2]}").write_text(f"2000 {length} she\n")
             (root / f"{stem}{suffixes[3]}").write_text(f"0 {length} She had.\n")
     return root
+
+
+FSDD_SPEAKERS, FSDD_TAKES = ("george", "jackson", "théo"), 12
+
+
+def fsdd(folder: Path, digits=range(10), speakers=FSDD_SPEAKERS, takes: int = FSDD_TAKES) -> Path:
+    """The Free Spoken Digit Dataset, `folder` being its recordings, at 8 kHz; recordings last 0.2 to 0.7 s."""
+    for digit in digits:
+        for s, speaker in enumerate(speakers):
+            for take in range(takes):
+                wave = sound(0.2 + 0.05 * ((digit + take) % 11), seed=1000 * digit + 100 * s + take, rate=8000)
+                write(folder / f"{digit}_{speaker}_{take}.wav", wave, 8000)
+    return folder.parent

@@ -21,25 +21,11 @@ from data_recipes import fsdd
 
 from . import corpora
 
-SPEAKERS = ("george", "jackson", "théo")
-TAKES = 12
-
-
-def write_recordings(folder: Path, digits=range(10), speakers=SPEAKERS, takes=TAKES) -> Path:
-    """The official layout at 8 kHz; recordings last 0.2 to 0.7 s."""
-    folder.mkdir(parents=True)
-    for digit in digits:
-        for s, speaker in enumerate(speakers):
-            for take in range(takes):
-                wave = corpora.sound(0.2 + 0.05 * ((digit + take) % 11), seed=1000 * digit + 100 * s + take, rate=8000)
-                corpora.write(folder / f"{digit}_{speaker}_{take}.wav", wave, 8000)
-    return folder.parent
-
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> Path:
     """360 recordings: one truncated, one stereo, one of 24 bit, one over 1 s; other files too."""
-    root = write_recordings(tmp_path_factory.mktemp("raw") / "spoken digits – été" / "recordings")
+    root = corpora.fsdd(tmp_path_factory.mktemp("raw") / "spoken digits – été" / "recordings")
     recordings = root / "recordings"
     broken = recordings / "7_jackson_3.wav"
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -91,7 +77,7 @@ def test_names_become_factors(fs):
         digit, speaker, take = row.id.split("_")
         assert (row.word, row.speaker, row.take) == (words[int(digit)], speaker, int(take))
         assert row.source == f"recordings/{row.id}.wav"
-    assert fs.factors.groupby(["word", "speaker"]).size().min() == TAKES - 1
+    assert fs.factors.groupby(["word", "speaker"]).size().min() == corpora.FSDD_TAKES - 1
 
 
 def test_clips_are_the_recordings_resampled_and_padded(fs, raw):
@@ -156,7 +142,7 @@ def test_folders_without_recordings_are_named(tmp_path):
 
 
 def test_more_than_one_percent_broken_is_refused(tmp_path):
-    root = write_recordings(tmp_path / "raw" / "recordings", digits=range(2), takes=10)
+    root = corpora.fsdd(tmp_path / "raw" / "recordings", digits=range(2), takes=10)
     corpora.damage(root / "recordings" / "1_george_1.wav", "zero-length")
     with pytest.raises(AtlabError, match="1 of 60 items are broken, more than 1 %.*1_george_1.wav"):
         fsdd.prepare(root, tmp_path / "out", workers=1)
@@ -168,7 +154,7 @@ def test_more_than_one_percent_broken_is_refused(tmp_path):
 @pytest.fixture
 def small(monkeypatch, tmp_path) -> Path:
     """The folder free-spoken-digit-dataset-1.0.10 of a small published corpus."""
-    root = write_recordings(
+    root = corpora.fsdd(
         tmp_path / "free-spoken-digit-dataset-1.0.10" / "recordings", speakers=("george", "lucas"), takes=3
     )
     monkeypatch.setattr(fsdd, "SPEAKERS", ("george", "lucas"))

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from atlab.data.splits import hold_out
+from atlab.data.splits import official as official_split
 from atlab.errors import AtlabError
 from data_recipes import cifar10, cifar100, fashion_mnist, imagenet, images, mnist, records, svhn
 from data_recipes.torchvision_sets import assign_halves
@@ -89,20 +90,21 @@ def cifar_of_5100(tmp_path_factory):
     return cifar10.prepare(folder / "raw", folder / "out", workers=0)
 
 
-def test_fays_split_of_cifar(cifar_of_5100):
-    split = cifar10.fay_split(cifar_of_5100, seed=3)
+def test_the_official_split_of_cifar_is_that_of_fayek(cifar_of_5100):
+    """A tenth of the training images validates: 5,000 of 50,000."""
+    split = official_split(cifar_of_5100, seed=3)
     official = cifar_of_5100.factors["official"].to_numpy()
-    assert [len(part) for part in (split.train, split.validation, split.test)] == [100, 5000, 30]
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [4590, 510, 30]
     assert sorted([*split.train, *split.validation]) == np.flatnonzero(official == "train").tolist()
     assert split.test.tolist() == np.flatnonzero(official == "test").tolist()
     assert (np.diff(split.train) > 0).all() and (np.diff(split.validation) > 0).all()
-    assert split.validation.tolist() != cifar10.fay_split(cifar_of_5100, seed=4).validation.tolist()
-    assert split.validation.tolist() == cifar10.fay_split(cifar_of_5100, seed=3).validation.tolist()
+    assert split.validation.tolist() != official_split(cifar_of_5100, seed=4).validation.tolist()
+    assert split.validation.tolist() == official_split(cifar_of_5100, seed=3).validation.tolist()
 
 
 def test_a_validation_part_must_leave_something_to_train(cifar_of_5100):
     with pytest.raises(AtlabError, match="6,000 validation images cannot be held out of 5,100 training images"):
-        svhn.fay_split(cifar_of_5100)
+        hold_out(cifar_of_5100, 6_000)
     with pytest.raises(AtlabError, match="0 validation images"):
         hold_out(cifar_of_5100, 0)
 
@@ -210,8 +212,9 @@ def test_svhn_in_full(tmp_path, compressed):
     digits = [str((n + 1) % 10) for size in (300, 25, 11) for n in np.arange(size) % 10]
     assert_whole(fs, expected, official=["train"] * 300 + ["extra"] * 25 + ["test"] * 11, **{"class": digits})
     assert fs.factor_names == ["class", "half"] and digits[9] == "0"
-    split = hold_out(fs, 40)
-    assert [len(part) for part in (split.train, split.validation, split.test)] == [285, 40, 11]
+    split = official_split(fs)
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [322, 3, 11]
+    assert round(svhn.VALIDATION * (svhn.PUBLISHED["train"] + svhn.PUBLISHED["extra"])) == 6_000
     assert set(fs.factors["official"].iloc[split.test]) == {"test"}
     assert snapshot(tmp_path / "raw") == before and left_in(tmp_path) == ["out", "raw"]
 
@@ -221,6 +224,7 @@ def test_svhn_without_the_extra_images(tmp_path):
     with pytest.raises(AtlabError, match="extra_32x32.mat not found; looked in"):
         svhn.prepare(tmp_path / "raw", tmp_path / "out", workers=0)
     fs = svhn.prepare(tmp_path / "raw", tmp_path / "out", extra=False, workers=0)
+    assert "official_validation" not in fs.card and len(official_split(fs).validation) == 3
     assert len(fs) == 41 and fs.card["published_clips"]["published"] == {"train": 73_257, "test": 26_032}
 
 
@@ -480,8 +484,8 @@ def test_real_cifar_images(tmp_path):
     counts = fs.factors.groupby(["official", "class"]).size()
     assert (counts["train"] == 1000).all() and (counts["test"] == 200).all() and len(counts) == 20
     assert fs.factors["man_made"].value_counts().to_dict() == {"natural": 7200, "man-made": 4800}
-    split = cifar10.fay_split(fs)
-    assert [len(part) for part in (split.train, split.validation, split.test)] == [5000, 5000, 2000]
+    split = official_split(fs)
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [9000, 1000, 2000]
     with tarfile.open(archive) as file:  # one image against PIL's own reading
         name = next(n for n in file.getnames() if n.endswith((".jpg", ".jpeg", ".png")))
         theirs = np.asarray(Image.open(file.extractfile(name)).convert("RGB"))

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atlab.data import mel
+from atlab.data import alphabet, mel
 from atlab.errors import AtlabError
-from atlab.transfer.phones import alphabet
 from data_recipes import timit
 from tests.recipes import corpora
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from atlab.data.noise import active_part, mix, noise
-from atlab.data.splits import PARTS, Split, SplitSpec
+from atlab.data.parts import PARTS, Split
+from atlab.data.splits import SplitSpec, known
 from atlab.data.summary import cramers_v, split_table
 from atlab.errors import AtlabError, unknown
 from atlab.explore.cache import RESULTS
@@ -57,6 +58,7 @@ def wav(wave: np.ndarray, sample_rate: int) -> bytes:
 def split_of(fs, kind: str, target: str, by: str, pairing: float, seed: int) -> Split:
     """The split of these settings, checked for use with the target."""
     made = SplitSpec(kind, by, pairing, seed=seed).make(fs, target)
+    made = known(made, fs, target) if kind == "random" else made
     made.check(fs, target)
     return made
 

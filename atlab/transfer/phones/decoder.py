@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchaudio.functional import edit_distance
 
+from atlab.data.alphabet import PHONES
 from atlab.errors import AtlabError
 from atlab.transfer.phones.alignment import STATES
-from atlab.transfer.phones.alphabet import PHONES
 from atlab.transfer.phones.transcripts import fold
 
 BLOCK = 256  # clips

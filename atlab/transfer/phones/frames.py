@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atlab.data.alphabet import PHONES
 from atlab.data.factorset import row_numbers
 from atlab.data.loaders import Batch, Source
 from atlab.data.mel import FRAME, MELS, STRIDE, filterbank
 from atlab.errors import AtlabError
-from atlab.transfer.phones.alphabet import PHONES
 from atlab.transfer.phones.transcripts import fold, segments
 
 __all__ = ["FRAME", "MELS", "STRIDE", "FrameBatches", "Frames", "features", "filterbank", "phone_codes"]

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from atlab import training
+from atlab.data.alphabet import PHONES
 from atlab.transfer.gradual.train import Prepared
 from atlab.transfer.phones import decoder
 from atlab.transfer.phones.alignment import STATES, align
-from atlab.transfer.phones.alphabet import PHONES
 from atlab.transfer.phones.frames import FrameBatches, Frames
 from atlab.transfer.phones.transcripts import fold, phones, segments
 

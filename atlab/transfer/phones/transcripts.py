@@ -10,10 +10,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from atlab.data import FactorSet
+from atlab.data.alphabet import FOLDING, PHONES
 from atlab.data.synthetic.speech import SAMPLE_RATE, SECONDS, draw_voices, say_all, start_worker
 from atlab.errors import AtlabError, unknown
 from atlab.system.files import write_atomic
-from atlab.transfer.phones.alphabet import FOLDING, PHONES
 
 __all__ = ["FOLDING", "PHONES", "Segment", "fold", "phones", "segments", "table_path"]
 

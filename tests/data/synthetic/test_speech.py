@@ -172,7 +172,7 @@ def test_the_recipe(small, tmp_path):
     assert set(small.factor_names) == set(recipe.FACTORS) and len(small) == 4
     assert small.classes("word") == [LONG, "yes"] and small.classes("emotion") == ["neutral"]
     assert small.card["recipe"] == recipe.NAME and small.card["licence"].startswith("public domain")
-    with pytest.raises(AtlabError, match="is rendered, it takes no raw folder; found somewhere"):
+    with pytest.raises(AtlabError, match="synthetic_speech is rendered here and takes no raw folder, got somewhere"):
         recipe.prepare("somewhere", tmp_path / "other")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from atlab.data.alphabet import PHONES
 from atlab.errors import AtlabError
-from atlab.transfer.phones.alphabet import PHONES
 from atlab.transfer.phones.decoder import bigram, decode, phone_error_rate, scaled_likelihoods
 from atlab.transfer.phones.transcripts import fold
 

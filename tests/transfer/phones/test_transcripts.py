@@ -10,10 +10,10 @@ import pytest
 
 import atlab
 from atlab.data import FactorSet, synthetic_speech
+from atlab.data.alphabet import FOLDING, PHONES
 from atlab.errors import AtlabError
 from atlab.system.hashing import sha256_file
 from atlab.transfer.phones import transcripts as room
-from atlab.transfer.phones.alphabet import FOLDING, PHONES
 from atlab.transfer.phones.transcripts import fold, phones, segments
 
 
