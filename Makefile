@@ -29,7 +29,7 @@ test: lint
 	@.venv/bin/python -m pytest -n 2 --dist loadfile tests atlab data_recipes $(NBVAL) $(ARGS)
 
 rehearse: install
-	@.venv/bin/python -m tests.rehearsal $(GRIDS)
+	@TQDM_DISABLE=1 .venv/bin/python -m tests.rehearsal $(GRIDS)
 
 bench: install
 	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick)

@@ -12,27 +12,34 @@ from atlab.runs import notebooks
 from tests.rehearsal import rehearse
 
 
-def main(names: list[str]) -> None:
-    """Rehearse in a temporary home; one line per step with its wall time."""
+def main(names: list[str]) -> int:
+    """Rehearse in a temporary home, one line per step with its wall time; what fails stops nothing else: -> failed steps."""
     grids = [path for path in rehearse.GRIDS if not names or path.stem in names]
-    start = time.monotonic()
+    start, failed = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="atlab-rehearsal-") as folder, rehearse.at(Path(folder)):
         home, how = Path(folder), rehearse.InProcess()
         rehearse.lay_out(home)
         for path in grids:
-            step(f"{path.stem}, preparation", rehearse.prepare, path, home)
+            failed += step(f"{path.stem}, preparation", rehearse.prepare, path, home)
         for path in grids:
-            step(f"{path.stem}, runs", rehearse.train, path, home / "runs", how)
+            failed += step(f"{path.stem}, runs", rehearse.train, path, home / "runs", how)
         for notebook, given in readings(grids, whole=not names):
-            step(" ".join(map(str, [notebook.name, *given.values()])), rehearse.read, notebook, home / "runs", given)
-    print(f"rehearsed in {time.monotonic() - start:.0f} s")
+            failed += step(
+                " ".join(map(str, [notebook.name, *given.values()])), rehearse.read, notebook, home / "runs", given
+            )
+    print(f"rehearsed in {time.monotonic() - start:.0f} s, {failed} steps failed")
+    return failed
 
 
-def step(title: str, do: Callable, *arguments: object) -> None:
-    """Do a step and print one line with its wall time."""
-    start = time.monotonic()
-    said = do(*arguments)
+def step(title: str, do: Callable, *arguments: object) -> bool:
+    """Do a step and print one line with its wall time: -> whether it failed."""
+    start, failed = time.monotonic(), False
+    try:
+        said = do(*arguments)
+    except Exception as error:
+        said, failed = f"FAILED: {type(error).__name__}: {error}", True
     print(f"{time.monotonic() - start:6.1f} s  {title}: {said}", flush=True)
+    return failed
 
 
 def readings(grids: list[Path], whole: bool) -> list[tuple[Path, dict]]:
@@ -58,4 +65,4 @@ def readings(grids: list[Path], whole: bool) -> list[tuple[Path, dict]]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(bool(main(sys.argv[1:])))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_recipes import cifar100, gsc
-from tests.recipes import corpora, corpora_images, corpora_music
+from tests.recipes import corpora, corpora_images, corpora_music, corpora_named
 
 WNIDS = [f"n{n:08d}" for n in (1440764, 1443537, 1484850, 1491361, 2666196, 2667093, 2669723, 2672831)]  # half man-made
 WORDS = ("the", "of", "and", "to", "in", "house", "river", "stone")
@@ -64,8 +64,13 @@ def imagenet(root: Path) -> None:
 
 # Recipe -> what the unpacked download is called, and what writes it.
 RAW = {
+    "arabic_speech_commands": (
+        "Arabic-Speech-Commands",
+        lambda root: corpora_named.arabic_speech_commands(root, ("one", "stop", "go", "yes"), speakers=10, takes=3),
+    ),
     "cifar10": ("CIFAR-10", lambda root: corpora_images.cifar10(root)),
     "cifar100": ("CIFAR-100", cifar_100),
+    "esc50": ("ESC-10", lambda root: corpora_named.esc10(root)),
     "fsdd": ("FSDD", lambda root: corpora.fsdd(root / "recordings")),
     "good_sounds": ("Good-Sounds", lambda root: corpora_music.good_sounds(root)),
     "gsc": ("Speech-Commands", speech_commands),
@@ -77,6 +82,7 @@ RAW = {
         "NSynth",
         lambda root: corpora_music.nsynth(root, {"nsynth-train": 66, "nsynth-valid": 22, "nsynth-test": 11}),
     ),
+    "ravdess": ("RAVDESS", lambda root: corpora_named.ravdess(root, actors=range(1, 8))),
     "svhn": ("SVHN", lambda root: corpora_images.svhn(root, {"train": 60, "extra": 60, "test": 20})),
     "timit": ("TIMIT", lambda root: corpora.timit(root)),
 }

@@ -123,32 +123,39 @@ class InProcess:
                 if file.is_file() and file.name not in ("params.json", "done") and not file.name.startswith("."):
                     shutil.copy(file, out.parent)
             return out
+        if name in self.seen:
+            _execute(notebook, given)
+            shutil.copy(notebook, out)
+        else:
+            self.papermill(notebook, given, out, **options)
+        self.seen.add(name)
         self.first[key] = out.parent
-        if name not in self.seen:
-            self.seen.add(name)
-            return self.papermill(notebook, given, out, **options)
-        space: dict = {"__name__": "__main__"}
-        for cell in nbformat.read(notebook, 4).cells:
-            if cell.cell_type == "code":
-                exec(compile(cell.source, str(notebook), "exec"), space)
-                if "parameters" in cell.metadata.get("tags", []):
-                    space.update(given)
-        shutil.copy(notebook, out)
         return out
+
+
+def _execute(notebook: Path, given: Mapping) -> None:
+    """The cells of a notebook, in this process; no output is kept."""
+    space: dict = {"__name__": "__main__"}
+    for cell in nbformat.read(notebook, 4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, str(notebook), "exec"), space)
+            if "parameters" in cell.metadata.get("tags", []):
+                space.update(given)
 
 
 def train(path: Path, root: Path, how: InProcess) -> str:
     """Every run of a grid in the home, and the networks they require: -> how many of each."""
     nodes = sweep.plan(sweep.load(path.stem, scale_of(path)), root)
     todo = [node for node in nodes if node.state != "done"]
-    before = len(how.first)
+    before, failed = len(how.first), []
     with mock.patch.object(notebooks, "execute", how):
         for node in todo:
             try:
                 node.function(*node.arguments)
             except Exception as error:
-                error.add_note(f"{path.stem}: {node.arguments[1]}")
-                raise
+                failed.append(f"{type(error).__name__}: {error}; {node.arguments[1]}")
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(todo)} failed: {failed[0]}")
     runs = [node for node in nodes if node.folder]
     networks = sum(node.folder is None for node in todo)
     return f"{len(runs)} runs, {len(how.first) - before} of them trained, {networks} networks required"
