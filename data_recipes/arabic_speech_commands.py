@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_text
 from data_recipes.corpus import expect
 from data_recipes.images import raw_folder
 from data_recipes.named_sounds import Labels, build_sounds, find_sounds
@@ -67,7 +68,7 @@ def _official(root: Path) -> dict[str, str]:
         return {}
     part_of: dict[str, str] = {}
     for part, name in LISTS.items():
-        text = expect(root / name, "list of the official split").read_text(encoding="utf-8")
+        text = read_text(expect(root / name, "list of the official split"))
         for speaker in sorted(set(re.findall(r"(\d{8})_NO_\d+", text))):
             if part_of.setdefault(speaker, part) != part:
                 raise AtlabError(f"speaker {speaker} is in {LISTS[part_of[speaker]]} and in {name}; expected in one")

@@ -15,6 +15,8 @@ ZERO_CROSSINGS = 32
 STOPBAND = 80.0  # dB
 RATES = (1_000, 384_000)  # Hz; a header that says otherwise is spoiled
 LONGEST = 1 << 30  # samples of all channels that a header may announce: two hours of stereo at 48 kHz are 7e8
+FLOATS = ("FLOAT", "DOUBLE")  # forms that can hold more than full scale
+CANCELLED = 0.01  # of the loudest channel: -40 dB
 
 
 def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
@@ -22,7 +24,8 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
     `sample_rate`.
 
     Channels are averaged. Raises BrokenInput for a file that cannot be decoded, is cut off before its header
-    says it ends, holds no sample or NaN, announces more than 2^30 samples, or names a rate outside 1 to 384 kHz.
+    says it ends, holds no sample, NaN or floats beyond full scale, whose channels cancel each other out, that announces more than
+    2^30 samples, or names a rate outside 1 to 384 kHz.
 
     >>> import soundfile, tempfile
     >>> path = Path(tempfile.mkdtemp()) / "stereo.wav"
@@ -41,7 +44,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
                 raise BrokenInput(f"{path}: announces {file.frames:,} samples, more than a sound file may have")
             rate, missing = file.samplerate, _missing_bytes(path, file)
             wave = file.read(dtype="float32", always_2d=True)
-            announced = file.frames
+            announced, subtype = file.frames, file.subtype
     except (OSError, RuntimeError, ValueError) as error:  # soundfile's own are RuntimeErrors, some ValueErrors
         raise BrokenInput(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     if missing > 0 or len(wave) < announced:
@@ -54,7 +57,14 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
         raise BrokenInput(f"{path}: holds no sample")
     if not np.isfinite(wave).all():
         raise BrokenInput(f"{path}: holds samples that are not numbers")
-    return resample(wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1), rate, sample_rate)
+    if subtype in FLOATS and (peak := float(np.abs(wave).max())) > 1.0:
+        raise BrokenInput(
+            f"{path}: holds floats up to {peak:.4g}, beyond full scale: scale it to -1 to 1, or it would be clipped"
+        )
+    mono = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
+    if np.abs(mono).max() < CANCELLED * np.abs(wave).max():
+        raise BrokenInput(f"{path}: has channels that cancel each other out when they are averaged: choose one of them")
+    return resample(mono, rate, sample_rate)
 
 
 def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:

@@ -9,13 +9,13 @@ Splits: `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confo
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_json
 from data_recipes.images import raw_folder
 from data_recipes.named_sounds import Labels, build_sounds, find_sounds
 
@@ -66,7 +66,7 @@ def _speakers(root: Path) -> dict[str, Labels]:
     if path is None:
         raise AtlabError(f"list of speakers not found: expected {root / 'data' / META}")
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = read_json(path)
         return {
             name: {"sex": str(of["gender"]).strip().lower(), "accent": str(of["accent"]).strip().lower()}
             for name, of in meta.items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from atlab.data.build import BrokenInput
 from atlab.errors import AtlabError
-from data_recipes.audio import read_audio, resample
+from data_recipes.audio import RATES, read_audio, resample
 
 SAMPLE_RATE = 16_000
 MOST_FILES = 10_000_000
@@ -19,10 +19,12 @@ SILENCE = 0.05  # the anti-transfer papers drop clips whose largest absolute sam
 
 
 def expect(path: str | Path, what: str) -> Path:
-    """`path` if it exists; AtlabError naming it and what it should hold otherwise."""
+    """`path` if it is a file or a folder; AtlabError naming it and what it should hold otherwise."""
     path = Path(path)
     if not path.exists():
         raise AtlabError(f"{what} not found: expected {path}")
+    if not (path.is_file() or path.is_dir()):  # a named pipe would wait for ever
+        raise AtlabError(f"{what} is neither a file nor a folder: {path}")
     return path
 
 
@@ -154,6 +156,8 @@ def noise_excerpt(path: Path, samples: int, rng: np.random.Generator) -> np.ndar
 
     try:
         with soundfile.SoundFile(path) as file:
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                raise BrokenInput(f"{path}: names a rate of {file.samplerate} Hz")
             needed = -(-samples * file.samplerate // SAMPLE_RATE)
             for _ in range(10 if file.frames > needed else 0):
                 file.seek(int(rng.integers(file.frames - needed + 1)))

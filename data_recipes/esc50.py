@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_text
 from data_recipes.corpus import expect
 from data_recipes.images import raw_folder
 from data_recipes.named_sounds import Labels, build_sounds, find_sounds
@@ -76,8 +77,10 @@ def prepare(
 def _classes(root: Path) -> dict[str, str]:
     """Class of a file by its name."""
     path = expect(root / "meta" / "esc50.csv", "list of classes")
-    with open(path, encoding="utf-8", newline="") as file:
-        table = csv.DictReader(file)
+    table = csv.DictReader(read_text(path).splitlines(), strict=True)
+    try:
         if not {"filename", "category"} <= set(table.fieldnames or ()):
             raise AtlabError(f"{path} has the columns {table.fieldnames}; expected filename and category among them")
         return {row["filename"]: row["category"] for row in table}
+    except csv.Error as error:
+        raise AtlabError(f"{path} is no CSV: {error}") from None

@@ -69,10 +69,18 @@ TAGS = {
     "bad-richness": "bad-timbre",
     "bad-attack": "bad-attack",
 }  # by beginning
-COLUMNS = {
-    "sounds": ("id", "instrument", "player", "klass", "pack_filename", "pack_id", "semitone"),
-    "takes": ("id", "microphone", "filename", "sound_id"),
-    "packs": ("id", "name"),
+COLUMNS = {  # what is read of each table, and the types that SQLite may hand out there
+    "sounds": {
+        "id": int,
+        "instrument": str,
+        "player": str | None,
+        "klass": str | None,
+        "pack_filename": str | None,
+        "pack_id": int | None,
+        "semitone": int | None,
+    },
+    "takes": {"id": int, "microphone": str | None, "filename": str | None, "sound_id": int | None},
+    "packs": {"id": int, "name": str | None},
 }
 SECONDS = 6.0
 
@@ -184,6 +192,7 @@ def _tables(path: Path) -> dict[str, list[dict]]:
     """The needed columns of the three tables, as rows sorted by id."""
     tables = {}
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+    connection.set_authorizer(_only_tables)
     try:
         for table, needed in COLUMNS.items():
             present = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
@@ -194,12 +203,28 @@ def _tables(path: Path) -> dict[str, list[dict]]:
                 if column not in present:
                     raise unknown(f"column of the table {table} in {path}", column, present)
             rows = connection.execute(f"SELECT {', '.join(needed)} FROM {table} ORDER BY id")
-            tables[table] = [dict(zip(needed, row, strict=False)) for row in rows]
+            tables[table] = [_typed(path, table, dict(zip(needed, row, strict=True))) for row in rows]
     except sqlite3.DatabaseError as error:
         raise AtlabError(f"{path} is no readable sqlite database: {error}") from error
     finally:
         connection.close()
     return tables
+
+
+def _only_tables(action: int, table: str, column: str, base: str, view: str | None) -> int:
+    """Let columns of tables be read and nothing else: a view or a function can take for ever."""
+    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_PRAGMA)
+    return sqlite3.SQLITE_OK if action in allowed and view is None else sqlite3.SQLITE_DENY
+
+
+def _typed(path: Path, table: str, row: dict) -> dict:
+    """The row; AtlabError for a value of another type, which SQLite takes in any column."""
+    for column, value in row.items():
+        if not isinstance(value, COLUMNS[table][column]):
+            raise AtlabError(
+                f"{path}: {value!r:.80} is in the column {column} of {table}; expected {COLUMNS[table][column]}"
+            )
+    return row
 
 
 def _takes(raw: Path, tables: dict[str, list[dict]], microphone: str) -> tuple[list[Take], Counter]:

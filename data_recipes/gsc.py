@@ -31,6 +31,7 @@ import numpy as np
 from atlab.data.build import Clip, build
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError, unknown
+from atlab.system.foreign import read_text
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
 
@@ -172,8 +173,10 @@ def _official_lists(raw: Path) -> dict[str, str]:
     """Part of the official split by "word/file.wav"; files in neither list belong to train."""
     listed = {}
     for part, name in _LISTS.items():
-        text = corpus.expect(raw / name, "list of the official split").read_text(encoding="utf-8")
-        listed.update({line.strip(): part for line in text.splitlines() if line.strip()})
+        text = read_text(corpus.expect(raw / name, "list of the official split"))
+        for line in filter(None, map(str.strip, text.splitlines())):
+            if listed.setdefault(line, part) != part:
+                raise AtlabError(f"{line!r} is in two lists of the official split of {raw}; expected it in one")
     return listed
 
 

@@ -123,8 +123,10 @@ def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
 
 def _labels(path: Path) -> dict[str, str]:
     """Emotion of each utterance in an EmoEvaluation file."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    labels = {match[1]: match[2] for match in map(_LABEL.match, lines) if match}
+    lines, labels = path.read_text(encoding="utf-8", errors="replace").splitlines(), {}
+    for match in filter(None, map(_LABEL.match, lines)):
+        if labels.setdefault(match[1], match[2]) != match[2]:
+            raise AtlabError(f"{path} labels {match[1]} twice, {labels[match[1]]} and {match[2]}; expected one label")
     if not labels:
         raise AtlabError(
             f"no label line in {path}; expected lines such as "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import shutil
 import struct
 import tarfile
@@ -21,6 +22,8 @@ from data_recipes.corpus import files_below
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+UNPACKED, BLOWN_UP = 1 << 30, 100  # bytes that any archive may unpack to; times its own size that a larger one may
+HEAD = 512  # bytes that a member counts beyond its content: millions of empty files fill a disk, too
 LARGEST_IDX = 1 << 30  # bytes; MNIST's images are 47 million
 SPLIT_NAMES = {
     "train": "train",
@@ -123,14 +126,14 @@ def read_idx(path: str | Path) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(LARGEST_IDX + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise AtlabError(f"{path} cannot be read: {error}") from error
+        raise AtlabError(f"{path} cannot be read: {error}") from None
     if len(content) > LARGEST_IDX:
         raise AtlabError(f"{path} holds more than {LARGEST_IDX:,} bytes, which no set of this kind does")
-    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 4 or len(content) < 4 + 4 * content[3]:
         raise AtlabError(f"{path} is no idx file of bytes (it begins with {content[:4]!r})")
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
     data = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
-    if data.size != int(np.prod(shape)):
+    if data.size != math.prod(shape):
         raise AtlabError(f"{path} is truncated or padded: its header says {shape}, it holds {data.size} bytes")
     return data.reshape(shape)
 
@@ -188,16 +191,19 @@ def raw_folder(raw: str | Path, out: str | Path) -> Iterator[Path]:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a .zip or .tar.
 
-    Raises AtlabError for a broken one, a member that points outside the folder, and one that would not fit on the disk.
+    Raises AtlabError for a broken one, a member that points outside the folder, and one that would not fit on the disk or
+    unpacks to more than a gigabyte and 100 times its own size.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    free, size = shutil.disk_usage(folder).free, 0
+    size, most = 0, min(shutil.disk_usage(folder).free, max(UNPACKED, BLOWN_UP * archive.stat().st_size))
 
     def fits(more: int) -> None:
         nonlocal size
-        size += more
-        if size > free:
-            raise AtlabError(f"{archive} unpacks to more than the {free / 1e9:,.1f} GB that are free: refused")
+        size += more + HEAD
+        if size > most:
+            raise AtlabError(
+                f"{archive} unpacks to more than {most / 1e9:,.1f} GB, {BLOWN_UP} times its size or what the disk has free: refused"
+            )
 
     def fitting(members: Iterable[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
         for member in members:
@@ -216,9 +222,11 @@ def unpack(archive: Path, folder: Path) -> None:
         else:
             with tarfile.open(archive) as file:
                 file.extractall(folder, fitting(file), filter="data")
-                while file.fileobj.read(1 << 20):  # to the very end, where checksums are compared
-                    pass
+                while block := file.fileobj.read(1 << 20):  # to the very end, where checksums are compared
+                    fits(len(block))
     except tarfile.FilterError as error:
         raise AtlabError(f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+    except AtlabError:
+        raise
+    except Exception as error:  # zipfile, tarfile and their decompressors raise a dozen types for a spoiled archive
         raise AtlabError(f"{archive} cannot be unpacked: {error}") from error

@@ -19,6 +19,7 @@ utterance share their source. Ties in frequency are broken alphabetically.
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tqdm.auto import tqdm
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_text
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
 
@@ -119,8 +121,8 @@ def parse_alignment(line: str) -> tuple[str, list[Word]]:
     if len(names) != len(times):
         raise ValueError(f"{len(names)} words but {len(times)} end times")
     starts = [0.0, *times[:-1]]
-    if any(start > end for start, end in zip(starts, times, strict=True)):
-        raise ValueError("end times go backwards")
+    if not all(start <= end < math.inf for start, end in zip(starts, times, strict=True)):
+        raise ValueError("end times go backwards, or are none")
     return utterance, [
         (name.lower(), start, end) for name, start, end in zip(names, starts, times, strict=True) if name
     ]
@@ -154,13 +156,14 @@ def _read_alignments(path: Path) -> dict[str, list[Word]]:
     if not path.exists():  # the release lacks a few: their utterances are counted as dropped
         return {}
     aligned = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
             try:
                 utterance, words = parse_alignment(line)
             except ValueError as error:
                 raise AtlabError(f'{path}, line {number}: {error}; expected: utterance "word,word" "end,end"') from None
-            aligned[utterance] = words
+            if aligned.setdefault(utterance, words) is not words:
+                raise AtlabError(f"{path}, line {number}: the utterance {utterance!r} comes twice")
     return aligned
 
 

@@ -73,7 +73,10 @@ def prepare(raw: str | Path, out: str | Path, *, classes: int = 3, workers: int 
 def _measures(root: Path, part: Records, prefix: str) -> pd.DataFrame:
     """Number, digit and measures of the images of one part that have them."""
     path = need(root, [f"{prefix}-morpho.csv"], ("original",))
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, MemoryError) as error:  # a ParserError is a ValueError, as is what is not UTF-8
+        raise AtlabError(f"{path} is no CSV in UTF-8: {error}") from None
     for column in ("index", *MEASURES):
         if column not in table:
             raise unknown(f"column of {path}", column, table.columns)

@@ -15,7 +15,7 @@ import numpy as np
 from atlab.data.build import Clip, build
 from atlab.errors import AtlabError
 from data_recipes.audio import fit_length, read_audio, to_int16
-from data_recipes.corpus import SAMPLE_RATE, compare, number, segment_starts
+from data_recipes.corpus import SAMPLE_RATE, compare, files_below, number, segment_starts
 
 if TYPE_CHECKING:
     from atlab.data.factorset import FactorSet
@@ -60,7 +60,7 @@ def find_sounds(
     """
     expression = re.compile(rf"(?:.*/)?{pattern}")
     found, dropped = {}, Counter()
-    paths = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    paths = [path for path in files_below(root) if path.suffix.lower() in SUFFIXES]
     for path in sorted(path.relative_to(root).as_posix() for path in paths):
         match = expression.fullmatch(path.rpartition(".")[0])
         told = labels(match) if match else "name of another form"

@@ -15,6 +15,7 @@ all.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 
 from atlab.data.build import Clip, build
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_text
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
 
@@ -46,6 +48,7 @@ PUBLISHED = {"train": 289_205, "validation": 12_678, "test": 4_096}
 FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
 SECONDS = 6.0
 KEYS = ("note_str", "instrument_family_str", "instrument_str", "pitch", "velocity", "instrument_source_str")
+LARGEST = 1 << 30  # bytes of the list of notes; that of the training part has 2e8
 
 
 def prepare(
@@ -102,16 +105,23 @@ def _examples(path: Path) -> list[tuple]:
     def labels(entry: dict) -> dict | tuple:
         return tuple(entry[key] for key in KEYS) if "note_str" in entry else entry
 
-    with open(corpus.expect(path, "list of notes"), encoding="utf-8") as file:
-        try:
-            notes = json.load(file, object_hook=labels)  # a hook keeps six labels of each note, not its whole dict
-        except json.JSONDecodeError as error:
-            raise AtlabError(f"{path} is broken: {error}") from error
-        except KeyError as error:
-            raise AtlabError(f"{path} has a note without {error}; needed: {', '.join(KEYS)}") from error
-    if not isinstance(notes, dict) or not notes or not all(isinstance(note, tuple) for note in notes.values()):
+    try:
+        notes = json.loads(
+            read_text(corpus.expect(path, "list of notes"), LARGEST), object_hook=labels
+        )  # a hook keeps six labels of each note, not its whole dict
+    except KeyError as error:
+        raise AtlabError(f"{path} has a note without {error}; needed: {', '.join(KEYS)}") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise AtlabError(f"{path} is broken: {error}") from error
+    if not isinstance(notes, dict) or not notes or not all(map(_is_note, notes.values())):
         raise AtlabError(f"{path} is no list of NSynth notes: expected {{name: {{note_str: ..., pitch: ...}}}}")
     return sorted(notes.values())
+
+
+def _is_note(note: object) -> bool:
+    """Whether this is a note's labels, of which the name is that of a file in the folder of notes."""
+    typed = isinstance(note, tuple) and tuple(map(type, note)) == (str, str, str, int, int, str)
+    return typed and re.fullmatch(r"[\w-]+", note[0]) is not None
 
 
 def _choose(notes: list[tuple], per_family: int | str, seed: int) -> list[tuple]:

@@ -27,6 +27,7 @@ from atlab.data.alphabet import FOLDING
 from atlab.data.build import BrokenInput, Clip, build
 from atlab.data.factorset import FactorSet
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_text
 from data_recipes import corpus
 from data_recipes.audio import fit_length, read_audio, to_int16
 
@@ -220,7 +221,7 @@ def _convert(item: tuple[str, str, str, str, str, str], root: Path) -> tuple[lis
     path = root / name
     wave = read_audio(path, corpus.SAMPLE_RATE)
     try:
-        segments = parse_phones(path.with_name(labels).read_text(encoding="ascii"))
+        segments = parse_phones(read_text(path.with_name(labels)))
     except ValueError as error:
         raise BrokenInput(f"{path.with_name(labels)}: {error}") from None
     if len(wave) > SAMPLES:

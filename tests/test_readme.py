@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from atlab import functional, strategies
-from atlab.runs import notebooks
+from atlab.runs import parameters
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +37,7 @@ def test_the_tables_name_what_there_is():
 def test_the_commands_name_parameters_and_files_that_exist():
     for notebook, arguments in re.findall(r"atlab run (notebooks/\S+\.ipynb)(.*)", README):
         given = dict(re.findall(r"-p (\S+) (\S+)", arguments))
-        assert notebooks.parse(ROOT / notebook, given).keys() == given.keys()
+        assert parameters.parse(ROOT / notebook, given).keys() == given.keys()
 
 
 def test_links_lead_somewhere():

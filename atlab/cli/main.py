@@ -57,10 +57,10 @@ def run(
     html: Annotated[bool, typer.Option("--html", help="Also write one HTML file that needs no network.")] = False,
 ) -> None:
     """Run a notebook with parameters into its run folder; one that is done is opened, an interrupted one resumed."""
-    from atlab.runs import notebooks
+    from atlab.runs import notebooks, parameters
 
     path = named(notebook, ".ipynb")
-    given = notebooks.parse(path, pairs(parameter))
+    given = parameters.parse(path, pairs(parameter))
     done = notebooks.run(path, given, root=_root(root), study=study, html=html, announce=typer.echo)
     typer.echo(f"notebook  {shown(done.notebook_path)}")
     if html:
@@ -87,12 +87,12 @@ def sweep(
     sbatch: Annotated[bool, typer.Option("--sbatch", help="Print a line for Slurm, and stop.")] = False,
 ) -> None:
     """Run every run of a grid that is not done, after the networks that they share; the same command carries on."""
-    from atlab.runs import notebooks
+    from atlab.runs import parameters
     from atlab.runs import sweep as sweeps
 
     root = _root(root)
     opened = sweeps.load(grid, scale)
-    fixed = notebooks.parse(opened.notebook, pairs(parameter))
+    fixed = parameters.parse(opened.notebook, pairs(parameter))
     if sbatch:
         typer.echo(sweeps.sbatch(grid, scale, root, parameter, **fixed))
         return

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from atlab.data.factorset import FORMAT, add_factors, content_digest, sample_hash
+from atlab.data.factorset import add_factors, content_digest, sample_hash
+from atlab.data.stored import FORMAT
 from atlab.errors import AtlabError
 from atlab.system.files import new_folder, write_atomic
 

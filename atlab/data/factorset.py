@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atlab.data.stored import read_card, read_factors, read_inputs
 from atlab.errors import AtlabError, unknown
 
-if TYPE_CHECKING:  # imported where a data set is opened: what only writes or lists data sets starts sooner
+if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = "atlab-factorset-1"
 BLOCK = 1 << 20  # numbers read at a time
 PIECE = 1 << 16  # bytes
 FILES = ("inputs.npy", "factors.parquet", "card.json")
-CARD = ("kind", "sample_rate", "clips", "factors", "content_hash")  # what is read of every card
 
 
 class FactorSet:
@@ -45,37 +43,14 @@ class FactorSet:
     @classmethod
     def open(cls, path: str | Path) -> FactorSet:
         """Open a data set; AtlabError if it is missing, incomplete, truncated or of another format."""
-        import pandas as pd
-
         path = Path(path)
         missing = [name for name in FILES if not (path / name).is_file()]
         if missing:
             raise AtlabError(
                 f"{path} is not a complete data set: {', '.join(missing)} missing; write one with `atlab data prepare`"
             )
-        try:
-            card = json.loads((path / "card.json").read_text())
-            if not isinstance(card, dict) or card.get("format") != FORMAT:
-                found = card.get("format") if isinstance(card, dict) else type(card).__name__
-                raise AtlabError(f"{path}/card.json has format {found!r}, this version reads {FORMAT!r}")
-            factors = pd.read_parquet(path / "factors.parquet")
-            inputs = np.load(path / "inputs.npy", mmap_mode="r", allow_pickle=False)
-        except AtlabError:
-            raise
-        except (OSError, ValueError, EOFError) as error:
-            raise AtlabError(f"{path} cannot be read, it is truncated or of another kind: {error}") from None
-        if lacking := [key for key in CARD if key not in card]:
-            raise AtlabError(f"{path}/card.json lacks {lacking}")
-        if not np.shape(inputs)[:1] == (len(factors),) == (card["clips"],):
-            raise AtlabError(
-                f"{path}: inputs of shape {inputs.shape}, {len(factors)} rows of factors, {card['clips']} clips "
-                "in the card; they must agree"
-            )
-        if lacking := [name for name in ("id", "source", *card["factors"]) if name not in factors]:
-            raise AtlabError(f"{path}/factors.parquet lacks the columns {lacking}; it has {list(factors)}")
-        if not factors["id"].is_unique:
-            repeated = factors["id"][factors["id"].duplicated()].tolist()
-            raise AtlabError(f"{path}/factors.parquet has ids twice: {repeated[:5]}")
+        card = read_card(path)
+        inputs, factors = read_inputs(path, card), read_factors(path, card)
         if card.get("sample_hash", found := sample_hash(path)) != found:
             raise AtlabError(
                 f"{path} has changed since it was written (sample {found[:12]}, in the card {card['sample_hash'][:12]}); "

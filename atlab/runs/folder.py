@@ -20,6 +20,7 @@ import atlab
 from atlab.errors import AtlabError
 from atlab.labels import shown
 from atlab.system.files import Held, lock, sync, write_atomic
+from atlab.system.foreign import read_json
 from atlab.system.hashing import sha256_file
 from atlab.system.home import find, in_home
 
@@ -83,7 +84,7 @@ def is_done(path: str | Path) -> bool:
     """Whether everything of a run is on disk: its `done` lists files, and each is there with the listed size."""
     path = Path(path)
     try:
-        listed = json.loads((path / "done").read_text())["files"]
+        listed = read_json(path / "done")["files"]
         return all((path / name).stat().st_size == entry["bytes"] for name, entry in listed.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
@@ -116,9 +117,8 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._card = json.loads((self.path / "params.json").read_text())
-            self.parameters: dict[str, Any] = self._card["parameters"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            self.parameters: dict[str, Any] = dict(read_json(self.path / "params.json")["parameters"])
+        except (ValueError, TypeError, KeyError) as error:
             raise AtlabError(f"{self.path} is not a run folder: its params.json cannot be read ({error})") from None
         self._lock: FileLock | None = None
 
@@ -158,12 +158,9 @@ class Run:
 
     def result(self) -> dict[str, Any]:
         """What `save_result` wrote; AtlabError if there is none."""
-        try:
-            return json.loads((self.path / "result.json").read_text())
-        except FileNotFoundError:
-            raise AtlabError(f"{self.path} has no result.json{self._state()}") from None
-        except ValueError as error:
-            raise AtlabError(f"{self.path / 'result.json'} is damaged: {error}") from None
+        if not os.path.lexists(self.path / "result.json"):
+            raise AtlabError(f"{self.path} has no result.json{self._state()}")
+        return read_json(self.path / "result.json")
 
     def save_history(self, history: pandas.DataFrame) -> None:
         """Write history.parquet, one row an epoch."""
@@ -177,6 +174,8 @@ class Run:
             return pandas.read_parquet(self.path / "history.parquet")
         except FileNotFoundError:
             raise AtlabError(f"{self.path} has no history.parquet{self._state()}") from None
+        except Exception as error:  # Arrow and pandas raise a dozen types for a file that is no table
+            raise AtlabError(f"{self.path / 'history.parquet'} is damaged: {error}") from None
 
     def finish(self, result: Mapping[str, Any] | None = None) -> None:
         """Save the result, if one is given, mark the run done and let go of its lock.

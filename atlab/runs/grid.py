@@ -9,7 +9,7 @@ axes:
     - {strategy: baseline}
     - {strategy: at, orthogonal: speaker, layers: [conv5, conv9]}
 exclude:
-  - {seed: 4, layers: conv9}     # a run that matches every pair is left out
+  - {seed: 4, layers: conv9}     # a run that matches every pair is left out; an item that matches none is an error
 scales:                          # merged over the above: `fixed` updated, axes of the same name replaced
   laptop: {fixed: {clips: 256}}
   paper:  {fixed: {width: 1.0}}
@@ -31,7 +31,7 @@ from typing import Any
 
 from atlab import runs
 from atlab.errors import AtlabError, unknown
-from atlab.runs import notebooks, strict_yaml
+from atlab.runs import parameters, strict_yaml
 
 KEYS = ("study", "notebook", "fixed", "axes", "exclude", "scales")
 SCALE_KEYS = ("fixed", "axes", "exclude")
@@ -101,17 +101,21 @@ def parse(
     constant, axes = ({**(content.get(key) or {}), **(chosen.get(key) or {})} for key in ("fixed", "axes"))
     exclude = [*(content.get("exclude") or []), *(chosen.get("exclude") or [])]
     notebook = _notebook(folder, content["notebook"], where)
-    known = notebooks.specification(notebook)
+    known = parameters.specification(notebook)
     if unheard := [name for pairs in exclude for name in pairs if name not in known]:
         raise unknown(f"parameter in `exclude` of {where}", unheard[0], known)
+    # Where a scale replaces axes, what the grid excludes besides may be meant for the others.
+    must_match = (chosen.get("exclude") or []) if chosen.get("axes") else exclude
+    left_out = _Exclusions(exclude, known, where)
     expanded = _expanded(axes, where)
     jobs: dict[str, dict[str, Any]] = {}
     for settings in itertools.product(*expanded):
         zipped = {key: value for setting in settings for key, value in setting.items()}
         job = _checked({**constant, **zipped, **(fixed or {})}, known, where)
-        if not any(_matches(job, pairs, known) for pairs in exclude):
+        if not left_out.match(job):
             whole = {name: job.get(name, parameter.default) for name, parameter in known.items()}
             jobs.setdefault(repr(whole), job)
+    left_out.check(must_match, fixed or {}, where)
     if not jobs:
         raise AtlabError(f"{where} describes no run: every one is excluded")
     return Grid(content["study"], notebook, list(jobs.values()))
@@ -210,6 +214,25 @@ def _checked(job: Mapping, known: Mapping, where: str) -> dict[str, Any]:
         raise AtlabError(f"{where}: {error}") from None
 
 
-def _matches(job: Mapping, pairs: Mapping, known: Mapping) -> bool:
-    wanted = {name: value if value is None else known[name].check(value) for name, value in pairs.items()}
-    return all(job.get(name, known[name].default) == value for name, value in wanted.items())
+class _Exclusions:
+    """The items of `exclude`, and which of them have matched a run."""
+
+    def __init__(self, items: list[Mapping], known: Mapping[str, parameters.Parameter], where: str) -> None:
+        self.items = [
+            dict(_checked(pairs, known, where)) | {n: v for n, v in pairs.items() if v is None} for pairs in items
+        ]
+        self.known, self.matched = known, [False] * len(items)
+
+    def match(self, job: Mapping) -> bool:
+        """Whether an item says this run's values, where stated or by default, in all its pairs."""
+        found = [all(job.get(n, self.known[n].default) == v for n, v in item.items()) for item in self.items]
+        self.matched = [before or now for before, now in zip(self.matched, found, strict=True)]
+        return any(found)
+
+    def check(self, given: list[Mapping], fixed: Mapping, where: str) -> None:
+        """AtlabError if one of the given items matched no run, unless `fixed` sets what it names."""
+        for pairs, matched in zip(given, self.matched[len(self.matched) - len(given) :], strict=True):
+            if not matched and not set(pairs) & set(fixed):
+                raise AtlabError(
+                    f"{where}: {reprlib.repr(dict(pairs))} in `exclude` matches no run; correct it or take it out"
+                )

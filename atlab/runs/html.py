@@ -6,7 +6,11 @@ import base64
 import copy
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
+
+from atlab.runs import ipynb
+from atlab.system.files import write_atomic
 
 _PLOTLY = "application/vnd.plotly.v1+json"
 _IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
@@ -18,6 +22,15 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:; "
     "base-uri 'none'; form-action 'none'; script-src "
 )
+
+
+def write_html(notebook: str | Path, out: str | Path) -> Path:
+    """Show an executed notebook as one HTML file that asks nothing of any other host: -> `out`.
+
+    Formulas become MathML. A plotly figure is shown as its stored SVG or PNG; one that has none is embedded, with
+    plotly.js in the file itself.
+    """
+    return write_atomic(out, to_html(ipynb.read(notebook)))
 
 
 def to_html(notebook: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import queue
-import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,9 @@ from atlab.errors import AtlabError
 from atlab.labels import shown
 from atlab.runs import engines, grid, notebooks
 from atlab.runs.folder import is_done
+from atlab.runs.requirements import requirements
 from atlab.system.home import in_home, named
 
-_REQUIRES = re.compile(r"(atlab(?:\.\w+)+):required_by")
 HELD_AGAIN = 2.0  # seconds until a run that another process holds is looked at again
 
 
@@ -140,7 +139,7 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     if only is not None and not 0 <= only < len(opened.jobs):
         raise AtlabError(f"run {only} of {opened.study}: allowed are 0 to {len(opened.jobs) - 1}")
     root, notebook = in_home(root).absolute(), opened.notebook
-    module, required_by = _requirements(notebook)
+    module, required_by = requirements(notebook)
     needed: dict[Any, Node] = {}
 
     def after(of: Any) -> list[Node]:
@@ -165,26 +164,6 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
             node.after = after(parameters)
         jobs.append(node)
     return [*needed.values(), *jobs]
-
-
-def _requirements(notebook: Path) -> tuple[str, Callable[[Any], Sequence]]:
-    """What knows what the notebook's runs require: a module's name and its `required_by`, as the metadata names them.
-
-    `atlab.requires` in the notebook's metadata is "MODULE:required_by", of a module of atlab: a notebook from a stranger
-    must not name what is executed before it runs. The function is given a run's parameters, or one of the requirements
-    that it returned, and returns a list of requirements (hashable); the module's function
-    `train_required(requirement, root, study)` gets one done.
-    """
-    name = notebooks.metadata(notebook).get("atlab", {}).get("requires", "")
-    if not name:
-        return "", lambda of: ()
-    match = _REQUIRES.fullmatch(str(name))
-    if not match:
-        raise AtlabError(f"{notebook} names its requirements as {name!r}; expected 'atlab.MODULE:required_by'")
-    try:
-        return match[1], importlib.import_module(match[1]).required_by
-    except (ImportError, AttributeError) as error:
-        raise AtlabError(f"{notebook} names its requirements as {name!r}, which does not exist: {error}") from None
 
 
 def _shown(need: Any) -> str:
@@ -300,7 +279,7 @@ def dry_run(
     lines = [
         f"{opened.study}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do; {len(needs)} networks required first"
     ]
-    if left and (estimate := _estimator(_requirements(opened.notebook)[0])):
+    if left and (estimate := _estimator(requirements(opened.notebook)[0])):
         found = _estimates([*(asdict(need) for need in needs), *left], estimate)
         seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
         lines.append(

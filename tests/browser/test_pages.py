@@ -18,7 +18,7 @@ from atlab import runs
 from atlab.analysis import report
 from atlab.data.build import Clip, build
 from atlab.experiment.settings import Settings
-from atlab.runs import notebooks
+from atlab.runs import execution
 from atlab.runs.html import to_html
 from tests.browser import pages
 
@@ -74,7 +74,7 @@ def test_names_of_a_data_set_are_shown_as_text(page, asked, tmp_path):
     code = f"from atlab.data import FactorSet, display\nfs = FactorSet.open({str(tmp_path / 'd')!r})\n"
     code += "from IPython.display import Markdown, display as shown\ndisplay.show(fs)\nshown(Markdown(display.caption(fs, 0)))"
     nbformat.write(new_notebook(cells=[new_code_cell(code)]), tmp_path / "n.ipynb")
-    notebooks.execute(tmp_path / "n.ipynb", {}, tmp_path / "out.ipynb", html=True, progress=False)
+    execution.execute(tmp_path / "n.ipynb", {}, tmp_path / "out.ipynb", html=True, progress=False)
     text = opened(page, tmp_path / "out.html")
     for what in ("name", "licence", "citation", "reason", "kind", "word", "s0", "w1"):
         assert f"{what} {NAME}</td></pre></title><script>hit=1</script>![m]({address}/{what})" in text, what

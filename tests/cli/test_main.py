@@ -18,7 +18,7 @@ from atlab import runs
 from atlab.cli import doctor
 from atlab.cli.main import app
 from atlab.data import Clip, build
-from atlab.runs import notebooks
+from atlab.runs import execution
 
 
 def call(*args: object) -> tuple[int, str]:
@@ -37,7 +37,7 @@ def notebook(tmp_path, monkeypatch) -> Path:
     def pretend(notebook, given, out, *_):
         nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {}, "given": dict(given)}), out)
 
-    monkeypatch.setattr(notebooks, "_papermill", pretend)
+    monkeypatch.setattr(execution, "_papermill", pretend)
     return Path("trial.ipynb")
 
 

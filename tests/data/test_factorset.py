@@ -134,7 +134,8 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 def test_truncated_files_are_refused(fs, name, keep):
     content = (fs.path / name).read_bytes()
     (fs.path / name).write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(AtlabError, match="cannot be read, it is truncated or of another kind"):
+    message = "card.json is not JSON" if name == "card.json" else "cannot be read, it is truncated or of another kind"
+    with pytest.raises(AtlabError, match=message):
         FactorSet.open(fs.path)
 
 
@@ -144,23 +145,80 @@ def test_pickled_inputs_are_refused(fs):
         FactorSet.open(fs.path)
 
 
-@pytest.mark.parametrize(("card", "found"), [({"format": "other-2"}, "'other-2'"), ({}, "None"), ([1], "'list'")])
-def test_another_format_is_refused(fs, card, found):
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"format": "other-2"}, "has format 'other-2', this version reads 'atlab-factorset-1'"),
+        ({}, "has format None, this version reads 'atlab-factorset-1'"),
+        ([1], "expected a JSON object, got a list"),
+    ],
+)
+def test_another_format_is_refused(fs, card, message):
     (fs.path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(AtlabError, match=f"card.json has format {found}, this version reads 'atlab-factorset-1'"):
+    with pytest.raises(AtlabError, match=f"card.json {message}|card.json is not what it should be: {message}"):
+        FactorSet.open(fs.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "odd"),
+    [
+        ("clips", "12"), ("clips", True), ("clips", 12.0), ("factors", ["word"]), ("kind", "video"), ("kind", 1), ("name", None),
+        ("sample_rate", 16e3), ("sample_rate", 0), ("content_hash", 5), ("sample_hash", None), ("shape", [12, 99]),
+        ("dropped", {"a": "b"}), ("dropped", [1]), ("published_clips", {"found": 3}), ("published_clips", {"published": {"a": 0.5}}),
+    ],
+)  # fmt: skip
+def test_entries_of_another_type_are_refused(fs, key, odd):
+    card = json.loads((fs.path / "card.json").read_text())
+    (fs.path / "card.json").write_text(json.dumps(card | {key: odd}))
+    with pytest.raises(AtlabError, match=f"{key}|its card says|found|published|kind"):
+        FactorSet.open(fs.path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((12, 100), np.uint8), r"uint8 \(12, 100\); expected int16 of 2 dimensions"),
+        (np.zeros((12, 100), np.int64), "int64"),
+        (np.full((12, 100), np.nan, np.float32), "float32"),
+        (np.zeros((12, 1, 10, 10), np.int16), "of 2 dimensions"),
+        (np.zeros((12, 0), np.int16), r"\(12, 0\)"),
+        (np.asfortranarray(np.ones((12, 100), np.int16)), "in C order"),
+    ],
+)
+def test_inputs_of_another_type_are_refused(fs, inputs, message):
+    np.save(fs.path / "inputs.npy", inputs)
+    with pytest.raises(AtlabError, match=message):
+        FactorSet.open(fs.path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("word", [None] * 12, "expected a value in every row of the column 'word', got 12 empty ones"),
+        ("word", [["a"]] * 12, "column 'word'"),
+        ("speaker", ["a", None] * 6, "in every row of the column 'speaker', got 6 empty ones"),
+        ("speaker", [1.0, np.nan] * 6, "column 'speaker', got 6 empty ones"),
+        ("id", list(range(12)), "expected string values in the column 'id', got integer"),
+        ("duration", ["long"] * 12, "expected integer or floating values in the column 'duration'"),
+        ("duration", [np.inf] * 12, "the column 'duration' holds values that are infinite"),
+    ],
+)
+def test_columns_of_another_type_are_refused(fs, column, values, message):
+    fs.factors.assign(**{column: values}).to_parquet(fs.path / "factors.parquet", index=False)
+    with pytest.raises(AtlabError, match=message):
         FactorSet.open(fs.path)
 
 
 def test_counts_that_disagree_are_refused(fs):
     fs.factors.iloc[:-1].to_parquet(fs.path / "factors.parquet", index=False)
-    message = r"inputs of shape \(12, 100\), 11 rows of factors, 12 clips in the card; they must agree"
+    message = "has 11 rows and 5 columns; expected 12 rows, as many as the card says clips"
     with pytest.raises(AtlabError, match=message):
         FactorSet.open(fs.path)
 
 
 def test_inputs_that_are_no_clips_are_refused(fs):
     np.save(fs.path / "inputs.npy", np.array(5))
-    with pytest.raises(AtlabError, match=r"inputs of shape \(\), 12 rows of factors"):
+    with pytest.raises(AtlabError, match=r"has the shape \(\), its card says 12 clips"):
         FactorSet.open(fs.path)
 
 

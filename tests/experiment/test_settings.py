@@ -16,7 +16,7 @@ from atlab import experiment, models, runs
 from atlab.data import Split
 from atlab.errors import AtlabError
 from atlab.experiment import Settings, required_by
-from atlab.runs import grid, notebooks
+from atlab.runs import grid, parameters
 from atlab.transfer.experiment import TransferSettings
 from atlab.transfer.gradual.images import ImageSettings
 from atlab.transfer.gradual.speech import SpeechSettings
@@ -40,7 +40,7 @@ def toy(tmp_path_factory):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_notebooks_parameters_are_the_fields_of_its_settings(name):
     """Names, order, defaults and types; beside them a notebook has the device and its run folder."""
-    found = notebooks.parameters(NOTEBOOKS / f"experiments/{name}.ipynb")
+    found = parameters.defaults(NOTEBOOKS / f"experiments/{name}.ipynb")
     declared = {f.name: f.default for f in fields(CLASSES[name])}
     if "role" not in found:
         declared.pop("role")  # networks that others require have no notebook of their own
@@ -68,13 +68,13 @@ def test_a_training_notebook_names_no_knob_twice(name):
 @pytest.mark.parametrize("name", ALL)
 def test_papermill_reads_every_parameter(name, caplog):
     """What `papermill --help-notebook` shows: all of them, with their defaults, and without a line that it cannot parse."""
-    shown, known = inspect_notebook(str(NOTEBOOKS / name)), notebooks.parameters(NOTEBOOKS / name)
+    shown, known = inspect_notebook(str(NOTEBOOKS / name)), parameters.defaults(NOTEBOOKS / name)
     assert [record.message for record in caplog.records if "Unable to parse" in record.message] == []
     assert {key: ast.literal_eval(p["default"]) for key, p in shown.items()} == known
 
 
 def test_bounds_in_words_and_texts_for_tuples_are_read_from_the_cell():
-    known = notebooks.specification(TRAIN)
+    known = parameters.specification(TRAIN)
     assert known["pairing"].bounds == (("at least", 0.0), ("at most", 1.0)) and known["width"].bounds == (
         ("above", 0.0),
     )
@@ -136,9 +136,8 @@ def test_people_see_names_with_commas(toy, tmp_path):
     ],
 )
 def test_what_a_run_requires_is_refused_without_a_kernel(toy, given, message):
-    parameters = {"data": str(toy.path)} | given
     with pytest.raises(AtlabError, match=message):
-        required_by(parameters)
+        required_by({"data": str(toy.path)} | given)
     assert required_by({"data": str(toy.path), "strategy": "baseline"}) == []
     assert required_by({"data": str(toy.path), "orthogonal": "noise", "split_by": "source"})[0].task == "noise"
 

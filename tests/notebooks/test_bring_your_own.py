@@ -15,7 +15,7 @@ import pytest
 from atlab import experiment, runs
 from atlab.data import FactorSet
 from atlab.data.synthetic.toy import toy_recordings
-from atlab.runs import notebooks
+from atlab.runs import execution, parameters
 from data_recipes import folder
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/03_bring_your_own_data.ipynb"
@@ -25,7 +25,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/03_bring_your_own_da
 def executed(tmp_path_factory):
     place = tmp_path_factory.mktemp("own")
     given = {"raw": str(place / "raw"), "prepared": str(place / "data"), "root": str(place / "runs"), "epochs": 6}
-    notebooks.execute(NOTEBOOK, given, place / "out.ipynb", progress=False)
+    execution.execute(NOTEBOOK, given, place / "out.ipynb", progress=False)
     return place
 
 
@@ -93,7 +93,7 @@ def test_the_network_was_trained_and_tested_on_other_speakers(executed):
 
 def test_the_same_steps_elsewhere_give_the_same_bits(executed, tmp_path):
     toy_recordings(tmp_path / "raw")
-    pattern = notebooks.parameters(NOTEBOOK)["by_path"]
+    pattern = parameters.defaults(NOTEBOOK)["by_path"]
     again = {
         "own_paths": folder.prepare(tmp_path / "raw", tmp_path / "paths", pattern=pattern, workers=0),
         "own_table": folder.prepare(tmp_path / "raw", tmp_path / "table", workers=0),

@@ -12,7 +12,7 @@ import pytest
 import atlab
 from atlab import runs, stats
 from atlab.analysis import quickstart
-from atlab.runs import notebooks
+from atlab.runs import execution, notebooks
 
 ROOT = Path(__file__).parents[2] / "notebooks"
 
@@ -41,7 +41,7 @@ def quickstarted(toy, tmp_path_factory) -> Path:
         "seeds": 2,
         "root": str(folder / "runs"),
     }
-    return notebooks.execute(ROOT / "tutorials/01_quickstart.ipynb", given, folder / "out.ipynb", html=True)
+    return execution.execute(ROOT / "tutorials/01_quickstart.ipynb", given, folder / "out.ipynb", html=True)
 
 
 def test_the_quickstart_says_what_its_runs_say(quickstarted):

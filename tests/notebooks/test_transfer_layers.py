@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from atlab.runs import notebooks
+from atlab.runs import execution
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/06_transfer_layers.ipynb"
 
@@ -19,7 +19,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/06_transfer_layers.i
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tutorial")
     given = {"place": str(folder / "tones"), "root": str(folder / "runs"), "width": 0.03125, "epochs": 1}
-    return folder, nbformat.read(notebooks.execute(NOTEBOOK, given, folder / "out.ipynb", progress=False), 4)
+    return folder, nbformat.read(execution.execute(NOTEBOOK, given, folder / "out.ipynb", progress=False), 4)
 
 
 def texts(notebook) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from atlab import models, runs
-from atlab.runs import notebooks
+from atlab.runs import execution
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/04_your_own_strategy.ipynb"
 
@@ -18,7 +18,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/04_your_own_strategy
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("strategy")
     given = {"place": str(place / "tones"), "root": str(place / "runs"), "epochs": 2}
-    notebooks.execute(NOTEBOOK, given, place / "out.ipynb", progress=False)
+    execution.execute(NOTEBOOK, given, place / "out.ipynb", progress=False)
     return place
 
 

@@ -437,6 +437,17 @@ def test_broken_archives_and_other_files(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_archives_that_unpack_to_far_more_than_their_size_are_refused(tmp_path, monkeypatch, kind):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "zeros").write_bytes(bytes(5_000_000))
+    path = Path(shutil.make_archive(str(tmp_path / "a"), kind, tmp_path / "raw"))
+    images.unpack(path, tmp_path / "small enough")
+    monkeypatch.setattr(images, "UNPACKED", 4_000_000)
+    with pytest.raises(AtlabError, match="unpacks to more than 0.0 GB, 100 times its size"):
+        images.unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
 def test_archives_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch, kind):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "zeros").write_bytes(bytes(5_000_000))
@@ -444,7 +455,9 @@ def test_archives_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch, ki
     assert path.stat().st_size < 50_000
     usage = shutil.disk_usage(tmp_path)._replace(free=4_999_999)
     monkeypatch.setattr(images.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(AtlabError, match="unpacks to more than the 0.0 GB that are free: refused"):
+    with pytest.raises(
+        AtlabError, match="unpacks to more than 0.0 GB, 100 times its size or what the disk has free: refused"
+    ):
         images.unpack(path, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("zeros"))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from atlab.runs import notebooks
+from atlab.runs import parameters
 from tests.rehearsal import rehearse
 
 
@@ -48,7 +48,7 @@ def readings(grids: list[Path], whole: bool) -> list[tuple[Path, dict]]:
     for path in grids:
         for notebook in rehearse.readers(path):
             given = {"scale": rehearse.scale_of(path)}
-            if "grid" in notebooks.parameters(notebook):
+            if "grid" in parameters.defaults(notebook):
                 given["grid"] = path.stem
             elif not whole:
                 continue  # it reads other grids too
@@ -59,7 +59,7 @@ def readings(grids: list[Path], whole: bool) -> list[tuple[Path, dict]]:
             if notebook not in known:
                 found[str(notebook)] = (
                     notebook,
-                    {"scale": "tiny"} if "scale" in notebooks.parameters(notebook) else {},
+                    {"scale": "tiny"} if "scale" in parameters.defaults(notebook) else {},
                 )
     return list(found.values())
 

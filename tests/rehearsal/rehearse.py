@@ -20,7 +20,7 @@ import yaml
 from atlab.cli.main import app
 from atlab.data.catalog import EMBEDDED
 from atlab.runs import grid as grids
-from atlab.runs import notebooks, strict_yaml, sweep
+from atlab.runs import execution, notebooks, strict_yaml, sweep
 from tests.rehearsal import heads, raw
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -105,14 +105,14 @@ def _top(words: list[str]) -> str:
 
 
 class InProcess:
-    """Stands in for `notebooks.execute`: the same cells in this process, and for a repetition a copy of the first one's files.
+    """Stands in for `execution.execute`: the same cells in this process, and for a repetition a copy of the first one's files.
 
     The first run of every notebook goes through papermill.
     """
 
     def __init__(self) -> None:
         self.first: dict[str, Path] = {}
-        self.papermill = notebooks.execute
+        self.papermill = execution.execute
         self.seen: set[str] = set()
 
     def __call__(self, notebook: Path, given: Mapping, out: Path, **options: object) -> Path:
@@ -148,7 +148,7 @@ def train(path: Path, root: Path, how: InProcess) -> str:
     nodes = sweep.plan(sweep.load(path.stem, scale_of(path)), root)
     todo = [node for node in nodes if node.state != "done"]
     before, failed = len(how.first), []
-    with mock.patch.object(notebooks, "execute", how):
+    with mock.patch.object(execution, "execute", how):
         for node in todo:
             try:
                 node.function(*node.arguments)

@@ -9,7 +9,7 @@ import pytest
 
 from atlab.data.catalog import EMBEDDED
 from atlab.runs import grid as grids
-from atlab.runs import notebooks
+from atlab.runs import ipynb
 from tests.rehearsal import heads, rehearse
 
 GRIDS = pytest.mark.parametrize("path", rehearse.GRIDS, ids=lambda path: path.stem)
@@ -36,7 +36,7 @@ def test_the_commands_in_a_head_prepare_what_the_runs_name(path):
 def test_no_run_is_refused(path, home):
     """Every run of the cut grid, and every network that it requires, is checked as far as its split."""
     rehearse.prepare(path, home)
-    module = importlib.import_module(notebooks.metadata(rehearse.trained_by(path))["atlab"]["requires"].split(":")[0])
+    module = importlib.import_module(ipynb.metadata(rehearse.trained_by(path))["atlab"]["requires"].split(":")[0])
     first = {rehearse.without_seeds(job): job for job in reversed(rehearse.jobs_of(path))}
     left = [module.from_parameters(job) for job in first.values()]
     seen = set()

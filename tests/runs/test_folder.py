@@ -236,7 +236,7 @@ def test_other_mistakes_are_named(tmp_path):
     with pytest.raises(AtlabError, match=r"no history.parquet \(the run is unfinished\)"):
         run.history()
     (run.path / "result.json").write_text("{")
-    with pytest.raises(AtlabError, match="result.json is damaged"):
+    with pytest.raises(AtlabError, match="result.json is not JSON"):
         run.result()
     run.close()
     (tmp_path / "file").write_text("")

@@ -12,7 +12,7 @@ import pytest
 
 from atlab import runs
 from atlab.errors import AtlabError
-from atlab.runs import notebooks
+from atlab.runs import execution, notebooks, parameters
 from atlab.runs.html import to_html
 
 PARAMETERS = '''\
@@ -40,10 +40,10 @@ DEFAULTS = {
 }
 
 
-def write(path: Path, *code: str, parameters: str = "", markdown: str = "") -> Path:
+def write(path: Path, *code: str, cell: str = "", markdown: str = "") -> Path:
     cells = [nbformat.v4.new_markdown_cell(markdown)] if markdown else []
-    if parameters:
-        cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    if cell:
+        cells.append(nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]}))
     cells += [nbformat.v4.new_code_cell(source) for source in code]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     return path
@@ -51,23 +51,23 @@ def write(path: Path, *code: str, parameters: str = "", markdown: str = "") -> P
 
 @pytest.fixture
 def notebook(tmp_path):
-    return write(tmp_path / "trial.ipynb", parameters=PARAMETERS)
+    return write(tmp_path / "trial.ipynb", cell=PARAMETERS)
 
 
 def test_parameters_are_read_in_order(notebook):
-    assert list(notebooks.parameters(notebook).items()) == list(DEFAULTS.items())
+    assert list(parameters.defaults(notebook).items()) == list(DEFAULTS.items())
 
 
 def test_a_notebook_without_the_cell_has_none(tmp_path):
     notebook = write(tmp_path / "plain.ipynb", "print(1)")
-    assert notebooks.parameters(notebook) == {} == notebooks.check(notebook, {})
+    assert parameters.defaults(notebook) == {} == parameters.check(notebook, {})
     with pytest.raises(AtlabError, match="unknown parameter of plain.ipynb 'seed'; allowed: nothing"):
-        notebooks.check(notebook, {"seed": 1})
+        parameters.check(notebook, {"seed": 1})
 
 
 def test_given_values_replace_defaults(notebook):
     given = {"strategy": "wi", "beta": 2, "share": None, "device": "cpu", "layers": ("conv1", "conv5")}
-    checked = notebooks.check(notebook, given)
+    checked = parameters.check(notebook, given)
     assert checked == DEFAULTS | given | {"beta": 2.0, "layers": ["conv1", "conv5"]}
     assert type(checked["beta"]) is float
 
@@ -97,7 +97,7 @@ def test_given_values_replace_defaults(notebook):
 )
 def test_values_that_are_not_allowed(notebook, given, message):
     with pytest.raises(AtlabError, match=message):
-        notebooks.check(notebook, given)
+        parameters.check(notebook, given)
 
 
 def test_text_is_read_as_the_default_is_typed(notebook):
@@ -121,15 +121,15 @@ def test_text_is_read_as_the_default_is_typed(notebook):
         "device": None,
         "out_of": "12",
     }
-    assert notebooks.parse(notebook, texts) == wanted
-    assert notebooks.parse(notebook, {"layers": "['conv1']", "device": "cuda:0"}) == {
+    assert parameters.parse(notebook, texts) == wanted
+    assert parameters.parse(notebook, {"layers": "['conv1']", "device": "cuda:0"}) == {
         "layers": ["conv1"],
         "device": "cuda:0",
     }
     with pytest.raises(AtlabError, match="parameter 'epochs' is 'many', a str; allowed: int"):
-        notebooks.parse(notebook, {"epochs": "many"})
+        parameters.parse(notebook, {"epochs": "many"})
     with pytest.raises(AtlabError, match="unknown parameter of trial.ipynb 'epoch'; nearest: 'epochs'"):
-        notebooks.parse(notebook, {"epoch": "1"})
+        parameters.parse(notebook, {"epoch": "1"})
 
 
 @pytest.mark.parametrize(
@@ -144,30 +144,30 @@ def test_text_is_read_as_the_default_is_typed(notebook):
     ],
 )
 def test_a_parameters_cell_that_cannot_be_read(tmp_path, source, message):
-    notebook = write(tmp_path / "bad.ipynb", parameters=source)
+    notebook = write(tmp_path / "bad.ipynb", cell=source)
     with pytest.raises(AtlabError, match=message):
-        notebooks.parameters(notebook)
+        parameters.defaults(notebook)
 
 
 def test_files_that_are_no_notebook(tmp_path):
     write(tmp_path / "trial.ipynb")
     with pytest.raises(AtlabError, match="unknown notebook in .* 'trail.ipynb'; nearest: 'trial.ipynb'"):
-        notebooks.parameters(tmp_path / "trail.ipynb")
+        parameters.defaults(tmp_path / "trail.ipynb")
     (tmp_path / "text.ipynb").write_text("hello")
     with pytest.raises(AtlabError, match="text.ipynb is not a notebook"):
-        notebooks.parameters(tmp_path / "text.ipynb")
-    with pytest.raises(AtlabError, match="cannot be read: Is a directory"):
-        notebooks.parameters(tmp_path)
+        parameters.defaults(tmp_path / "text.ipynb")
+    with pytest.raises(AtlabError, match="is not a regular file"):
+        parameters.defaults(tmp_path)
     cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}) for _ in range(2)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "two.ipynb")
     with pytest.raises(AtlabError, match="2 cells tagged 'parameters'; allowed: one"):
-        notebooks.parameters(tmp_path / "two.ipynb")
+        parameters.defaults(tmp_path / "two.ipynb")
 
 
 def test_nothing_starts_when_a_parameter_is_wrong(notebook, tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "_papermill", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(execution, "_papermill", lambda *_: pytest.fail("a kernel was started"))
     with pytest.raises(AtlabError, match="unknown parameter"):
-        notebooks.execute(notebook, {"nothing": 1}, tmp_path / "out.ipynb")
+        execution.execute(notebook, {"nothing": 1}, tmp_path / "out.ipynb")
     with pytest.raises(AtlabError, match="unknown parameter"):
         notebooks.run(notebook, {"nothing": 1}, root=tmp_path / "runs")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["trial.ipynb"]
@@ -177,7 +177,7 @@ def test_run_executes_once_in_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     counting = "from tqdm.auto import tqdm\nfor _ in tqdm(range(4), desc='counting'):\n    pass"
     saving = "import os\nfrom atlab.runs import Run\nRun(run_dir).finish({'double': 2 * n, 'cwd': os.getcwd()})"
-    notebook = write(tmp_path / "double.ipynb", counting, saving, parameters="n = 1\nrun_dir = ''", markdown="$x^2$")
+    notebook = write(tmp_path / "double.ipynb", counting, saving, cell="n = 1\nrun_dir = ''", markdown="$x^2$")
     run = notebooks.run(notebook, {"n": 21}, html=True, progress=False)
     assert run.done and run.result() == {"double": 42, "cwd": str(tmp_path)}
     assert run.path == Path("runs/double") / run.id and run.parameters == {"n": 21}
@@ -197,7 +197,7 @@ def test_run_executes_once_in_its_folder(tmp_path, monkeypatch):
     )  # text, its last state
     assert "widgets" not in executed["metadata"]
 
-    monkeypatch.setattr(notebooks, "_papermill", lambda *_: pytest.fail("it ran again"))
+    monkeypatch.setattr(execution, "_papermill", lambda *_: pytest.fail("it ran again"))
     said = []
     assert notebooks.run(notebook, {"n": 21}, announce=said.append).path == run.path
     assert said == [f"run       {run.path} (done before)"]
@@ -211,12 +211,12 @@ def test_the_id_follows_code_parameters_and_data_not_prose(tmp_path, monkeypatch
         executions.append(given)
         nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {}}), out)
 
-    monkeypatch.setattr(notebooks, "_papermill", pretend)
+    monkeypatch.setattr(execution, "_papermill", pretend)
     (tmp_path / "set").mkdir()
     (tmp_path / "set/card.json").write_text('{"content_hash": "one"}')
     (tmp_path / "model").write_text("weights")
     given = {"data": str(tmp_path / "set"), "model": str(tmp_path / "model")}
-    source = {"parameters": "data = ''\nmodel = ''\nseed = 0"}
+    source = {"cell": "data = ''\nmodel = ''\nseed = 0"}
     notebook = write(tmp_path / "a.ipynb", "1", **source)
 
     def identity(**more):
@@ -236,9 +236,7 @@ def test_the_id_follows_code_parameters_and_data_not_prose(tmp_path, monkeypatch
 
 
 def test_a_failing_cell_is_shown_and_kept(tmp_path):
-    notebook = write(
-        tmp_path / "fails.ipynb", "print('before')", "denominator = n - 1\n1 / denominator", parameters="n = 1"
-    )
+    notebook = write(tmp_path / "fails.ipynb", "print('before')", "denominator = n - 1\n1 / denominator", cell="n = 1")
     with pytest.raises(AtlabError) as caught:
         notebooks.run(notebook, {}, root=tmp_path / "runs", progress=False)
     first, *traceback = str(caught.value).splitlines()
@@ -255,7 +253,7 @@ def test_a_failing_cell_is_shown_and_kept(tmp_path):
     (folder / ".out.00000000.ipynb").write_text("left by a killed execution")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            notebooks,
+            execution,
             "_papermill",
             lambda n, g, out, *_: nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {}}), out),
         )
@@ -266,7 +264,7 @@ def test_a_failing_cell_is_shown_and_kept(tmp_path):
 def test_braces_in_paths_and_long_parameters_are_just_text(tmp_path):
     folder = tmp_path / "{seed} {0} {}"
     folder.mkdir()
-    notebook = write(folder / "{n}.ipynb", "open(out, 'w').write(text)", parameters="text = ''\nout = ''\nseed = 0")
+    notebook = write(folder / "{n}.ipynb", "open(out, 'w').write(text)", cell="text = ''\nout = ''\nseed = 0")
     given = {"text": "x" * 5000 + "{seed}", "out": str(folder / "out.txt")}
     run = notebooks.run(notebook, given, root=folder / "runs", progress=False)
     assert run.done and run.path.is_relative_to(folder) and (folder / "out.txt").read_text() == given["text"]
@@ -275,26 +273,24 @@ def test_braces_in_paths_and_long_parameters_are_just_text(tmp_path):
 def test_a_kernel_computes_on_one_thread(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     notebook = write(
-        tmp_path / "threads.ipynb",
-        "import torch\nopen(out, 'w').write(str(torch.get_num_threads()))",
-        parameters="out = ''",
+        tmp_path / "threads.ipynb", "import torch\nopen(out, 'w').write(str(torch.get_num_threads()))", cell="out = ''"
     )
-    notebooks.execute(notebook, {"out": str(tmp_path / "out")}, tmp_path / "done.ipynb", progress=False)
+    execution.execute(notebook, {"out": str(tmp_path / "out")}, tmp_path / "done.ipynb", progress=False)
     assert (tmp_path / "out").read_text() == "1"
 
 
 def test_a_dead_kernel_is_a_failure(tmp_path):
     notebook = write(tmp_path / "dies.ipynb", "import os\nos._exit(1)")
     with pytest.raises(AtlabError, match="dies.ipynb failed: DeadKernelError: Kernel died"):
-        notebooks.execute(notebook, {}, tmp_path / "out.ipynb", progress=False)
+        execution.execute(notebook, {}, tmp_path / "out.ipynb", progress=False)
     assert not (tmp_path / "out.ipynb").exists() and (tmp_path / "out.failed.ipynb").exists()
 
 
 def test_execute_in_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
-    write(tmp_path / "where am i.ipynb", "import os\nopen(name, 'w').write(os.getcwd())", parameters="name = 'x'")
-    out = notebooks.execute(
+    write(tmp_path / "where am i.ipynb", "import os\nopen(name, 'w').write(os.getcwd())", cell="name = 'x'")
+    out = execution.execute(
         "where am i.ipynb", {"name": "here"}, "new/out.ipynb", html=True, cwd="there", progress=False
     )
     assert out == Path("new/out.ipynb") and (tmp_path / "there/here").read_text() == str(tmp_path / "there")
@@ -380,7 +376,7 @@ def test_a_run_is_known_by_what_its_parameters_open(tmp_path, monkeypatch, value
     (tmp_path / "data/mine").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    notebook = write(tmp_path / "a.ipynb", "1", parameters="task: str | list = ''")
+    notebook = write(tmp_path / "a.ipynb", "1", cell="task: str | list = ''")
 
     def place(content: str) -> Path:
         (tmp_path / "data/mine/card.json").write_text(json.dumps({"content_hash": content}))
@@ -392,6 +388,6 @@ def test_a_run_is_known_by_what_its_parameters_open(tmp_path, monkeypatch, value
 
 
 def test_texts_that_no_path_can_be_name_nothing(tmp_path):
-    notebook = write(tmp_path / "a.ipynb", "1", parameters="task = ''")
+    notebook = write(tmp_path / "a.ipynb", "1", cell="task = ''")
     for odd in ("x" * 5000, "a\0b", "file:", "@", "{root}"):
         assert notebooks.places(notebook, [{"task": odd}], tmp_path)[0].parent == tmp_path / "a"

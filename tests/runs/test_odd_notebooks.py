@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from atlab.errors import AtlabError
-from atlab.runs import notebooks
+from atlab.runs import ipynb, parameters
 
 PIECES = [
     "a",
@@ -88,7 +88,7 @@ def notebook(source: object, **changes: object) -> dict:
 
 def only_atlab_errors(path, content: object) -> None:
     path.write_text(json.dumps(content))
-    for read in (notebooks.specification, notebooks.metadata, notebooks.parameters):
+    for read in (parameters.specification, ipynb.metadata, parameters.defaults):
         with contextlib.suppress(AtlabError):
             read(path)
 
@@ -130,9 +130,9 @@ def test_values_typed_on_the_command_line(tmp_path, text):
     path.write_text(json.dumps(notebook("f = 1.0  # >= 0\nl = [1]\ns = 'x'\nb = False\nn = None\nd = {}\ni = 1")))
     for name in "flsbndi":
         with contextlib.suppress(AtlabError):
-            notebooks.parse(path, {name: text})
+            parameters.parse(path, {name: text})
         with contextlib.suppress(AtlabError):
-            notebooks.check(path, {name: text})
+            parameters.check(path, {name: text})
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def test_values_typed_on_the_command_line(tmp_path, text):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, content, message):
     (tmp_path / "n.ipynb").write_text(json.dumps(content))
     with pytest.raises(AtlabError, match=message) as error:
-        notebooks.specification(tmp_path / "n.ipynb")
+        parameters.specification(tmp_path / "n.ipynb")
     assert "\n" not in str(error.value)
 
 
 def test_a_number_with_too_many_digits_is_refused(tmp_path):
     (tmp_path / "n.ipynb").write_text(json.dumps(notebook("beta = 1.0")))
     with pytest.raises(AtlabError, match="parameter 'beta' has more digits than a number can have"):
-        notebooks.check(tmp_path / "n.ipynb", {"beta": 10**400})
+        parameters.check(tmp_path / "n.ipynb", {"beta": 10**400})

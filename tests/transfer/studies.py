@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from atlab import runs
-from atlab.runs import grid, notebooks
+from atlab.runs import grid, ipynb, notebooks, parameters
 
 GRIDS = Path(__file__).parents[2] / "notebooks/experiments/grids"
 LOST = {"base": 0.0, "BnB": 0.02, "BnB+": -0.01, "AnB": 0.05, "AnB+": -0.03, "random": 0.2}
@@ -16,13 +16,13 @@ def made(path: Path, root: Path, accuracy: Callable[[dict], float], scale: str =
     """Every run of a grid, with the test accuracy that a function of its parameters gives."""
     opened = grid.load(path, scale)
     folders = notebooks.places(opened.notebook, opened.jobs, root, opened.study)
-    for parameters, folder in zip(opened.jobs, folders, strict=True):
-        values = notebooks.check(opened.notebook, parameters)
+    for given, folder in zip(opened.jobs, folders, strict=True):
+        values = parameters.check(opened.notebook, given)
         values.pop("run_dir")
-        identity = notebooks._data_hash(values), notebooks._source(opened.notebook)
+        identity = notebooks._data_hash(values), ipynb.source(opened.notebook)
         with runs.open_run(root, opened.study, values, *identity) as run:
             assert run.path == folder
-            run.finish({"test_accuracy": accuracy(parameters), "train_accuracy": 1.0, "validation_accuracy": 0.5})
+            run.finish({"test_accuracy": accuracy(given), "train_accuracy": 1.0, "validation_accuracy": 0.5})
 
 
 def halves_accuracy(parameters: dict) -> float:

@@ -15,7 +15,7 @@ import atlab
 from atlab import models, runs
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
-from atlab.runs import notebooks
+from atlab.runs import parameters
 from atlab.transfer import layers
 from atlab.transfer.experiment import TransferSettings, draw, from_parameters, required_by, train, train_required
 
@@ -135,7 +135,7 @@ def test_what_is_required_is_the_other_half_or_the_own_one(tiny):
 def test_the_notebooks_defaults_are_the_settings(tiny):
     """A sweep asks what a run requires with the grid's parameters only; the notebook with all of them."""
     notebook = Path(__file__).parents[2] / "notebooks/experiments/train_transfer.ipynb"
-    defaults = notebooks.parameters(notebook)
+    defaults = parameters.defaults(notebook)
     assert {**asdict(TransferSettings()), "device": "auto", "run_dir": ""} == {**defaults, "role": "treatment"}
 
 
