@@ -156,7 +156,7 @@ def test_commands_give_the_grid_or_the_run_without_a_machines_path(root):
 
 
 def test_a_grid_that_made_the_runs_is_named(tmp_path, monkeypatch):
-    from atlab.runs import grid, notebooks
+    from atlab.runs import grid, ipynb, notebooks
 
     folder = tmp_path / "notebooks/experiments/grids"
     folder.mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_a_grid_that_made_the_runs_is_named(tmp_path, monkeypatch):
     for place, job in zip(
         notebooks.places(opened.notebook, opened.jobs, tmp_path / "runs", "s"), opened.jobs, strict=True
     ):
-        with runs.open_run(tmp_path / "runs", "s", job, source=notebooks._source(opened.notebook)) as run:
+        with runs.open_run(tmp_path / "runs", "s", job, source=ipynb.source(opened.notebook)) as run:
             assert run.path == place
             run.finish({"accuracy": 0.5})
     lines = study.commands(study.read("s"))
