@@ -57,10 +57,7 @@ def readings(grids: list[Path], whole: bool) -> list[tuple[Path, dict]]:
         known = {notebook for notebook, _ in found.values()} | {rehearse.trained_by(path) for path in grids}
         for notebook in sorted((rehearse.NOTEBOOKS / "experiments").glob("*.ipynb")):
             if notebook not in known:
-                found[str(notebook)] = (
-                    notebook,
-                    {"scale": "tiny"} if "scale" in parameters.defaults(notebook) else {},
-                )
+                found[str(notebook)] = (notebook, {"scale": "tiny"} if "scale" in parameters.defaults(notebook) else {})
     return list(found.values())
 
 

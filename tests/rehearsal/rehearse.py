@@ -19,8 +19,8 @@ import yaml
 
 from atlab.cli.main import app
 from atlab.data.catalog import EMBEDDED
-from atlab.runs import grid as grids
 from atlab.runs import execution, notebooks, strict_yaml, sweep
+from atlab.runs import grid as grids
 from tests.rehearsal import heads, raw
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
