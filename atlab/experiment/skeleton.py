@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -12,6 +13,7 @@ import pandas as pd
 from atlab.data.orthogonal import content_hash, form
 from atlab.data.parts import PARTS, Split
 from atlab.errors import AtlabError
+from atlab.experiment.settings import settings_from
 from atlab.system.processes import one_thread
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Job:
         """`training.fit` as the settings have it, with the run's checkpoint: -> history."""
         from atlab import training
 
-        names = ("epochs", "patience", "learning_rate", "seed", "precision", "schedule")
+        names = ("epochs", "patience", "learning_rate", "seed", "precision", "schedule", "optimizer")
         given = {name: getattr(s, name) for name in names if hasattr(s, name)}
         common = {"device": self.device, "checkpoint": self.run.checkpoint_path, "progress": self.progress}
         return training.fit(model, learned, validation, **given | common | options)
@@ -178,6 +180,17 @@ def train(
 def study_of(settings: RunSettings, study: str = "") -> str:
     """Where a run lives: networks that serve all studies in root/networks/, others in the study."""
     return NETWORKS if settings.role in SHARED else study or settings.STUDY
+
+
+def required_of(cls: type, of: Any) -> list:
+    """What settings of a class require; a notebook's parameters become such settings first, and are checked.
+
+    So a sweep is refused before its first kernel.
+    """
+    if isinstance(of, Mapping):
+        of = settings_from(cls, of)
+        of.check()
+    return of.required()
 
 
 def train_required(need: RunSettings, root: str | Path, study: str) -> None:

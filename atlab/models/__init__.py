@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atlab.models.alexnet import AlexNet, alexnet
 from atlab.models.architectures import ARCHITECTURES
+from atlab.models.caffenet import CaffeNet, caffenet
 from atlab.models.densenet import DenseNet40, densenet40
 from atlab.models.fayek import FayekModel, fayek_a, fayek_b
 from atlab.models.io import copy_weights, load, save
@@ -14,9 +15,11 @@ __all__ = [
     "ARCHITECTURES",
     "VGG16",
     "AlexNet",
+    "CaffeNet",
     "DenseNet40",
     "FayekModel",
     "alexnet",
+    "caffenet",
     "copy_weights",
     "densenet40",
     "fayek_a",

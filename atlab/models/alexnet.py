@@ -85,9 +85,7 @@ def alexnet(
 ) -> AlexNet:
     """AlexNet (Krizhevsky 2014, "One weird trick") with torchvision's parameter names and initialisation.
 
-    Five convolutions and three linear layers, the eight layers of Yosinski et al. 2014; they used Caffe's
-    reference network, which has two groups in three convolutions, local response normalisation and 96 to 384
-    channels.
+    Five convolutions and three linear layers, as many as in Yosinski et al. 2014; their network is `caffenet`.
 
     Args:
         num_classes: size of the output.

@@ -68,7 +68,7 @@ class Normalised(nn.Module):
 
     def check_input(self, x: Tensor) -> None:
         """AtlabError for an input of another shape than the network takes."""
-        raise NotImplementedError
+        raise AtlabError(f"{type(self).__name__} does not say which inputs it takes: define check_input")
 
 
 def check_size(name: str, value: int, least: int = 1) -> int:

@@ -115,6 +115,8 @@ def degradation_by_layer(summary: pd.DataFrame, targets: pd.DataFrame, title: st
         ("random layers", "random", "random", colour, "x"),
     ]
     kinds += [(f"AnB, dissimilar halves ({name})", name, "AnB", COLOURS[4], "hexagon") for name in others]
+    both = summary.loc[summary["halves"].isin(others) & (summary["treatment"] == "random"), "halves"].unique()
+    kinds += [(f"random layers, dissimilar halves ({name})", name, "random", COLOURS[5], "x") for name in both]
     for name, halves, treatment, colour, symbol in kinds:
         part = summary[(summary["halves"] == halves) & (summary["treatment"] == treatment)].sort_values("n")
         error = _error(part["difference"], part, colour, "d_low", "d_high")
@@ -125,7 +127,7 @@ def degradation_by_layer(summary: pd.DataFrame, targets: pd.DataFrame, title: st
             mode="lines+markers",
             name=name,
             legendgroup=name,
-            showlegend=treatment != "random",
+            showlegend=name != "random layers",
             marker={"symbol": symbol, "size": 9, "color": colour},
         )
         figure.add_trace(trace, row=2, col=1)

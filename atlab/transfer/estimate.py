@@ -13,7 +13,7 @@ from atlab.data.catalog import load_data
 from atlab.experiment import estimate
 from atlab.system.processes import one_thread
 from atlab.transfer import treatments
-from atlab.transfer.experiment import TransferSettings, from_parameters
+from atlab.transfer.experiment import TransferSettings, from_parameters, new_model
 
 FLOAT = 4  # bytes
 COPIES = 4  # of the parameters: themselves, their gradients, Adam's two moments
@@ -52,8 +52,8 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
     found = _probe(_timed_alike(s), device)
     frozen = s.n > 0 and not treatments.treatment(s.treatment).tuned
     learns = s.role == "base" or s.n > 0 or (s.base and s.treatment == "base")
-    steps = s.epochs * batches[0] if learns else 0
-    validations = (s.epochs * batches[1] if learns else 0) + sum(batches)
+    epochs = s.duration(batches[0]) if learns else 0
+    steps, validations = epochs * batches[0], epochs * batches[1] + sum(batches)
     runs_once = sum(batches) * found.prefix if frozen and s.cached else 0.0
     stored = sum(sizes) * found.activation_bytes if frozen and s.cached else 0
     return {
@@ -86,6 +86,8 @@ def _timed_alike(s: TransferSettings) -> TransferSettings:
         "epochs",
         "patience",
         "learning_rate",
+        "optimizer",
+        "iterations",
         "seed",
         "base_seed",
         "base",
@@ -99,9 +101,10 @@ def _timed_alike(s: TransferSettings) -> TransferSettings:
 def _probe(s: TransferSettings, device_name: str) -> Probe:
     import torch
 
-    from atlab import models, training
+    from atlab import training
     from atlab.data import Batches
     from atlab.system import devices
+    from atlab.transfer.crops import Crops
     from atlab.transfer.prefix import PrefixBatches
 
     fs = load_data(s.data)
@@ -109,12 +112,9 @@ def _probe(s: TransferSettings, device_name: str) -> Probe:
     mode = devices.precision(s.precision, device)
     rows = np.arange(min(len(fs), estimate.BATCHES * s.batch_size))
     batches = Batches(fs, rows, fs.codes(s.target), batch_size=s.batch_size, device=device)
-    x = next(iter(batches.epoch(0))).x
-    sizes = {"images": "small" if min(x.shape[2:]) < 63 else "photographs"} if s.architecture == "alexnet" else {}
+    batches = Crops(batches, s.crop, random=True) if s.crop else batches
     with torch.random.fork_rng(), mode.settings():
-        model = models.ARCHITECTURES[s.architecture](
-            len(fs.classes(s.target)), s.width, in_channels=x.shape[1], **sizes
-        )
+        model = new_model(s, len(fs.classes(s.target)), next(iter(batches.epoch(0))).x)
         cut = treatments.apply(s.treatment, s.n, mode.place(model))
         source, trained, prefix, stored = batches, cut, 0.0, 0
         if cut.frozen and s.cached:

@@ -191,6 +191,14 @@ def claims(table: pd.DataFrame) -> list[str]:
         ),
     ]
     for other in [halves for halves in lost["halves"].unique() if halves != SIMILAR]:
+        if (other, "random") in units.index.droplevel("n"):
+            distant, random = (_mean_over_layers(units, other, name) for name in ("AnB", "random"))
+            lines.append(
+                claim(
+                    f"Transfer between dissimilar halves ({other}) is above random frozen layers, mean over layers",
+                    stats.paired_difference(distant, random),
+                )
+            )
         final = [_base(units, h) - units.loc[h, "AnB", last] for h in (other, SIMILAR)]
         lines.append(
             claim(

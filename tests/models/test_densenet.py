@@ -9,6 +9,7 @@ import torch.nn.functional as nnf
 import atlab
 from atlab.errors import AtlabError
 from atlab.models import densenet40
+from atlab.models.normalised import Normalised
 
 
 def parameters(model) -> int:
@@ -97,6 +98,11 @@ def test_it_is_saved_and_loaded(tmp_path):
 def test_arguments_out_of_range_are_named(arguments, message):
     with pytest.raises(AtlabError, match=message):
         densenet40(**arguments)
+
+
+def test_a_network_must_say_which_inputs_it_takes():
+    with pytest.raises(AtlabError, match="Normalised does not say which inputs it takes: define check_input"):
+        Normalised().normalise(torch.zeros(1))
 
 
 def test_inputs_and_normalisations_of_other_shapes_are_refused():

@@ -90,11 +90,11 @@ def test_the_figure_has_a_line_for_every_arm(executed):
 GRID = """
 study: blocks
 notebook: {notebook}
-fixed: {{data: {data}, source: {data}, width: 0.0833, epochs: 1, batch_size: 16, clips: 32}}
+fixed: {{data: {data}, width: 0.0833, epochs: 1, batch_size: 16, clips: 32}}
 axes:
   seed: 0..1
   pair:
-    - {{target: class, source_target: parity}}
+    - {{target: class, source: parity}}
 scales:
   tiny: {{}}
 """

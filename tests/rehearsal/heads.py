@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 import data_recipes
 
 PREFIX = "atlab data prepare "
-NAMES_DATA = ("data", "source", "emotion_data", "noise_from")  # parameters whose value is a data set
+NAMES_DATA = ("data", "emotion_data", "noise_from")  # parameters whose value is a data set
+NAMES_TASK = ("source", "base")  # parameters whose value may be a task of another data set
 
 
 def commands(grid: Path) -> list[list[str]]:
@@ -46,6 +47,6 @@ def named(jobs: Iterable[Mapping]) -> set[str]:
     found = set()
     for job in jobs:
         tasks = job.get("orthogonal", ())
-        tasks = tasks.split(",") if isinstance(tasks, str) else tasks
+        tasks = [*(tasks.split(",") if isinstance(tasks, str) else tasks), *(job.get(name, "") for name in NAMES_TASK)]
         found |= {task.partition("@")[2] for task in tasks} | {job.get(name, "") for name in NAMES_DATA}
     return {name.removeprefix("data/") for name in found if name}

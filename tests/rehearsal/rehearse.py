@@ -26,7 +26,7 @@ from tests.rehearsal import heads, raw
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 GRIDS = sorted((NOTEBOOKS / "experiments/grids").glob("*.yaml"))
 REPETITIONS = 2
-CUT = ("width", "epochs")  # to what the grid's scale "tiny" has
+CUT = ("width", "epochs", "source_epochs", "iterations")  # to what the grid's scale "tiny" has
 REPEATED = re.compile(r"(\w*_)?seed|fold")
 # What a miniature cannot fill or need not render, as options of the recipe.
 OPTIONS = {
@@ -46,7 +46,7 @@ def scale_of(path: Path) -> str:
 def jobs_of(path: Path) -> list[dict]:
     """The runs of a grid at its largest scale, cut."""
     tiny = strict_yaml.read(path, grids.BYTES, grids.DEPTH)["scales"]["tiny"]["fixed"]
-    loaded = grids.load(path, scale_of(path), **{name: tiny[name] for name in CUT})
+    loaded = grids.load(path, scale_of(path), **{name: tiny[name] for name in CUT if name in tiny})
     kept: dict[str, list[dict]] = {}
     for job in loaded.jobs:
         kept.setdefault(without_seeds(job), []).append(job)

@@ -18,6 +18,7 @@ from atlab.experiment.settings import Settings
 from atlab.runs import parameters
 from atlab.transfer import layers
 from atlab.transfer.experiment import TransferSettings, draw, from_parameters, required_by, train, train_required
+from tests.transfer.images import images
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,74 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
     assert required_by(replace(settings, treatment="BnB")) == [replace(at.required()[0], orthogonal=("word",))]
 
 
+@pytest.fixture(scope="module")
+def spoken_words(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toys")
+    own = atlab.data.toy(folder / "own", words=3, speakers=4, repetitions=6, samples=4096)
+    other = atlab.data.toy(folder / "other", words=2, speakers=5, repetitions=6, samples=4096)
+    return own, other
+
+
+def test_the_other_task_may_be_one_of_another_data_set_or_a_model_file(spoken_words, tmp_path):
+    own, other = spoken_words
+    settings = TransferSettings(
+        data=str(own.path), target="word", base=f"speaker@{other.path}", n=13, split="random", architecture="vgg16",
+        width=1 / 32, epochs=1, batch_size=16, precision="fp32",
+    )  # fmt: skip
+    (need,) = required_by(settings)
+    assert (need.data, need.task, need.role) == (str(other.path), "speaker", "teacher")
+    run = train(settings, tmp_path, progress=False)
+    elsewhere = network(tmp_path, data=str(other.path))
+    same = [state(r, 0, 13) for r in (run, elsewhere)]
+    assert all(torch.equal(a, b) for a, b in zip(*same, strict=True))
+    assert models.load(elsewhere.model_path).card["classes"] == other.classes("speaker")
+    by_file = replace(settings, base=f"file:{elsewhere.model_path}")
+    assert required_by(by_file) == []
+    again = train(by_file, tmp_path / "alone", progress=False)
+    assert not (tmp_path / "alone/networks").exists()
+    for name in ("train_loss", "test_loss", "test_accuracy"):
+        assert again.result()[name] == run.result()[name], "the same network, however it is named"
+
+
+def test_a_run_is_known_by_what_its_base_names(spoken_words, tmp_path):
+    own, other = spoken_words
+    settings = TransferSettings(data=str(own.path), base=f"word@{other.path}", split="random", architecture="vgg16")
+    with pytest.raises(AtlabError, match="names the target's own data set"):
+        replace(settings, target="speaker", base=f"word@{own.path}").make_split(own)
+    with pytest.raises(AtlabError, match=r"the orthogonal network 'gone.safetensors' is not there"):
+        required_by(replace(settings, target="speaker", base="file:gone.safetensors"))
+    assert settings.orthogonal == (f"word@{other.path}",) and TransferSettings().orthogonal == ()
+
+
+def test_crops_iterations_and_the_papers_solver(tiny, pictures, tmp_path):
+    """36 training and validation clips of a half: 32 to train, 4 steps an epoch, 9 iterations in 3 epochs."""
+    settings = replace(
+        tiny, treatment="base", n=0, crop=15, optimizer="caffe", learning_rate=0.01, iterations=9, role="base"
+    )
+    assert [settings.duration(batches) for batches in (4, 9, 10)] == [3, 1, 1] and tiny.duration(4) == 2
+    run = train(settings, tmp_path, progress=False)
+    batches = -(-run.result()["train_clips"] // 8)
+    assert run.result()["epochs_run"] == len(run.history()) == -(-9 // batches)
+    rows = tiny.make_split(pictures).test
+    x = (
+        torch.from_numpy(pictures.read(rows))[:, :, :15, :15].float() / 255
+    )  # the centre of 16, rounded as torchvision does
+    with torch.no_grad():
+        predicted = models.load(run.model_path)(x).argmax(1).numpy()
+    assert pd.read_parquet(run.path / "predictions.parquet")["prediction"].tolist() == predicted.tolist()
+    frozen = train(replace(tiny, crop=15, cached=False, treatment="random", epochs=1), tmp_path, progress=False)
+    assert frozen.result()["prefix"] == "run"
+
+
+def test_the_reference_network_sees_pixels_less_their_mean(tiny, tmp_path):
+    large = images(tmp_path / "large", per_class=8, side=70)
+    settings = replace(tiny, data=str(large.path), architecture="caffenet", width=1 / 64, epochs=1, treatment="random")
+    run = train(settings, tmp_path, progress=False)
+    net, train_rows = models.load(run.model_path), settings.make_split(large).train
+    assert float(net.input_std) == pytest.approx(1 / 255)
+    assert float(net.input_mean) == pytest.approx(large.read(train_rows).mean() / 255, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -200,7 +269,7 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
         ({"role": "teacher"}, "role.*'teacher'"),
         ({"treatment": "AnB", "n": 8}, "leaves no layer to learn"),
         ({"treatment": "BnB", "n": 9}, "0 to 8, found 9"),
-        ({"split": "disjoint"}, "a disjoint one goes with two factors"),
+        ({"split": "disjoint"}, "a disjoint one goes with another task"),
         ({"base": "parity"}, "split random or disjoint and vgg16, found official and alexnet"),
         (
             {"base": "class", "split": "random", "architecture": "vgg16", "halves": "random"},
@@ -210,9 +279,19 @@ def test_two_factors_take_the_networks_of_anti_transfer(tmp_path):
         ({"split_by": "parity"}, "split_by is 'parity', but the tasks are halves"),
         (
             {"base": "parity", "split": "random", "architecture": "vgg16"},
-            "halves is 'made', but the tasks are two factors: it would be ignored",
+            "halves is 'made', but the tasks are not halves of one factor: expected 'random'",
         ),
-        ({"clips": -1}, "at least 0, found -1 and 0"),
+        ({"clips": -1}, "clips must be at least 0, found -1"),
+        ({"crop": 12}, "other activations of every random crop: set cached=False"),
+        (
+            {"crop": 17, "treatment": "random", "cached": False},
+            "a crop of 17 x 17 cannot be cut from images of 16 x 16",
+        ),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
+        (
+            {"base": "parity@", "halves": "random", "split": "random", "architecture": "vgg16"},
+            "expected an orthogonal task as FACTOR",
+        ),
         ({"halves": "parity"}, "does not divide"),
     ],
 )

@@ -49,6 +49,16 @@ def study(seeds: int = 3, noise: float = 0.004) -> pd.DataFrame:
         for n in LAYERS:
             add("made", "BnB", n, -1)
             add("made", "AnB", n, -4 * n)
+            accuracy = base["made"] + (EFFECTS["random"][n] - 2 + 0.1 * seed) / 100  # in every direction the same
+            row = {
+                "seed": seed,
+                "half": half,
+                "halves": "made",
+                "treatment": "random",
+                "n": n,
+                "test_accuracy": accuracy,
+            }
+            rows.append(row)
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
 
 
@@ -70,7 +80,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 def test_accuracy_by_layer_is_over_seeds_paired_with_the_base(table):
     found = reading.by_layer(table)
-    assert len(found) == 2 + 5 * 3 + 2 * 3 and (found["units"] == 3).all()
+    assert len(found) == 2 + 5 * 3 + 3 * 3 and (found["units"] == 3).all()
     for _, row in found.iterrows():
         own = scores(table, row["halves"], row["treatment"], row["n"])
         assert (row["test"], row["low"], row["high"]) == pytest.approx(interval(own))
@@ -113,8 +123,14 @@ def test_table_1_stands_beside_the_papers(table):
 def test_claims_are_decided_by_what_was_put_in(table):
     lines = reading.claims(table)
     words = [line.split(": **")[1].split("**")[0] for line in lines]
-    assert len(lines) == 9 and words[0] == words[2] == words[3] == words[4] == words[7] == words[8] == "holds here"
-    assert "here 28." in lines[8] or "here 27." in lines[8]
+    assert len(lines) == 10 and words[0] == words[2] == words[3] == words[4] == words[7] == words[9] == "holds here"
+    assert "here 28." in lines[9] or "here 27." in lines[9]
+    above = np.mean([scores(table, "made", "AnB", n) - scores(table, "made", "random", n) for n in LAYERS], axis=0)
+    mean, low, high = (100 * value for value in interval(above))
+    assert "between dissimilar halves (made) is above random frozen layers" in lines[8] and words[8] == "holds here"
+    assert f"({mean:+.1f} [{low:+.1f}, {high:+.1f}], 3 seeds)" in lines[8]
+    without = table[(table["halves"] == "random") | (table["treatment"] != "random")]
+    assert len(reading.claims(without)) == 9
     none = table.assign(test_accuracy=np.random.default_rng(5).normal(0.7, 0.02, len(table)))
     assert sum("not decided here" in line for line in reading.claims(none)) >= 6
 
@@ -141,7 +157,7 @@ def test_the_result_is_json_without_holes(table):
     import json
 
     stored = json.loads(json.dumps(reading.result(table), allow_nan=False))
-    assert stored["by_layer"][0]["halves"] and len(stored["claims"]) == 9
+    assert stored["by_layer"][0]["halves"] and len(stored["claims"]) == 10
     shown = reading.percent(reading.drops(table))
     assert shown["drop"].abs().max() > 1 and shown["p"].max() <= 1
 
@@ -180,6 +196,9 @@ def test_figure_3_is_less_the_base_level(table):
     for name, halves in (("AnB, similar halves", "random"), ("AnB, dissimilar halves (made)", "made")):
         expected = [100 * (scores(table, halves, "AnB", n) - scores(table, halves, "base", 0)).mean() for n in LAYERS]
         assert list(lines[name].y) == pytest.approx(expected)
+    assert list(lines["random layers, dissimilar halves (made)"].y) == pytest.approx(
+        [100 * (scores(table, "made", "random", n) - scores(table, "made", "base", 0)).mean() for n in LAYERS]
+    )
     part = table[(table["halves"] == "made") & (table["half"] == "B")]
     assert lines["target half B"].y[0] == pytest.approx(
         100 * part.loc[part["treatment"] == "base", "test_accuracy"].mean()

@@ -4,60 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from pathlib import Path
 
 import numpy as np
 
+from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec, cut
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import settings_from
-from atlab.experiment.skeleton import Job, learn, train, train_required
-from atlab.transfer.gradual.train import BASES, ROLES, Prepared, learn_gradual, new_network
+from atlab.experiment.skeleton import Job, required_of, train, train_required
+from atlab.transfer.gradual.train import BASES, GradualSettings, Prepared, new_network
 
 __all__ = ["ImageSettings", "from_parameters", "required_by", "train", "train_required"]
 
+# Where pixels (0 to 1 here) are only divided, by 256: their standard deviation, by the name in the data set's card (Fayek et al.
+# 2018, section 3).
+DIVIDED = {"svhn": 256 / 255}
+
 
 @dataclass(frozen=True)
-class ImageSettings:
-    """Everything that decides the numbers of a run.
+class ImageSettings(GradualSettings):
+    """Everything that decides the numbers of a run; the seed draws the held-out validation images, too.
 
     Attributes:
-        data, target: the data set (a folder) and the factor that are learned.
-        source, source_target: those whose network is copied.
-        base: what a transfer starts from: the "trained" network, or the same with "random" weights.
-        clips: training images at most, validation in proportion, test at most as many; 0 for all.
-        output_epochs: epochs in which the output layer is tuned alone first.
-        seed: of weights, order, dropout and the held-out validation images; primary networks have the same.
-        role: "transfer", or "primary" for a network that is trained on its own task alone, in root/networks/.
+        data, target: the data set and the factor that are learned.
+        source: what the copied network has learned: a factor of the same data set (`background`) or of another
+            (`class@data/svhn`), or a model file of a DenseNet-40 (`file:PATH`).
+        source_epochs: epochs of that network; `epochs` if 0.
     """
 
-    STUDY: ClassVar[str] = "gradual_transfer"
-
-    data: str = "data/cifar10"
-    target: str = "class"
-    source: str = "data/svhn"
-    source_target: str = "class"
+    data: str = "synthetic_digits"
     width: float = 0.25
-    base: str = "trained"
-    clips: int = 0
-    epochs: int = 50
-    patience: int = 5
-    output_epochs: int = 1
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
-    role: str = "transfer"
+    target: str = "digit"
+    source: str = "background"
+    source_epochs: int = 0
 
-    def primary(self, data: str, target: str) -> ImageSettings:
-        """The network of a data set alone, equal for all transfers that can share it."""
-        alone = {"source": "", "source_target": "", "base": "trained", "output_epochs": 1, "role": "primary"}
-        return replace(self, data=data, target=target, **alone)
+    def task(self) -> OrthogonalTask:
+        """What the copied network has learned."""
+        return OrthogonalTask.parse(self.source)
 
-    def required(self) -> list[ImageSettings]:
-        """The primary networks of both data sets: the source's is copied, the own one's is what transfer is measured by."""
-        if self.role == "primary":
-            return []
-        return [self.primary(self.source, self.source_target), self.primary(self.data, self.target)]
+    @property
+    def orthogonal(self) -> tuple[str, ...]:
+        """The source, as a part of what a run's data are known by."""
+        return (self.source,) if self.source else ()
+
+    def primaries(self) -> list[GradualSettings]:
+        """The source's network, if it is not a file, and the target's own: each equal for all transfers that can share it."""
+        alone = replace(self, source="", source_epochs=0, base="trained", output_epochs=1, role="primary")
+        factor, data, file = self.task()
+        copied = replace(alone, data=data or self.data, target=factor, epochs=self.source_epochs or self.epochs)
+        return [alone] if file else [copied, alone]
+
+    def model_path(self) -> Path | None:
+        """The model file that is copied, if the source is one."""
+        return self.task().model_path() if self.task().file else None
 
     def levels(self) -> dict[str, int]:
         """Name -> number of held blocks, those of the paper's supplement."""
@@ -67,14 +67,13 @@ class ImageSettings:
 
     def check(self) -> None:
         """AtlabError for a value that is not allowed."""
-        for kind, value, allowed in (("base", self.base, BASES), ("role", self.role, ROLES)):
-            if value not in allowed:
-                raise unknown(kind, value, allowed)
-        if (self.data, self.target) == (self.source, self.source_target):
-            raise AtlabError(f"source and target are the same: {self.target!r} of {self.data!r}")
-        for name, least in (("clips", 0), ("batch_size", 2)):
-            if getattr(self, name) < least:
-                raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
+        super().check()
+        if self.base not in BASES:
+            raise unknown("base", self.base, BASES)
+        if self.role == "transfer":
+            factor, data, _ = self.task()
+            if (data or self.data, factor) == (self.data, self.target):
+                raise AtlabError(f"source and target are the same: {self.target!r} of {self.data!r}")
 
     def data_set(self):
         """The data set; AtlabError if it holds no images."""
@@ -86,15 +85,18 @@ class ImageSettings:
         return fs
 
     def make_split(self, fs):
-        """Official parts, a tenth of the training images held out for validation; random parts where there are none."""
-        kind = "official" if "official" in fs.factors else "random"
-        split = SplitSpec(kind, seed=self.seed).make(fs, self.target)
+        """Official parts; random parts where there are none.
+
+        AtlabError where the source's images have another shape.
+        """
+        check_forms(self.orthogonal, fs)
+        split = SplitSpec("official" if "official" in fs.factors else "random", seed=self.seed).make(fs, self.target)
         split = cut(split, self.clips, self.seed) if self.clips else split
         split.check(fs, self.target)
         return split
 
     def prepare(self, job: Job) -> Prepared:
-        """Images with channels normalised by the training part's; the error is the share of images that are wrong."""
+        """Images with each channel normalised by the training part's (SVHN divided by 256); the error is the share that is wrong."""
         from atlab import training
 
         task = job.task(self.target, self.batch_size, self.seed, batch_norm=True)
@@ -105,7 +107,8 @@ class ImageSettings:
             return validation, test
 
         counts = {f"{name}_clips": part.clips for name, part in task.parts.items()}
-        statistics = channel_statistics(task.learned)
+        divided = DIVIDED.get(job.fs.card["name"])
+        statistics = (0.0, divided) if divided else channel_statistics(task.learned)
         classes = [str(c) for c in task.classes]
         return Prepared(classes, task.learned, task.parts["validation"], statistics, errors, counts)
 
@@ -133,17 +136,11 @@ def channel_statistics(batches) -> tuple:
     return mean[:, None, None], std[:, None, None]
 
 
-learn.register(ImageSettings, learn_gradual)
-
-
 def from_parameters(parameters: Mapping) -> ImageSettings:
     """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
     return settings_from(ImageSettings, parameters)
 
 
-def required_by(of: Mapping | ImageSettings) -> list[ImageSettings]:
+def required_by(of: Mapping | ImageSettings) -> list[GradualSettings]:
     """What has to be trained before a notebook run with these parameters (which are checked), or before another requirement."""
-    if isinstance(of, Mapping):
-        of = from_parameters(of)
-        of.check()
-    return of.required()
+    return required_of(ImageSettings, of)

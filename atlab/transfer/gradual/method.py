@@ -15,6 +15,7 @@ from atlab.errors import AtlabError, unknown
 from atlab.models import ARCHITECTURES
 from atlab.system import devices
 from atlab.training.loop import fit
+from atlab.training.optimizers import Sgd
 from atlab.transfer.cut import Cut
 from atlab.transfer.prefix import PrefixBatches
 
@@ -24,12 +25,11 @@ BLOCKS = {"0": 0, "block 1": 1, "blocks 2-3": 3, "blocks 4-5": 5, "blocks 6-7": 
 
 @dataclass(frozen=True)
 class Transferred:
-    """A network after transfer: how many stages were held, its history and that of the output layer's own tuning."""
+    """A network after transfer, how many stages were held, and the history of what was tuned after the output layer alone."""
 
     model: nn.Module
     held: int
     history: pd.DataFrame
-    output_history: pd.DataFrame
 
 
 def intervals(model: nn.Module) -> dict[str, int]:
@@ -77,6 +77,7 @@ def gradual(
     patience: int = 5,
     output_epochs: int = 1,
     learning_rate: float = 5e-4,
+    optimizer: str | Sgd = "adam",
     seed: int = 0,
     device: str | torch.device | None = None,
     normalisation: tuple | None = None,
@@ -93,6 +94,7 @@ def gradual(
     Args:
         train, validation: sources of batches such as `atlab.data.Batches` and `InMemory`.
         held: values of l_c, from 0 to the number of hidden stages (`intervals`).
+        epochs, patience, learning_rate, optimizer: as in `training.fit`.
         normalisation: mean and standard deviation of the new task's inputs; the base's if None.
         seed: of the new output layer, dropout and order.
 
@@ -112,12 +114,13 @@ def gradual(
     if normalisation is not None:
         start.set_normalisation(*normalisation)
     start.to(device)
-    settings = {"learning_rate": learning_rate, "seed": seed, "device": device, "progress": progress}
-    own = _fit_rest(start, hidden, train, validation, epochs=output_epochs, patience=output_epochs, **settings)
+    settings = {"learning_rate": learning_rate, "optimizer": optimizer, "seed": seed}
+    settings |= {"device": device, "progress": progress}
+    _fit_rest(start, hidden, train, validation, epochs=output_epochs, patience=output_epochs, **settings)
     for number in held:
         model = copy.deepcopy(start)
         history = _fit_rest(model, number, train, validation, epochs=epochs, patience=patience, **settings)
-        yield Transferred(model, number, history, own)
+        yield Transferred(model, number, history)
 
 
 def _fit_rest(model: nn.Module, held: int, train, validation, device, **settings) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Tables and a reading of gradual transfer, from the runs of `speech_study` and `image_study`."""
+"""Tables and a reading of gradual transfer, from the runs of both studies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from atlab import stats
+from atlab.data.orthogonal import OrthogonalTask
 from atlab.errors import AtlabError
 
 ARM = ["task", "model", "base"]
@@ -34,7 +35,7 @@ def by_level(table: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {
                     **dict(zip(ARM, arm, strict=True)),
-                    "held": _number(column),
+                    "held": held_stages(column),
                     "error": error.mean,
                     "low": error.low,
                     "high": error.high,
@@ -51,18 +52,20 @@ def by_level(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_images(table: pd.DataFrame) -> pd.DataFrame:
-    """Runs of `image_study` with columns task and model: what is learned, and what it is learned from.
+    """Runs between images with columns task and model: what is learned, and what it is learned from.
 
-    >>> runs = pd.DataFrame({"data": ["data/cifar10"], "target": ["class"], "source": ["data/svhn"], "source_target": ["digit"]})
+    >>> runs = pd.DataFrame({"data": ["data/cifar10", "digits"], "target": ["class", "digit"], "source": ["class@data/svhn", "ink"]})
     >>> of_images(runs)[["task", "model"]].values.tolist()
-    [['class of cifar10', 'digit of svhn']]
+    [['class of cifar10', 'class of svhn'], ['digit of digits', 'ink of digits']]
     """
-    pairs = {"task": ("target", "data"), "model": ("source_target", "source")}
-    names = {
-        new: [f"{factor} of {Path(data).name}" for factor, data in zip(table[what], table[where], strict=True)]
-        for new, (what, where) in pairs.items()
-    }
-    return table.assign(**names)
+
+    def source(text: str, own: str) -> str:
+        factor, data, file = OrthogonalTask.parse(text)
+        return Path(file).name if file else f"{factor} of {Path(data or own).name}"
+
+    tasks = [f"{factor} of {Path(data).name}" for factor, data in zip(table["target"], table["data"], strict=True)]
+    models = [source(text, data) for text, data in zip(table["source"], table["data"], strict=True)]
+    return table.assign(task=tasks, model=models)
 
 
 def against_random(table: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +88,7 @@ def against_random(table: pd.DataFrame) -> pd.DataFrame:
                     {
                         "task": task,
                         "model": model,
-                        "held": _number(column),
+                        "held": held_stages(column),
                         "difference": found.mean,
                         "low": found.low,
                         "high": found.high,
@@ -140,6 +143,6 @@ def _task(task: str) -> str:
     return TASKS.get(task, task)
 
 
-def _number(column: str) -> int:
+def held_stages(column: str) -> int:
     """Held stages of a result's name: 0, "layer 5", "blocks 2-3" (three)."""
     return int(re.findall(r"\d+", column)[-1])

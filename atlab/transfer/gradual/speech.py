@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from pathlib import Path
 
 import numpy as np
 
+from atlab.data.orthogonal import OrthogonalTask
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import settings_from
-from atlab.experiment.skeleton import Job, learn, train, train_required
+from atlab.experiment.skeleton import Job, required_of, train, train_required
 from atlab.labels import listed
-from atlab.transfer.gradual.train import BASES, ROLES, Prepared, learn_gradual, new_network
+from atlab.transfer.gradual.train import BASES, GradualSettings, Prepared, new_network
 
 __all__ = ["SpeechSettings", "from_parameters", "required_by", "train", "train_required"]
 
@@ -22,43 +23,30 @@ EMOTION_SPEAKERS = 10  # IEMOCAP's number; eight test speakers in turn, two vali
 
 
 @dataclass(frozen=True)
-class SpeechSettings:
+class SpeechSettings(GradualSettings):
     """Everything that decides the numbers of a run. (The paper gives networks of emotions five outputs and names four emotions.)
 
     Attributes:
         data: where phones are learned (TIMIT, or the name of the embedded speech).
         emotion_data: where emotions are learned; if empty, other speakers of `data`.
         task: what is learned, "phone" or "emotion"; a transfer starts from the network of the other one.
-        model: "a" or "b"; width: factor on its channels and hidden units.
-        base: what a transfer starts from: the "trained" network, or the same with "random" weights.
+        model: "a" or "b".
+        base: what a transfer starts from: the "trained" network of the other task, the same with "random" weights, or a model
+            file (`file:PATH`).
         fold: number of the emotion task's test speaker (leave one speaker out).
-        clips: training clips at most, validation in proportion, test at most as many; 0 for all.
         every: train on every n-th frame.
         held: numbers of held hidden layers l_c, in a list or in text with commas; all from 0 on if empty.
-        output_epochs: epochs in which the output layer is tuned alone first.
-        seed: of weights, order and dropout; primary networks have the same.
-        role: "transfer", or "primary" for a network that is trained on its own task alone, in root/networks/.
     """
 
-    STUDY: ClassVar[str] = "gradual_transfer"
-
     data: str = "synthetic_speech"
+    batch_size: int = 256
+    learning_rate: float = 5e-4
     emotion_data: str = ""
     task: str = "emotion"
     model: str = "a"
-    width: float = 0.125
-    base: str = "trained"
     held: tuple[int, ...] = ()
     fold: int = 0
-    clips: int = 0
     every: int = 1
-    epochs: int = 50
-    patience: int = 5
-    output_epochs: int = 1
-    batch_size: int = 256
-    learning_rate: float = 5e-4
-    seed: int = 0
-    role: str = "transfer"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "held", _numbers(self.held))
@@ -68,11 +56,19 @@ class SpeechSettings:
         alone = replace(self, task=task, base="trained", held=(), output_epochs=1, role="primary")
         return replace(alone, fold=0) if task == "phone" else alone
 
-    def required(self) -> list[SpeechSettings]:
-        """The primary networks of both tasks: the other one's is copied, the own one's is what transfer is measured by."""
-        if self.role == "primary":
-            return []
-        return [self.primary(task) for task in (_other(self.task), self.task)]
+    @property
+    def orthogonal(self) -> tuple[str, ...]:
+        """The model file that is copied, as a part of what a run's data are known by."""
+        return () if self.base in BASES else (self.base,)
+
+    def primaries(self) -> list[GradualSettings]:
+        """The other task's network, if no file is copied, and the own one's."""
+        tasks = (self.task,) if self.orthogonal else (_other(self.task), self.task)
+        return [self.primary(task) for task in tasks]
+
+    def model_path(self) -> Path | None:
+        """The model file that is copied, if the base is one."""
+        return OrthogonalTask.parse(self.base).model_path() if self.orthogonal else None
 
     def levels(self) -> dict[str, int]:
         """Name -> number of held layers of every transfer; AtlabError for a number that the model does not have."""
@@ -124,21 +120,16 @@ class SpeechSettings:
 
     def check(self) -> None:
         """AtlabError for a value that is not allowed."""
-        for kind, value, allowed in (
-            ("task", self.task, TASKS),
-            ("model", self.model, MODELS),
-            ("base", self.base, BASES),
-            ("role", self.role, ROLES),
-        ):
+        super().check()
+        for kind, value, allowed in (("task", self.task, TASKS), ("model", self.model, MODELS)):
             if value not in allowed:
                 raise unknown(kind, value, allowed)
+        if self.base not in BASES and not self.base.startswith("file:"):
+            raise unknown("base", self.base, (*BASES, "file:PATH"))
         self.levels()
-        for name, least in (("fold", 0), ("clips", 0), ("every", 1), ("batch_size", 2)):
+        for name, least in (("fold", 0), ("every", 1)):
             if getattr(self, name) < least:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
-
-
-learn.register(SpeechSettings, learn_gradual)
 
 
 def from_parameters(parameters: Mapping) -> SpeechSettings:
@@ -146,12 +137,9 @@ def from_parameters(parameters: Mapping) -> SpeechSettings:
     return settings_from(SpeechSettings, parameters)
 
 
-def required_by(of: Mapping | SpeechSettings) -> list[SpeechSettings]:
+def required_by(of: Mapping | SpeechSettings) -> list[GradualSettings]:
     """What has to be trained before a notebook run with these parameters (which are checked), or before another requirement."""
-    if isinstance(of, Mapping):
-        of = from_parameters(of)
-        of.check()
-    return of.required()
+    return required_of(SpeechSettings, of)
 
 
 def _numbers(held: str | Iterable[int]) -> tuple[int, ...]:

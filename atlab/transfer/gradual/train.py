@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from atlab.experiment.skeleton import Job
+from atlab.errors import AtlabError, unknown
+from atlab.experiment.skeleton import Job, learn
+from atlab.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,25 +41,68 @@ class Prepared:
     counts: dict[str, int]
 
 
-class GradualSettings(Protocol):
-    """What a study's settings have beside those of every run (`experiment.skeleton.RunSettings`)."""
+@dataclass(frozen=True)
+class GradualSettings(ABC):
+    """What the settings of both studies share.
 
-    epochs: int
-    patience: int
-    output_epochs: int
-    learning_rate: float
-    seed: int
-    base: str
-    role: str
+    Attributes:
+        data: a data set's folder, or the name of an embedded one.
+        width: factor on the network's channels; 1.0 is the paper's.
+        base: what a transfer starts from: the "trained" network of another task, or the same with "random" weights.
+        clips: training clips at most, validation in proportion, test at most as many; 0 for all.
+        epochs, patience, batch_size, learning_rate, optimizer: see `training.fit`.
+        output_epochs: epochs in which the output layer is tuned alone first.
+        seed: of weights, order and dropout; primary networks have the same.
+        role: "transfer", or "primary" for a network that is trained on its own task alone, in root/networks/.
+    """
 
+    STUDY: ClassVar[str] = "gradual_transfer"
+
+    data: str = ""
+    width: float = 0.125
+    base: str = "trained"
+    clips: int = 0
+    epochs: int = 50
+    patience: int = 5
+    output_epochs: int = 1
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    optimizer: str = "adam"
+    seed: int = 0
+    role: str = "transfer"
+
+    @abstractmethod
+    def primaries(self) -> list[GradualSettings]:
+        """The networks of single tasks: the one that is copied, if it is not a file, and the one transfer is measured by."""
+
+    def model_path(self) -> Path | None:
+        """The model file that is copied, if one is named."""
+        return None
+
+    @abstractmethod
     def prepare(self, job: Job) -> Prepared:
         """The task."""
 
+    @abstractmethod
     def network(self, classes: int, seed: int) -> nn.Module:
         """A new network."""
 
+    @abstractmethod
     def levels(self) -> dict[str, int]:
         """Name -> number of held stages, of every transfer."""
+
+    def required(self) -> list[GradualSettings]:
+        """The primary networks of a transfer."""
+        return [] if self.role == "primary" else self.primaries()
+
+    def check(self) -> None:
+        """AtlabError for a value that is not allowed."""
+        for kind, value, allowed in (("optimizer", self.optimizer, OPTIMIZERS), ("role", self.role, ROLES)):
+            if value not in allowed:
+                raise unknown(kind, value, allowed)
+        for name, least in (("clips", 0), ("batch_size", 2), ("epochs", 1), ("output_epochs", 1)):
+            if getattr(self, name) < least:
+                raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
 
 
 def learn_gradual(s: GradualSettings, job: Job) -> dict:
@@ -91,7 +138,10 @@ def _transfer(s: GradualSettings, job: Job, task: Prepared) -> dict:
     from atlab.transfer.gradual.method import gradual
 
     classes, names = len(task.classes), {held: name for name, held in s.levels().items()}
-    base = models.load(job.networks[0].model_path) if s.base == "trained" else s.network(classes + 1, s.seed + 1)
+    if s.base == "random":
+        base = s.network(classes + 1, s.seed + 1)
+    else:
+        base = models.load(s.model_path() or job.networks[0].model_path)
     validation, test, epochs, histories = {}, {}, {}, []
     for result in gradual(
         base,
@@ -103,6 +153,7 @@ def _transfer(s: GradualSettings, job: Job, task: Prepared) -> dict:
         patience=s.patience,
         output_epochs=s.output_epochs,
         learning_rate=s.learning_rate,
+        optimizer=s.optimizer,
         seed=s.seed,
         device=job.device,
         normalisation=task.normalisation,
@@ -118,11 +169,14 @@ def _transfer(s: GradualSettings, job: Job, task: Prepared) -> dict:
         "errors": test,
         "validation_errors": validation,
         "epochs_run": epochs,
-        "primary_error": job.networks[1].result()["error"],
+        "primary_error": job.networks[-1].result()["error"],
         "seconds": float(history["seconds"].sum()),
         "classes": classes,
         **task.counts,
     }
+
+
+learn.register(GradualSettings, learn_gradual)
 
 
 def new_network(architecture: str, classes: int, width: float, seed: int, **arguments) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import nn
 
 from atlab import training
 from atlab.data.alphabet import PHONES
+from atlab.errors import AtlabError
 from atlab.transfer.gradual.train import Prepared
 from atlab.transfer.phones import decoder
 from atlab.transfer.phones.alignment import STATES, align
@@ -60,7 +61,16 @@ class Task:
 
 
 def emotion_task(fs, frames: dict[str, Frames]) -> Task:
-    """Every frame has its utterance's emotion; an utterance has the emotion of the largest mean posterior; unweighted error."""
+    """Every frame has its utterance's emotion; an utterance has the emotion of the largest mean posterior; unweighted error.
+
+    AtlabError for clips that are parts of one recording: an utterance is judged as a whole.
+    """
+    sources = fs.factors["source"].to_numpy()[np.concatenate([part.rows for part in frames.values()])]
+    if parts := len(sources) - len(set(sources)):
+        raise AtlabError(
+            f"emotions are judged by whole utterances, and {parts} clips are further parts of a recording: prepare the data "
+            "with clips as long as the longest utterance (of IEMOCAP, seconds=35)"
+        )
     classes = sorted(set(fs.labels("emotion", frames["train"].rows)))
     utterances = {name: fs.codes("emotion", classes)[part.rows] for name, part in frames.items()}
     codes = {name: utterances[name][part.clip] for name, part in frames.items()}

@@ -13,8 +13,9 @@ from atlab.errors import AtlabError
 from atlab.experiment.skeleton import Job
 from atlab.transfer.gradual import images
 from atlab.transfer.gradual.images import ImageSettings, channel_statistics, required_by
+from tests.transfer.images import images as made
 
-SMALL = ImageSettings(width=1 / 12, epochs=1, batch_size=16, clips=33, target="class", source_target="parity")
+SMALL = ImageSettings(width=1 / 12, epochs=1, batch_size=16, clips=33, target="class", source="parity")
 
 
 def prepared_of(settings: ImageSettings, fs):
@@ -24,7 +25,7 @@ def prepared_of(settings: ImageSettings, fs):
 @pytest.fixture(scope="module")
 def transferred(pictures, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    settings = replace(SMALL, data=str(pictures.path), source=str(pictures.path))
+    settings = replace(SMALL, data=str(pictures.path))
     return root, settings, images.train(settings, root, "blocks", progress=False)
 
 
@@ -38,9 +39,14 @@ def test_every_group_of_blocks_has_an_error(transferred):
     assert (result["train_clips"], result["classes"]) == (33, 4)
     base = models.load(runs.Run(networks.loc["parity", "path"]).model_path)
     assert base.architecture == "densenet40" and base.card["classes"] == ["0", "1"]
-    back = replace(settings, target="parity", source_target="class")
+    back = replace(settings, target="parity", source="class")
     assert set(required_by(settings)) == set(required_by(back)), "both directions share their networks"
-    assert required_by({"data": "a", "source": "b", "device": "cpu"})[0].data == "b"
+    elsewhere, own = required_by({"data": "a", "target": "x", "source": "y@b", "source_epochs": 3, "device": "cpu"})
+    assert (elsewhere.data, elsewhere.target, elsewhere.epochs) == ("b", "y", 3)
+    assert (own.data, own.target, own.epochs) == ("a", "x", 50)
+    assert elsewhere == required_by({"data": "b", "target": "y", "epochs": 3, "source": "z"})[1], (
+        "shared with its own study"
+    )
 
 
 def test_parts_are_official_and_channels_are_normalised(pictures):
@@ -86,13 +92,37 @@ def test_errors_are_shares_of_wrong_images(pictures):
     [
         ({"base": "none"}, "unknown base 'none'"),
         ({"role": "both"}, "unknown role 'both'"),
-        ({"source": "data/cifar10"}, "source and target are the same: 'class' of 'data/cifar10'"),
+        ({"source": "digit"}, "source and target are the same: 'digit' of 'synthetic_digits'"),
+        ({"source": "digit@synthetic_digits"}, "source and target are the same"),
+        ({"source": "digit@"}, "expected an orthogonal task as FACTOR"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
         ({"clips": -1}, "clips must be at least 0, found -1"),
     ],
 )
 def test_settings_that_are_not_allowed_are_named(change, message):
     with pytest.raises(AtlabError, match=message):
         replace(ImageSettings(), **change).check()
+
+
+def test_the_copied_network_may_be_a_file_or_one_of_another_data_set(transferred, pictures, tmp_path):
+    root, settings, run = transferred
+    file = runs.Run(runs.table(root / "networks").set_index("target").loc["parity", "path"]).model_path
+    named = replace(settings, source=f"file:{file}")
+    assert [need.target for need in required_by(named)] == ["class"]
+    again = images.train(named, root, "files", progress=False)
+    assert again.result()["errors"] == run.result()["errors"], "the same network, however it is named"
+    small = made(tmp_path / "small", per_class=4, side=8)
+    with pytest.raises(AtlabError, match="has another shape of an item"):
+        replace(settings, source=f"class@{small.path}").make_split(pictures)
+
+
+def test_house_numbers_are_divided_by_256(pictures):
+    named = type(pictures)(pictures.path, pictures.card | {"name": "svhn"}, pictures.factors, pictures.inputs)
+    settings = replace(SMALL, data=str(pictures.path))
+    model = settings.network(4, 0)
+    model.set_normalisation(*prepared_of(settings, named).normalisation)
+    pixels = pictures.read([0])
+    assert model.normalise(torch.from_numpy(pixels) / 255).numpy() == pytest.approx(pixels / 256, abs=1e-6)
 
 
 def test_sound_is_refused(spoken):

@@ -12,7 +12,8 @@ from atlab import models, runs
 from atlab.errors import AtlabError
 from atlab.transfer.gradual import speech
 from atlab.transfer.gradual.speech import SpeechSettings, required_by
-from atlab.transfer.phones.tasks import joined, unweighted_error, utterance_predictions
+from atlab.transfer.phones.frames import features
+from atlab.transfer.phones.tasks import emotion_task, joined, unweighted_error, utterance_predictions
 
 SMALL = SpeechSettings(width=1 / 32, clips=30, every=8, epochs=2, batch_size=64, learning_rate=0.01, held="0,2,5")
 
@@ -110,6 +111,26 @@ def test_a_transfer_gives_an_error_for_every_number_of_held_layers(transferred):
     )
 
 
+def test_the_copied_network_may_be_a_file(transferred):
+    root, found = transferred
+    networks = runs.table(root / "networks").set_index("task")
+    file = runs.Run(networks.loc["phone", "path"]).model_path
+    settings = replace(SMALL, data=found["emotion"].parameters["data"], base=f"file:{file}")
+    assert [need.task for need in required_by(settings)] == ["emotion"] and settings.orthogonal == (f"file:{file}",)
+    run = speech.train(settings, root, "files", progress=False)
+    assert run.result()["errors"] == found["emotion"].result()["errors"], "the same network, however it is named"
+    assert run.result()["primary_error"] == found["emotion"].result()["primary_error"]
+
+
+def test_emotions_of_parts_of_utterances_are_refused(spoken):
+    factors = spoken.factors.assign(
+        source=spoken.factors["source"].where(spoken.factors.index > 0, spoken.factors["source"][1])
+    )
+    cut = type(spoken)(spoken.path, spoken.card, factors, spoken.inputs)
+    with pytest.raises(AtlabError, match="judged by whole utterances, and 1 clips are further parts of a recording"):
+        emotion_task(cut, {"train": features(cut, [0, 1, 2]), "test": features(cut, [3])})
+
+
 def test_an_untrained_output_layer_is_at_chance_and_training_is_not(spoken, tmp_path):
     """Phones of one speaker's words, learned and found in two others'."""
     settings = SpeechSettings(
@@ -132,7 +153,9 @@ def test_an_untrained_output_layer_is_at_chance_and_training_is_not(spoken, tmp_
     [
         ({"task": "word"}, "unknown task 'word'"),
         ({"model": "c"}, "unknown model 'c'"),
-        ({"base": "none"}, "unknown base 'none'"),
+        ({"base": "none"}, "unknown base 'none'.*file:PATH"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
+        ({"output_epochs": 0}, "output_epochs must be at least 1, found 0"),
         ({"role": "both"}, "unknown role 'both'"),
         ({"held": "0,6"}, "unknown number of held layers of model a: '6'"),
         ({"every": 0}, "every must be at least 1, found 0"),
@@ -150,8 +173,6 @@ def test_all_layers_are_the_default_levels():
 
 
 def test_joined_frames_are_one_after_the_other(spoken):
-    from atlab.transfer.phones.frames import features
-
     both = joined(features(spoken, [0, 5]), features(spoken, [7]))
     whole = features(spoken, [0, 5, 7])
     for name in ("rows", "offsets", "first"):
