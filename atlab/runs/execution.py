@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,15 +100,19 @@ def _papermill(
 
 @contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Give a kernel a folder for its temporary files, its browser's and its keys: removed with it, or by the next one if it is killed."""
+    """Give a kernel a folder for its temporary files, its browser's and its keys.
+
+    It is removed with the kernel; where that is killed, by the next execution.
+    """
     with scratch("kernel") as folder:
-        before = {name: os.environ.get(name) for name in ("TMPDIR", "JUPYTER_RUNTIME_DIR")}
-        os.environ.update(dict.fromkeys(before, str(folder)))
+        before, in_environment = tempfile.tempdir, os.environ.get("TMPDIR")
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
         try:
             yield
         finally:
-            for name, value in before.items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            tempfile.tempdir = before
+            os.environ.pop("TMPDIR")
+            os.environ |= {} if in_environment is None else {"TMPDIR": in_environment}
 
 
 def _literal(path: str | Path) -> str:

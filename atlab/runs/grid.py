@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,13 +158,10 @@ def _notebook(folder: str | Path, name: str, where: str) -> Path:
 
 
 def _read(path: Path) -> Mapping:
-    if not path.is_file():
+    if not os.path.lexists(path):
         near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         raise unknown(f"grid in {path.parent}", path.name, near)
-    try:
-        content = strict_yaml.read(path, BYTES, DEPTH)
-    except OSError as error:
-        raise AtlabError(f"the grid {path} cannot be read: {error.strerror}") from None
+    content = strict_yaml.read(path, BYTES, DEPTH)
     if not isinstance(content, Mapping):
         raise AtlabError(f"{path} is not a grid: expected the keys {', '.join(KEYS)}, got a {type(content).__name__}")
     return content
@@ -218,9 +216,8 @@ class _Exclusions:
     """The items of `exclude`, and which of them have matched a run."""
 
     def __init__(self, items: list[Mapping], known: Mapping[str, parameters.Parameter], where: str) -> None:
-        self.items = [
-            dict(_checked(pairs, known, where)) | {n: v for n, v in pairs.items() if v is None} for pairs in items
-        ]
+        defaults = [{name: known[name].default for name, value in pairs.items() if value is None} for pairs in items]
+        self.items = [_checked(pairs, known, where) | null for pairs, null in zip(items, defaults, strict=True)]
         self.known, self.matched = known, [False] * len(items)
 
     def match(self, job: Mapping) -> bool:

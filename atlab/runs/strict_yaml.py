@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atlab.errors import AtlabError
+from atlab.system.foreign import read_text
 
 _NULL = r"~|null|Null|NULL|"
 _BOOL = r"true|True|TRUE|false|False|FALSE"
@@ -24,7 +25,7 @@ _AMBIGUOUS = (
 def read(path: Path, most_bytes: int, most_depth: int) -> Any:
     """What a YAML file holds: mappings with text as keys, lists, text, numbers, true, false, null.
 
-    AtlabError, with the line, for a file that is not YAML, for one that is larger or nested deeper than this, and for
+    AtlabError, with the line, for a file that is not YAML in UTF-8, for one that is larger or nested deeper than this, and for
     anchors, aliases, tags, a key that comes twice or is not text, and values such as 010, 1:30, 2026-01-01 and yes.
 
     >>> import tempfile
@@ -35,12 +36,8 @@ def read(path: Path, most_bytes: int, most_depth: int) -> Any:
     """
     import yaml
 
-    with open(path, "rb") as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        raise AtlabError(f"{path} is larger than {most_bytes:,} bytes, the most that is read")
+    text = read_text(path, most_bytes)
     try:
-        text = data.decode()
         _check_structure(text, path, most_depth)
         loader = _loader()(text)
         loader.name = str(path)

@@ -66,6 +66,13 @@ def test_a_scale_updates_fixed_and_replaces_axes_and_given_parameters_win(write)
     assert {job["seed"] for job in grid.load(path, "paper", seed=3).jobs} == {3}
 
 
+def test_an_exclusion_must_match_unless_it_may_be_meant_for_other_axes(write):
+    path = write("axes: {seed: 0..3}\nexclude: [{seed: 3}]\nscales: {laptop: {}, tiny: {axes: {seed: [0]}}}")
+    assert [len(grid.load(path, scale).jobs) for scale in ("laptop", "tiny")] == [3, 1]
+    assert grid.load(path, seed=5).jobs == [{"seed": 5}], "given parameters are put over what is excluded"
+    assert len(grid.load(write("axes: {seed: 0..3}\nexclude: [{beta: 1}, {seed: null}]"), beta=2.0).jobs) == 3
+
+
 def test_null_is_the_default_and_runs_that_are_equal_with_it_are_one(write):
     text = "fixed: {beta: 2}\naxes: {layers: [null, conv5, conv9]}\nscales: {laptop: {fixed: {beta: null}}}"
     assert grid.load(write(text)).jobs == [{}, {"layers": "conv9"}]
@@ -101,6 +108,12 @@ def test_a_mapping_is_a_grid_too(write, tmp_path):
         ("axes: {strategy: [att]}", "unknown value of parameter 'strategy' 'att'; nearest: 'at'"),
         ("exclude: [{sed: 0}]", "unknown parameter in `exclude`"),
         ("axes: {seed: 0}\nexclude: [{seed: 0}]", "describes no run"),
+        ("axes: {seed: 0..3}\nexclude: [{seed: 0}, {seed: 4}]", r"\{'seed': 4\} in `exclude` matches no run"),
+        (
+            "axes: {seed: 0..3}\nscales: {laptop: {exclude: [{seed: 1, beta: 3}]}}",
+            "in `exclude` matches no run; correct it",
+        ),
+        ("axes: {seed: 0}\nexclude: [{seed: many}]", "g.yaml: parameter 'seed' is 'many', a str"),
         ("axes: {seed: [0}", "line 3 is not YAML"),
         ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6: the key 'seed' comes twice"),
         ("axes: {arm: [{strategy: []}]}", "axis 'strategy' has no values"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 
 from atlab import runs
+from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 from atlab.runs import execution, notebooks, parameters
 from atlab.runs.html import to_html
@@ -149,6 +151,38 @@ def test_a_parameters_cell_that_cannot_be_read(tmp_path, source, message):
         parameters.defaults(notebook)
 
 
+@pytest.mark.parametrize(
+    "atlab",
+    [{"requires": 5}, {"requires": None}, {"requires": "os:system"}, [1], "x", 3, {"requires": "atlab.no:required_by"}],
+)
+def test_metadata_that_name_no_requirements_are_refused(tmp_path, atlab):
+    path = write(tmp_path / "n.ipynb", cell="seed = 0")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"metadata": content["metadata"] | {"atlab": atlab}}))
+    with pytest.raises(AtlabError, match="names its requirements as"):
+        notebooks.run(path, {}, root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"layers": "conv15"}, "unknown layer 'conv15'"),
+        ({"orthogonal": "speeker"}, "unknown factor 'speeker'; nearest: 'speaker'"),
+        ({"split": "disjoint", "held_out": "nobody"}, "nobody"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"beta": 1e9}, "beta must be a finite number"),
+    ],
+)
+def test_what_needs_the_data_is_checked_before_a_kernel_starts(tmp_path, monkeypatch, given, message):
+    monkeypatch.setattr(execution, "_papermill", lambda *_: pytest.fail("a kernel was started"))
+    data = toy(tmp_path / "toy", words=2, speakers=3, repetitions=2, samples=100).path
+    train = Path(__file__).parents[2] / "notebooks/experiments/train.ipynb"
+    with pytest.raises(AtlabError, match=message):
+        notebooks.run(train, {"data": str(data), **given}, root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_files_that_are_no_notebook(tmp_path):
     write(tmp_path / "trial.ipynb")
     with pytest.raises(AtlabError, match="unknown notebook in .* 'trail.ipynb'; nearest: 'trial.ipynb'"):
@@ -156,8 +190,10 @@ def test_files_that_are_no_notebook(tmp_path):
     (tmp_path / "text.ipynb").write_text("hello")
     with pytest.raises(AtlabError, match="text.ipynb is not a notebook"):
         parameters.defaults(tmp_path / "text.ipynb")
-    with pytest.raises(AtlabError, match="is not a regular file"):
-        parameters.defaults(tmp_path)
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    for path in (tmp_path, tmp_path / "pipe.ipynb"):
+        with pytest.raises(AtlabError, match="is not a regular file"):
+            parameters.defaults(path)
     cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}) for _ in range(2)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "two.ipynb")
     with pytest.raises(AtlabError, match="2 cells tagged 'parameters'; allowed: one"):
@@ -277,6 +313,18 @@ def test_a_kernel_computes_on_one_thread(tmp_path, monkeypatch):
     )
     execution.execute(notebook, {"out": str(tmp_path / "out")}, tmp_path / "done.ipynb", progress=False)
     assert (tmp_path / "out").read_text() == "1"
+
+
+def test_a_kernels_temporary_files_and_keys_go_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    made = "import tempfile, ipykernel.connect as c; made = tempfile.mkdtemp(), c.get_connection_file()"
+    write(tmp_path / "n.ipynb", made, "open(out, 'w').write(' '.join(made))", cell="out = ''")
+    before = dict(os.environ)
+    execution.execute(tmp_path / "n.ipynb", {"out": str(tmp_path / "out")}, tmp_path / "done.ipynb", progress=False)
+    parents = {Path(name).parent for name in (tmp_path / "out").read_text().split()}
+    assert [p.parent for p in parents] == [tmp_path / "tmp"] and parents.pop().name.startswith("atlab-kernel-")
+    assert list((tmp_path / "tmp").iterdir()) == [] and dict(os.environ) == before
 
 
 def test_a_dead_kernel_is_a_failure(tmp_path):
