@@ -9,6 +9,7 @@ from pathlib import Path
 
 from atlab.experiment.settings import Settings, from_parameters
 from atlab.experiment.skeleton import Job, Task, learn
+from atlab.labels import shown
 
 
 def required_by(of: Mapping | Settings) -> list[Settings]:
@@ -21,6 +22,13 @@ def required_by(of: Mapping | Settings) -> list[Settings]:
         of.check_values()
         of.check_data()
     return of.required()
+
+
+def remarks(of: Mapping) -> list[str]:
+    """What is worth saying of a notebook run with these parameters before it begins."""
+    s = from_parameters(of)
+    values = ", ".join(f"{name} {shown(getattr(s, name))}" for name in s.without_effect())
+    return [f"the strategy {s.strategy!r} does not use {values}"] if values else []
 
 
 @learn.register

@@ -32,6 +32,16 @@ LARGEST_BETA = 1e6
 _NAMED_LAYER = re.compile(r"conv(\d+)(\.pre)?")
 _CONVOLUTIONS = 13
 
+# What the anti-transfer losses read, and of that what a strategy reads that has another loss or none.
+_LOSS = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual")
+_READ = {
+    "baseline": (),
+    "wi": (),
+    "frozen_wi": ("layers",),
+    "dual_at": tuple(name for name in _LOSS if name != "start"),
+    "gradient_reversal": ("layers", "beta", "warm_up"),
+}
+
 T = TypeVar("T")
 
 
@@ -282,6 +292,10 @@ class Settings:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
             raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
+        if self.beta == 0 and "beta" in _READ.get(self.strategy, _LOSS):
+            raise AtlabError(
+                f"beta is 0, with which strategy {self.strategy!r} learns as the baseline does: choose that"
+            )
         if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
             raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
         if self.strategy == "gradient_reversal" and not self.own_factors()[:1] == list(self.orthogonal[:1]):
@@ -295,6 +309,15 @@ class Settings:
             named = _NAMED_LAYER.fullmatch(layer)
             if named and not 1 <= int(named[1]) <= _CONVOLUTIONS:
                 raise unknown("layer", layer, [f"conv{n}" for n in range(1, _CONVOLUTIONS + 1)])
+
+    def without_effect(self) -> list[str]:
+        """Settings of the losses that are not their defaults and that the strategy does not read.
+
+        >>> Settings(strategy="wi", beta=7.0, layers="conv1").without_effect()
+        ['layers', 'beta']
+        """
+        unread = [name for name in _LOSS if name not in _READ.get(self.strategy, _LOSS)]
+        return [f.name for f in fields(self) if f.name in unread and getattr(self, f.name) != f.default]
 
     def check_data(self) -> None:
         """AtlabError for a factor or a held-out value that the data set lacks; nothing is done for a set that is not there yet."""

@@ -49,13 +49,16 @@ def run(
     The study is the notebook's name unless given. A notebook with a parameter `run_dir` is handed the folder: there it
     writes with `runs.Run(run_dir)`. The id depends on the notebook's source, the parameters and the content of every
     data set or file that a parameter names. What the notebook requires (see `requirements`) checks its parameters before a
-    kernel starts. `announce` is given a line with the folder first.
+    kernel starts. `announce` is given a line with the folder first, then what is worth saying of the parameters.
     """
     values = parameters.check(notebook, given)
-    requirements(notebook)[1](values)  # checks them against each other and against the data
+    needs = requirements(notebook)
+    needs.required_by(values)  # checks them against each other and against the data
     opened = runs.open_run(root, study or _study(notebook), *_identity(values), ipynb.source(notebook))
     page = opened.notebook_path.with_suffix(".html")
     announce(f"run       {shown(opened.path)}{' (done before)' if opened.done else ''}")
+    for remark in needs.remarks(values):
+        announce(f"note      {remark}")
     with opened:
         if not opened.done:
             handed = {"run_dir": str(opened.path)} if "run_dir" in values else {}

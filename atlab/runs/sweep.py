@@ -139,7 +139,7 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
     if only is not None and not 0 <= only < len(opened.jobs):
         raise AtlabError(f"run {only} of {opened.study}: allowed are 0 to {len(opened.jobs) - 1}")
     root, notebook = in_home(root).absolute(), opened.notebook
-    module, required_by = requirements(notebook)
+    module, required_by, _ = requirements(notebook)
     needed: dict[Any, Node] = {}
 
     def after(of: Any) -> list[Node]:
@@ -279,7 +279,9 @@ def dry_run(
     lines = [
         f"{opened.study}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do; {len(needs)} networks required first"
     ]
-    if left and (estimate := _estimator(requirements(opened.notebook)[0])):
+    module, _, remarks = requirements(opened.notebook)
+    lines += dict.fromkeys(remark for parameters in left for remark in remarks(parameters))
+    if left and (estimate := _estimator(module)):
         found = _estimates([*(asdict(need) for need in needs), *left], estimate)
         seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
         lines.append(

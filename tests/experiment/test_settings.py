@@ -15,7 +15,7 @@ import atlab
 from atlab import experiment, models, runs
 from atlab.data import Split
 from atlab.errors import AtlabError
-from atlab.experiment import Settings, required_by
+from atlab.experiment import Settings, remarks, required_by
 from atlab.runs import grid, parameters
 from atlab.transfer.experiment import TransferSettings
 from atlab.transfer.gradual.images import ImageSettings
@@ -132,6 +132,7 @@ def test_people_see_names_with_commas(toy, tmp_path):
         ({"split": "disjoint", "held_out": "speaker9"}, "unknown value of speaker 'speaker9'"),
         ({"layers": "conv1,conv14"}, "unknown layer 'conv14'; nearest"),
         ({"beta": 1e9}, "beta must be a finite number of at most"),
+        ({"beta": 0.0}, "beta is 0, with which strategy 'at' learns as the baseline does"),
         ({"strategy": "dual_at"}, "takes two orthogonal factors in order"),
     ],
 )
@@ -171,3 +172,23 @@ def test_a_run_with_batch_norm_and_one_cycle_is_whole(toy, tmp_path, strategy):
         for a, b in zip(model.features.state_dict().values(), teacher.features.state_dict().values(), strict=True)
     ]
     assert all(same[: 5 * 7]) == (strategy == "frozen_wi"), "statistics of frozen norms stay"
+
+
+def test_what_a_strategy_does_not_read_is_said():
+    assert remarks({"strategy": "wi", "beta": 7.0, "orthogonal": "speaker", "seed": 3}) == [
+        "the strategy 'wi' does not use beta 7.0"
+    ]
+    assert remarks({"strategy": "baseline", "layers": ["conv1", "conv2"], "residual": True}) == [
+        "the strategy 'baseline' does not use layers conv1, conv2, residual True"
+    ]
+    used = {"strategy": "at", "layers": "conv1", "beta": 7.0, "warm_up": 3, "start": "orthogonal", "published": True}
+    for strategy, unread in [
+        ("at", ""),
+        ("inverse_at", ""),
+        ("dual_at", "start orthogonal"),
+        ("frozen_wi", "beta 7.0, published True, warm_up 3, start orthogonal"),
+        ("gradient_reversal", "published True, start orthogonal"),
+    ]:
+        assert remarks(used | {"strategy": strategy}) == (
+            [f"the strategy {strategy!r} does not use {unread}"] if unread else []
+        )
