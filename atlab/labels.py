@@ -15,10 +15,11 @@ NAMES = {
     "inverse_at": "inverse AT",
     "dual_at": "dual AT",
     "gradient_reversal": "gradient reversal",
+    "second_stream": "second stream",
 }
 
-# Strategies that take no orthogonal network; of these, gradient reversal takes orthogonal labels.
-WITHOUT_NETWORK = ("baseline", "gradient_reversal")
+# Strategies that take no orthogonal network; of these, gradient reversal takes orthogonal labels and `second_stream` orthogonal clips.
+WITHOUT_NETWORK = ("baseline", "gradient_reversal", "second_stream")
 
 # What Markdown or HTML would read as more than text; an underscore inside a word means nothing to either.
 _MARKUP = re.compile(r"""[\\`*{}\[\]<>&$#|~!"']|(?<![^\W_])_|_(?![^\W_])|:(?=//)""")

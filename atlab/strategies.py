@@ -16,8 +16,8 @@ from atlab.errors import AtlabError, unknown
 from atlab.losses.anti_transfer import AntiTransferLoss
 from atlab.losses.gradient_reversal import GradientReversal
 from atlab.models import copy_weights
-from atlab.teachers.cached import CachedTeacher
 from atlab.teachers.live import Teacher
+from atlab.teachers.stored import AnyTeacher
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class AtSettings:
     Attributes:
         warm_up: epochs over which beta grows from 0.
         start: "random", or "orthogonal" for a student that starts from the first network's convolutions.
-        wrap: turns each live teacher into what the loss uses; `CachedTeacher` in a lambda is a use for it.
+        teacher: makes what the loss compares with of each network and the layers: `Teacher`, or a function that returns a
+            `CachedTeacher` or a `StoredTeacher`.
         codes: orthogonal class number of every clip of the data set [N], -1 where unknown (gradient reversal only).
     """
 
@@ -38,7 +39,7 @@ class AtSettings:
     published: bool = False
     warm_up: int = 0
     start: str = "random"
-    wrap: Callable[[Teacher], Teacher | CachedTeacher] = lambda teacher: teacher
+    teacher: Callable[[nn.Module, Sequence[str]], AnyTeacher] = Teacher
     codes: Tensor | None = None
 
 
@@ -63,6 +64,11 @@ class Plan:
 
 def baseline(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
     """Random weights, nothing frozen, the target loss alone."""
+    return Plan()
+
+
+def second_stream(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """The control of losses on the orthogonal clips: these pass through the network as well, and no loss acts on them."""
     return Plan()
 
 
@@ -91,7 +97,7 @@ def at(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) 
         raise AtlabError("strategy 'at' needs a network of an orthogonal task, found none")
     if settings.start == "orthogonal":
         copy_weights(networks[0], student, "features.")
-    teachers = [settings.wrap(Teacher(model, settings.layers)) for model in networks]
+    teachers = [settings.teacher(model, settings.layers) for model in networks]
     s = settings
     return Plan([AntiTransferLoss(student, teachers, s.aggregation, s.similarity, s.beta, s.published, s.warm_up)])
 
@@ -131,6 +137,7 @@ STRATEGIES: dict[str, Callable[[nn.Module, Sequence[nn.Module], AtSettings], Pla
     "inverse_at": inverse_at,
     "dual_at": dual_at,
     "gradient_reversal": gradient_reversal,
+    "second_stream": second_stream,
 }
 
 

@@ -8,10 +8,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from atlab.experiment.one import network
+from atlab.experiment import acting
+from atlab.experiment.one import fit_arguments, network, strategy_settings
 from atlab.experiment.settings import Settings, from_parameters
 from atlab.system.processes import one_thread
 
@@ -58,10 +60,12 @@ def estimate_run(parameters: Mapping) -> dict[str, float]:
     batches = [math.ceil(clips / s.batch_size) for clips in sizes]
     probe = _probe(_timed_alike(s), device)
     steps = s.epochs * batches[0]
-    passes = s.epochs * batches[1] + sum(batches) + (sum(batches[:2]) if _cached(s) else 0)
+    streamed = _streamed(replace(s, seed=0))
+    stored = math.ceil(streamed / s.batch_size) or sum(batches[:2])
+    passes = s.epochs * batches[1] + sum(batches) + (stored if _cached(s) else 0)
     return {
         "seconds": steps * probe.train + passes * probe.validation,
-        "peak_bytes": _peak_bytes(s, probe, sizes, device),
+        "peak_bytes": _peak_bytes(s, probe, sizes + [streamed] * (streamed > 0), device),
         "steps": steps,
         "seconds_per_step": probe.train,
     }
@@ -77,6 +81,12 @@ def _part_sizes(s: Settings) -> list[int]:
 def _data(s: Settings):
     heard = ("data", "noise", "noise_from", "split_seed", "role")
     return _opened(Settings(**{name: getattr(s, name) for name in heard}))
+
+
+@functools.lru_cache(maxsize=256)
+def _streamed(s: Settings) -> int:
+    """Clips of the second stream, 0 if there is none."""
+    return len(acting.orthogonal_clips(s)[1]) if s.clips_from == "orthogonal" else 0
 
 
 @functools.lru_cache(maxsize=8)
@@ -110,7 +120,7 @@ def _timed_alike(s: Settings) -> Settings:
 
 
 def _cached(s: Settings) -> bool:
-    return s.role == "student" and s.cached and not s.published and s.strategy in ("at", "inverse_at", "dual_at")
+    return s.role == "student" and s.cached and not s.published and s.strategy in acting.COMPARING
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,22 +140,26 @@ def _probe(s: Settings, device_name: str) -> Probe:
     with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
         model = network(s, len(fs.classes(s.task)), shape[0]).to(device)
         networks = [network(s, 2, shape[0]).to(device) for _ in s.sources()]
+        clips = acting.Clips([batches], _two_classes(s, len(fs)))
         with mode.autocast():
-            plan = strategies.apply(
-                s.strategy, model, networks, _strategy_settings(s, fs, batches, codes, mode, folder)
-            )
+            settings = strategy_settings(s, clips, codes, Path(folder), mode)
+            plan = strategies.apply(s.strategy, model, networks, settings)
+        given = fit_arguments(s, plan, clips)
+        terms, stream = given.get("loss_terms", ()), given.get("stream")
         mode.place(model)
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True)
 
         def train(batch) -> None:
             optimizer.zero_grad()
-            losses, _ = training.step_losses(model, batch, plan.loss_terms, mode)
+            losses, _ = training.step_losses(model, batch, terms, mode)
+            if stream:
+                losses += stream.losses(model, batch, mode)
             sum(losses).backward()
             optimizer.step()
 
         def validate(batch) -> None:
             with torch.no_grad():
-                training.step_losses(model, batch, plan.loss_terms, mode)
+                training.step_losses(model, batch, terms, mode)
 
         model.train()
         seconds = median_seconds(train, batches, device)
@@ -155,25 +169,9 @@ def _probe(s: Settings, device_name: str) -> Probe:
     return probe
 
 
-def _strategy_settings(s: Settings, fs, batches, codes: np.ndarray, mode, folder: str):
-    """As `one` makes them, with the probe's batches in place of the data set."""
-    import torch
-
-    from atlab.teachers.cached import CachedTeacher
-    from atlab.teachers.residual import ResidualTeacher
-
-    if s.strategy == "gradient_reversal":
-        return s.loss_settings(codes=torch.from_numpy(fs.codes(s.orthogonal[0])))
-    count = iter(range(100))
-
-    def wrap(teacher):
-        if s.residual:
-            teacher = ResidualTeacher(teacher, batches, torch.from_numpy(codes))
-        if not _cached(s):
-            return teacher
-        return CachedTeacher(teacher, [batches], f"{folder}/{next(count)}", s.aggregation, mode.channels_last)
-
-    return s.loss_settings(wrap=wrap)
+def _two_classes(s: Settings, clips: int):
+    """Orthogonal classes for the probe, whose numbers do not matter."""
+    return np.arange(clips) % 2 if acting.needs_labels(s) else None
 
 
 def median_seconds(step: Callable, batches, device) -> float:
@@ -201,14 +199,14 @@ def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -
     from atlab.system import devices
 
     device = devices.choose(None if device_name == "auto" else device_name)
-    networks, at = len(s.sources()), s.strategy in ("at", "inverse_at", "dual_at") and s.role == "student"
+    networks, at = len(s.sources()), s.strategy in acting.COMPARING and s.role == "student"
     teachers = (networks - (s.strategy == "dual_at")) if at else 0
     with torch.device("meta"):
         model = network(s, 2, probe.shape[0])
     step = predicted.step_memory(
         model,
         s.layers if at else (),
-        batch=min(s.batch_size, max(sizes)),
+        batch=min(s.batch_size, max(sizes)) * (2 if s.clips_from == "orthogonal" else 1),
         shape=probe.shape,
         networks=networks + (0 if _cached(s) else teachers),
         teachers=teachers,

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from atlab.experiment import acting
 from atlab.experiment.settings import Settings, from_parameters
-from atlab.experiment.skeleton import Job, Task, learn
+from atlab.experiment.skeleton import Job, learn
 from atlab.labels import shown
 
 
@@ -49,10 +50,15 @@ def _(s: Settings, job: Job) -> dict:
         runs = iter(job.networks)
         files = [source if isinstance(source, Path) else next(runs).model_path for source in s.sources()]
         taken = [models.load(file).to(job.device) for file in files]
+        parts = [task.parts["train"], task.parts["validation"]]
+        clips = acting.acted_on(s, job.fs, job.split.train, parts, job.device)
+        caches = job.run.path.parent.parent / "caches"
         with mode.autocast():
-            plan = strategies.apply(s.strategy, model, taken, _strategy_settings(s, job, task, mode))
+            plan = strategies.apply(s.strategy, model, taken, strategy_settings(s, clips, task.codes, caches, mode))
     label = f"{s.role if s.role == 'teacher' else s.strategy}, seed {s.seed}"
-    history = job.fit(s, model, task.learned, task.parts["validation"], loss_terms=plan.loss_terms, description=label)
+    history = job.fit(
+        s, model, task.learned, task.parts["validation"], **fit_arguments(s, plan, clips), description=label
+    )
     plan.close()
     result = job.result(model, task.parts, history) | {"classes": len(task.classes)}
     job.save_model(model, task.classes, task=s.task)
@@ -76,31 +82,41 @@ def network(s: Settings, classes: int, channels: int):
     return models.vgg16(classes, s.width, in_channels=channels, batch_norm=s.batch_norm, head=s.head)
 
 
-def _strategy_settings(s: Settings, job: Job, task: Task, mode):
-    """The strategy's settings: teachers behind residuals and caches as asked for, labels for gradient reversal.
+def fit_arguments(s: Settings, plan, clips: acting.Clips) -> dict:
+    """What `training.fit` is given of a plan's loss terms: they act on the target's batches or on a second stream."""
+    from atlab.training import Stream
 
-    Every teacher has a cache of its own, shared by all runs under the root that compare the same clips with it.
+    if s.clips_from == "target":
+        return {"loss_terms": plan.loss_terms}
+    return {"stream": Stream(clips.parts[0], plan.loss_terms, s.stream_statistics)}
+
+
+def strategy_settings(s: Settings, clips: acting.Clips, target_codes, caches: Path, mode):
+    """The strategy's settings: what its loss compares with, behind residuals and caches as asked for; orthogonal labels.
+
+    Every teacher has a cache of its own in `caches`, shared by all runs that compare the same clips with it. `target_codes`
+    [N] are the target's class numbers.
     """
     import torch
 
-    from atlab.teachers.cached import cached_or_live
-    from atlab.teachers.residual import ResidualTeacher
+    from atlab import teachers
 
-    if s.strategy == "gradient_reversal":
-        factor = s.orthogonal[0]
-        known = job.fs.codes(factor, sorted(set(job.fs.labels(factor, job.split.train))))
-        return s.loss_settings(codes=torch.from_numpy(known))
-    batches = [task.parts["train"], task.parts["validation"]]
+    codes = None if clips.codes is None else torch.from_numpy(clips.codes)
 
-    def wrap(teacher):
+    def teacher(model, layers):
+        if s.against == "predictions":
+            return teachers.of_predictions(model, layers, clips.parts)
+        if s.against == "labels":
+            return teachers.of_labels(layers, codes)
+        live = teachers.Teacher(model, layers)
+        if s.against == "class_means":
+            return teachers.of_class_means(live, clips.parts, codes)
         if s.residual:
-            teacher = ResidualTeacher(teacher, batches[0], torch.from_numpy(task.codes))
+            live = teachers.ResidualTeacher(live, clips.parts[0], torch.from_numpy(target_codes))
         if not s.cached or s.published or s.role == "teacher":
-            return teacher
-        key = [teacher.identity, *(b.identity for b in batches), s.aggregation, mode.name, mode.channels_last]
+            return live
+        key = [live.identity, *(b.identity for b in clips.parts), s.aggregation, mode.name, mode.channels_last]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-        return cached_or_live(
-            teacher, batches, job.run.path.parent.parent / "caches" / name, s.aggregation, mode.channels_last
-        )
+        return teachers.cached_or_live(live, clips.parts, caches / name, s.aggregation, mode.channels_last)
 
-    return s.loss_settings(wrap=wrap)
+    return s.loss_settings(teacher=teacher, codes=codes)

@@ -14,6 +14,7 @@ from atlab.data.catalog import has_factor
 from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
+from atlab.experiment import acting
 from atlab.labels import WITHOUT_NETWORK, listed, shown
 
 # Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes a
@@ -70,6 +71,11 @@ class Settings:
         warm_up: epochs over which beta grows from 0.
         start: "random", or "orthogonal" for convolutions of the (first) orthogonal network (at, inverse_at).
         residual: compare with the teacher's features minus their mean over the clip's target class.
+        clips_from: what the loss acts on: the "target"'s clips, or a second batch a step of the "orthogonal" network's own training
+            clips, no target label of which is used (at, inverse_at, gradient_reversal; `second_stream` is their control).
+        against: what at, inverse_at and dual_at compare a clip's features with: the teacher's "features", its "predictions"
+            (softmax), the mean of its features over the clip's orthogonal class ("class_means"), or that class ("labels", one-hot).
+        stream_statistics: whether batch norms count the orthogonal clips in their running statistics ("shared") or not ("apart").
         width, batch_norm, head: of VGG16, for the orthogonal networks too; the published one has width 1.0, no batch norm and
             the head "flatten" (see `models.vgg16`).
         epochs, patience, schedule, batch_size, learning_rate: see `training.fit`; "one_cycle" has no use for patience. The
@@ -107,6 +113,9 @@ class Settings:
     warm_up: int = 0
     start: str = "random"
     residual: bool = False
+    clips_from: str = "target"
+    against: str = "features"
+    stream_statistics: str = "shared"
     width: float = 0.125
     batch_norm: bool = False
     head: str = "flatten"
@@ -185,6 +194,8 @@ class Settings:
         from atlab.data import splits
 
         check_forms(self.orthogonal, fs)
+        if self.clips_from == "orthogonal":
+            acting.orthogonal_clips(self)
         split = self.split_spec().make(fs, self.target)
         if self.role == "teacher" and self.target != self.task:
             split = splits.for_teacher(fs, split, seed=self.split_seed, clips=self.teacher_clips or None)
@@ -298,7 +309,9 @@ class Settings:
             )
         if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
             raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
-        if self.strategy == "gradient_reversal" and not self.own_factors()[:1] == list(self.orthogonal[:1]):
+        acting.check(self)
+        adversary = self.strategy == "gradient_reversal" and self.clips_from == "target"
+        if adversary and not self.own_factors()[:1] == list(self.orthogonal[:1]):
             raise AtlabError(
                 "strategy 'gradient_reversal' needs orthogonal labels of the student's own clips: expected a factor of "
                 f"its data set, got {shown(self.orthogonal)!r}"

@@ -51,7 +51,8 @@ def clip_kernel(features: Tensor) -> Tensor:
         raise AtlabError(
             f"clip_kernel compares clips and needs a batch of at least 4, found {len(clips)} (choose a batch size that leaves no smaller last batch)"
         )
-    return u_centre(self_product(clips)).unsqueeze(0)
+    # U-centring removes a common mean anyway, but only after its square has cost the kernel its digits.
+    return u_centre(self_product(clips - clips.mean(0))).unsqueeze(0)
 
 
 def mean(features: Tensor) -> Tensor:

@@ -94,7 +94,5 @@ def linear_cka(x: Tensor, y: Tensor, unbiased: bool = True) -> Tensor:
     if len(x) != len(y):
         raise AtlabError(f"CKA compares two representations of the same clips, found {len(x)} and {len(y)} clips")
     if unbiased:
-        # U-centring removes a common mean anyway, but only after its square has cost the kernel its digits.
-        x, y = (clips - clips.mean(0) for clips in (flat(x).flatten(1), flat(y).flatten(1)))
         return cka(clip_kernel(x), clip_kernel(y)).squeeze(0)
     return cka(Factor(flat(x).flatten(1)[None]), Factor(flat(y).flatten(1)[None])).squeeze(0)

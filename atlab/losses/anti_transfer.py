@@ -17,7 +17,7 @@ from atlab.functional.similarities import SIMILARITIES
 from atlab.losses.term import ramp
 from atlab.taps import Taps
 from atlab.teachers.cached import CachedTeacher
-from atlab.teachers.live import Teacher
+from atlab.teachers.stored import AnyTeacher, StoredTeacher
 
 
 class AntiTransferLoss(nn.Module):
@@ -29,7 +29,7 @@ class AntiTransferLoss(nn.Module):
 
     Args:
         student: the network in training, of any class, wrapped or not.
-        teacher: one `Teacher` or `CachedTeacher`, or several; each brings its layers, which the student must
+        teacher: one `Teacher`, `CachedTeacher` or `StoredTeacher`, or several; each brings its layers, which the student must
             have under the same names or under those of `layer_map`.
         aggregation: a name in `functional.AGGREGATIONS` or a callable [B, C, H, W] -> [B, n] or [B, n, n].
         similarity: a name in `functional.SIMILARITIES` or a callable of two such -> [B].
@@ -65,7 +65,7 @@ class AntiTransferLoss(nn.Module):
     def __init__(
         self,
         student: nn.Module,
-        teacher: Teacher | CachedTeacher | Sequence[Teacher | CachedTeacher],
+        teacher: AnyTeacher | Sequence[AnyTeacher],
         aggregation: Aggregation = "gram",
         similarity: SimilarityName = "squared_cosine",
         beta: float | Sequence[float] = 1.0,
@@ -78,8 +78,8 @@ class AntiTransferLoss(nn.Module):
         batch_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.teachers: list[Teacher | CachedTeacher] = [*teacher] if isinstance(teacher, Sequence) else [teacher]
-        if not all(isinstance(t, Teacher | CachedTeacher) for t in self.teachers):
+        self.teachers: list[AnyTeacher] = [*teacher] if isinstance(teacher, Sequence) else [teacher]
+        if not all(isinstance(t, AnyTeacher) for t in self.teachers):
             found = ", ".join(type(t).__name__ for t in self.teachers)
             raise AtlabError(
                 f"teacher must be atlab.Teacher(model, layers) or CachedTeacher, or several; found {found}"
@@ -117,9 +117,9 @@ class AntiTransferLoss(nn.Module):
             raise unknown("reduction", self.reduction, ["mean", "none"])
         if self.reduction == "none" and (self.published or aggregation == "clip_kernel"):
             raise AtlabError("clip_kernel and published=True have one value per batch: use reduction='mean'")
-        for cached in self.teachers:
-            if isinstance(cached, CachedTeacher):
-                cached.check_use(aggregation, self.published or callable(similarity))
+        for stored in self.teachers:
+            if isinstance(stored, CachedTeacher | StoredTeacher):
+                stored.check_use(aggregation, self.published or callable(similarity))
 
     @property
     def compared(self) -> list[str]:
@@ -156,7 +156,7 @@ class AntiTransferLoss(nn.Module):
         self.values = values
         return total * share
 
-    def _compare(self, student: Tensor, target: Tensor | Descriptor, teacher: Teacher | CachedTeacher) -> Tensor:
+    def _compare(self, student: Tensor, target: Tensor | Descriptor, teacher: AnyTeacher) -> Tensor:
         form = (self.aggregation, self.similarity)
         if isinstance(teacher, CachedTeacher) or not isinstance(target, Tensor):
             return target_loss(student, target, *form, reduction=self.reduction)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -32,28 +34,10 @@ class ResidualTeacher(Teacher):
     True
     """
 
-    @torch.no_grad()
     def __init__(self, teacher: Teacher, batches: Clips, codes: Tensor) -> None:
         vars(self).update(vars(teacher))
         self.codes = torch.as_tensor(codes).cpu()
-        classes = int(self.codes.max()) + 1
-        self._sums: dict[str, Tensor] = {}
-        counts = torch.zeros(classes + 1, dtype=torch.float64)  # the last one: all clips
-        for x, y, _ in batches.epoch(0):
-            rows = y.cpu()
-            counts += torch.cat([torch.bincount(rows, minlength=classes), torch.tensor([len(rows)])])
-            for layer, maps in self(x).items():
-                maps = maps.float()
-                sums = self._sums.setdefault(layer, maps.new_zeros(classes + 1, *maps.shape[1:]))
-                sums.index_add_(0, y.to(maps.device), maps)
-                sums[-1] += maps.sum(0)
-        empty = counts == 0
-        self._means = {}
-        for layer, sums in self._sums.items():
-            means = sums / counts.clamp_min(1).to(sums).reshape(-1, *[1] * (sums.ndim - 1))
-            means[empty.to(means.device)] = means[-1].clone()
-            self._means[layer] = means
-        del self._sums
+        self._means = class_means(teacher, [batches], self.codes)
 
     def targets(
         self, *inputs: object, index: Tensor | None = None, channels_last: bool = False, **keywords: object
@@ -72,3 +56,29 @@ class ResidualTeacher(Teacher):
         """Hash of the weights, the layers, and a fingerprint of the class means."""
         marks = ",".join(f"{float(means.double().sum()):.6e}" for means in self._means.values())
         return f"residual {super().identity} {marks}"
+
+
+@torch.no_grad()
+def class_means(teacher: Teacher, parts: Sequence[Clips], codes: Tensor) -> dict[str, Tensor]:
+    """Mean feature maps over the clips of each class [K + 1, C, ...], float32: {layer: means}; the last is that over all clips.
+
+    A class without clips has the mean over all. `codes` [N] are the class numbers of the data set's clips, -1 where unknown.
+    """
+    classes = int(codes.max()) + 1
+    counts = torch.zeros(classes + 1, dtype=torch.float64)
+    sums: dict[str, Tensor] = {}
+    for x, _, index in (batch for part in parts for batch in part.epoch(0)):
+        rows = codes[torch.as_tensor(index).cpu()]
+        known = rows >= 0
+        counts += torch.cat([torch.bincount(rows[known], minlength=classes), torch.tensor([len(rows)])])
+        for layer, maps in teacher(x).items():
+            maps = maps.float()
+            total = sums.setdefault(layer, maps.new_zeros(classes + 1, *maps.shape[1:]))
+            total.index_add_(0, rows[known].to(maps.device), maps[known.to(maps.device)])
+            total[-1] += maps.sum(0)
+    found = {}
+    for layer, total in sums.items():
+        means = total / counts.clamp_min(1).to(total).reshape(-1, *[1] * (total.ndim - 1))
+        means[(counts == 0).to(means.device)] = means[-1].clone()
+        found[layer] = means
+    return found

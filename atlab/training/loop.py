@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -20,15 +20,15 @@ from atlab.losses.term import LossTerm
 from atlab.system import devices
 from atlab.training import optimizers
 from atlab.training.checkpoint import Checkpoint, State, describe_parameters, random_states, set_random_states
-from atlab.training.evaluation import check_codes
+from atlab.training.norms import batch_norms, set_training
+from atlab.training.step import check_terms, logged, measured, step_losses, term_names, with_modules
+from atlab.training.stream import Stream
+from atlab.training.sums import NotFinite, Sums
 
 if TYPE_CHECKING:
     from atlab.data import Batches
 
-# Steps between two looks at the losses on an accelerator, where each look waits for the device.
-LOOK_EVERY = 25
 SCHEDULES = ("constant", "one_cycle")
-LARGEST_BETA = 1e6
 
 
 def fit(
@@ -37,6 +37,7 @@ def fit(
     validation: Batches,
     *,
     loss_terms: Sequence[LossTerm] = (),
+    stream: Stream | None = None,
     epochs: int = 50,
     patience: int = 5,
     learning_rate: float = 5e-4,
@@ -67,6 +68,7 @@ def fit(
         train, validation: `atlab.data.Batches` of (x, y [B] int64, index [B]).
         loss_terms: callables (x, index=...) -> scalar with a `name`, such as `AntiTransferLoss`; called right after
             the model's forward pass, in validation too.
+        stream: a second batch in every step, with loss terms of its own (see `Stream`).
         learning_rate: the constant one, the largest of the cycle, or the first of those that drop.
         schedule: "constant", or "one_cycle" (see `one_cycle`).
         optimizer: a name in `optimizers.OPTIMIZERS` ("adam", "caffe", "densenet"), or a `training.Sgd`.
@@ -79,7 +81,7 @@ def fit(
         One row per epoch: epoch (from 1), seconds, train_loss (target only), train_accuracy, train_<name> of each
         term, train_<name>_<layer> for what it compared (the similarity before beta and warm-up), and the same of
         validation; means over clips. Training values are those seen during the epoch, with
-        dropout.
+        dropout. The terms of a stream are averaged like the others, by the step, and not computed in validation.
 
     Raises:
         AtlabError: a loss that is not finite (naming epoch, step and term); a class number outside the network's;
@@ -94,19 +96,16 @@ def fit(
     ['epoch', 'seconds', 'train_loss', 'train_accuracy', 'validation_loss', 'validation_accuracy']
     """
     mode = devices.precision(precision, device)
-    names = _term_names(loss_terms)
-    logged = [
-        *names,
-        *(f"{n}_{c}" for n, term in zip(names, loss_terms, strict=True) for c in getattr(term, "compared", ())),
-    ]
+    terms = [*loss_terms, *(stream.terms if stream else ())]
+    names = term_names(terms)
     sgd = optimizers.named(optimizer)
     _check_arguments(train, validation, epochs, patience, learning_rate, schedule, sgd)
-    _check_terms(loss_terms)
-    _check_batch_sizes(model, train)
+    check_terms(terms)
+    _check_batch_sizes(model, train, stream)
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
-    everything = _with_modules(model, loss_terms, names)
+    everything = with_modules(model, terms, names)
     state = State(everything, optimizers.build(sgd, everything, learning_rate), mode.device)
     saver = Checkpoint(
         checkpoint,
@@ -120,11 +119,10 @@ def fit(
             "device": mode.device.type,
             "precision": mode.name,
             "parameters": describe_parameters(everything),
-            "loss_terms": [
-                [name, str(getattr(term, "identity", ""))] for name, term in zip(names, loss_terms, strict=True)
-            ],
+            "loss_terms": [[name, str(getattr(term, "identity", ""))] for name, term in zip(names, terms, strict=True)],
             "train": _identity(train),
             "validation": _identity(validation),
+            "stream": [stream.statistics, *_identity(stream.batches)] if stream else None,
         },
         checkpoint_every,
     )
@@ -142,11 +140,11 @@ def fit(
         bar.update(state.at.epoch * len(train) + state.at.step)
         try:
             while not _finished(state.at.history, epochs, patience if stops else epochs):
-                for term in loss_terms:
+                for term in terms:
                     if hasattr(term, "set_epoch"):
                         term.set_epoch(state.at.epoch)
-                trained = _train_epoch(state, model, train, loss_terms, logged, mode, rate, saver, bar)
-                validated = _validate(state, model, validation, loss_terms, logged, mode)
+                trained = _train_epoch(state, model, train, loss_terms, stream, mode, rate, saver, bar)
+                validated = _validate(state, model, validation, loss_terms, mode)
                 _end_epoch(state, trained, validated, remember=stops)
                 if saver.due(epoch_ended=True):
                     saver.write(state)
@@ -174,76 +172,34 @@ def one_cycle(step: int, steps: int, largest: float) -> float:
     return low + (largest - low) * (1 - math.cos(math.pi * share)) / 2
 
 
-class NotFinite(AtlabError):
-    """A loss became NaN or infinite."""
-
-
-class _Sums:
-    """Sums over clips of the losses and the right answers of one epoch, exact whenever it is interrupted.
-
-    Values stay on the device and are fetched together, every step on a CPU and every `LOOK_EVERY` elsewhere.
-    """
-
-    def __init__(
-        self, names: Sequence[str], what: str, device: torch.device, clips: int = 0, sums: Sequence[float] = ()
-    ) -> None:
-        self.names, self.what, self.clips = names, what, clips
-        self.sums = list(sums) or [0.0] * (2 + len(names))
-        self._every = 1 if device.type == "cpu" else LOOK_EVERY
-        self._waiting: list[tuple[int, int, Tensor]] = []
-
-    def add(self, step: int, clips: int, losses: list[Tensor], right: Tensor) -> bool:
-        """Take one step's losses (target first) and right answers; True if they were fetched."""
-        self._waiting.append((step, clips, torch.stack([right.float(), *(loss.detach().float() for loss in losses)])))
-        if len(self._waiting) < self._every:
-            return False
-        self.fetch()
-        return True
-
-    def fetch(self) -> None:
-        """Bring `clips` and `sums` up to date; AtlabError at the first loss that is not finite."""
-        if not self._waiting:
-            return
-        for (step, clips, _), (right, *losses) in zip(
-            self._waiting, torch.stack([w[2] for w in self._waiting]).tolist(), strict=True
-        ):
-            for name, loss in zip(("target loss", *(f"loss term {n!r}" for n in self.names)), losses, strict=True):
-                if not math.isfinite(loss):
-                    raise NotFinite(
-                        f"the {name} became {loss} in {self.what}, step {step + 1}; "
-                        "a smaller learning rate, fp32 precision or a look at the inputs may help"
-                    )
-            self.clips += clips
-            self.sums = [
-                total + value
-                for total, value in zip(self.sums, [right, *(clips * loss for loss in losses)], strict=True)
-            ]
-        self._waiting.clear()
-
-    def means(self) -> dict[str, float]:
-        """{"loss": mean over clips, "accuracy": share right, <name>: mean over clips}."""
-        self.fetch()
-        right, *losses = (value / self.clips for value in self.sums)
-        return {"loss": losses[0], "accuracy": right} | dict(zip(self.names, losses[1:], strict=True))
-
-
 def _train_epoch(
-    state: State, model: nn.Module, train: Batches, terms, names, mode, rate, saver: Checkpoint, bar: tqdm
-) -> _Sums:
+    state: State,
+    model: nn.Module,
+    train: Batches,
+    terms,
+    stream: Stream | None,
+    mode,
+    rate,
+    saver: Checkpoint,
+    bar: tqdm,
+) -> Sums:
     """The rest of the present epoch, from the step where the state stands."""
-    at = state.at
-    _set_training(state.model)
-    sums = _Sums(names, f"epoch {at.epoch + 1}", mode.device, at.clips, at.sums)
+    at, everything = state.at, [*terms, *(stream.terms if stream else ())]
+    set_training(state.model)
+    sums = Sums(logged(everything), f"epoch {at.epoch + 1}", mode.device, at.clips, at.sums)
     start = time.monotonic() - at.seconds
-    for batch in train.epoch(at.epoch, at.step):
+    others = stream.after(at.epoch * len(train) + at.step) if stream else itertools.repeat(())
+    for batch, other in zip(train.epoch(at.epoch, at.step), others, strict=False):
         if at.epoch == at.step == 0:
             _require_finite(batch[0], "training")
         for group in state.optimizer.param_groups:
             group["lr"] = rate(at.epoch * len(train) + at.step) * group["factor"]
         state.optimizer.zero_grad()
         losses, right = step_losses(model, batch, terms, mode)
+        if stream:
+            losses += stream.losses(model, other, mode)
         sum(losses).backward()
-        losses += _values(terms)
+        losses += measured(everything)
         state.optimizer.step()
         looked = sums.add(at.step, len(batch[1]), losses, right)
         at.step += 1
@@ -259,47 +215,22 @@ def _train_epoch(
     return sums
 
 
-def _validate(state: State, model: nn.Module, validation: Batches, terms, names, mode) -> _Sums:
+def _validate(state: State, model: nn.Module, validation: Batches, terms, mode) -> Sums:
     state.model.eval()
-    sums = _Sums(names, f"the validation of epoch {state.at.epoch + 1}", mode.device)
+    sums = Sums(logged(terms), f"the validation of epoch {state.at.epoch + 1}", mode.device)
     start = time.monotonic()
     with torch.no_grad():
         for step, batch in enumerate(validation.epoch(0)):
             if state.at.epoch == step == 0:
                 _require_finite(batch[0], "validation")
             losses, right = step_losses(model, batch, terms, mode)
-            sums.add(step, len(batch[1]), losses + _values(terms), right)
+            sums.add(step, len(batch[1]), losses + measured(terms), right)
     sums.fetch()
     state.at.seconds += time.monotonic() - start
     return sums
 
 
-def step_losses(
-    model: nn.Module, batch: tuple, terms: Sequence[LossTerm], mode: devices.Precision
-) -> tuple[list[Tensor], Tensor]:
-    """One forward pass: ([cross-entropy of the target, each term], number of right answers)."""
-    x, y, index = batch
-    x, y = x.to(mode.device, non_blocking=True), y.to(mode.device, non_blocking=True)
-    with mode.autocast():
-        logits = model(x)
-        extra = [term(x, index=index) for term in terms]
-    if mode.device.type == "cpu":  # elsewhere this look would wait for the device
-        check_codes(y, logits.shape[1])
-    return [nnf.cross_entropy(logits.float(), y), *extra], (logits.argmax(1) == y).sum()
-
-
-def _values(terms: Sequence[LossTerm]) -> list[Tensor]:
-    """What the terms measured in their last call, beyond the losses."""
-    return [term.values[name] for term in terms for name in getattr(term, "compared", ())]
-
-
-def _with_modules(model: nn.Module, terms: Sequence[LossTerm], names: Sequence[str]) -> nn.Module:
-    """The network, together with the modules that loss terms bring if any does."""
-    modules = {name: term.module for name, term in zip(names, terms, strict=True) if hasattr(term, "module")}
-    return nn.ModuleDict({"network": model} | modules) if modules else model
-
-
-def _end_epoch(state: State, trained: _Sums, validated: _Sums, remember: bool) -> None:
+def _end_epoch(state: State, trained: Sums, validated: Sums, remember: bool) -> None:
     """Add the epoch's row to the history, remember the weights if they are the best, go to the next epoch's start."""
     at = state.at
     row: dict[str, float] = {"epoch": at.epoch + 1, "seconds": at.seconds}
@@ -320,30 +251,11 @@ def _finished(history: list[dict], epochs: int, patience: int) -> bool:
     return len(history) >= epochs or (len(history) > 0 and len(history) - 1 - _best(history) >= patience)
 
 
-def _postfix(state: State, sums: _Sums) -> dict[str, str]:
+def _postfix(state: State, sums: Sums) -> dict[str, str]:
     shown = {name: f"{value:.3f}" for name, value in sums.means().items()}
     if state.at.history:
         shown["validation"] = f"{state.at.history[-1]['validation_loss']:.3f}"
     return shown
-
-
-def _term_names(terms: Sequence[LossTerm]) -> list[str]:
-    names = [str(getattr(term, "name", type(term).__name__)) for term in terms]
-    if len(set(names)) != len(names) or {"loss", "accuracy"} & set(names):
-        raise AtlabError(f"loss terms need different names other than 'loss' and 'accuracy', found {names}")
-    return names
-
-
-def _set_training(model: nn.Module) -> None:
-    """Training mode, but batch norms whose weights are frozen keep their statistics."""
-    model.train()
-    for norm in _batch_norms(model):
-        if norm.affine and not norm.weight.requires_grad:
-            norm.eval()
-
-
-def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def _check_arguments(
@@ -371,26 +283,17 @@ def _check_arguments(
             raise AtlabError(f"the {name} part is empty: there is no clip to take")
 
 
-def _check_terms(terms: Sequence[LossTerm]) -> None:
-    for term in terms:
-        if getattr(term, "reduction", "mean") != "mean":
-            raise AtlabError(
-                f"training adds up scalars: expected a loss term with reduction='mean', got {term.reduction!r}"
-            )
-        for beta in getattr(term, "betas", [getattr(term, "beta", 0.0)]):
-            if not abs(beta) <= LARGEST_BETA:
-                raise AtlabError(f"beta is {beta}; expected a finite number of at most {LARGEST_BETA:g} in size")
-
-
 def _require_finite(x: Tensor, part: str) -> None:
     if not torch.isfinite(x).all():
         raise AtlabError(f"the inputs of the first {part} batch hold NaN or infinite values; expected finite numbers")
 
 
-def _check_batch_sizes(model: nn.Module, train: Batches) -> None:
+def _check_batch_sizes(model: nn.Module, train: Batches, stream: Stream | None) -> None:
     """AtlabError for a batch that is too small for batch norm."""
+    if stream and stream.batches.batch_size == 1 and batch_norms(model):
+        raise AtlabError("batch norm cannot learn from a batch of one clip: the second stream has batches of 1")
     size = getattr(train, "batch_size", 0)
-    if size and (size == 1 or train.clips % size == 1) and _batch_norms(model):
+    if size and (size == 1 or train.clips % size == 1) and batch_norms(model):
         raise AtlabError(
             f"batch norm cannot learn from a batch of one clip: {train.clips} training clips in batches of {size} leave "
             "one; choose another batch size or leave one clip out"

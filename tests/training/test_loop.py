@@ -21,7 +21,8 @@ import atlab
 from atlab.data import InMemory
 from atlab.errors import AtlabError
 from atlab.training import checkpoint as checkpoints
-from atlab.training import evaluate, fit, loop
+from atlab.training import evaluate, fit
+from atlab.training import sums as sums_of_epochs
 
 
 class Net(nn.Module):
@@ -305,10 +306,10 @@ def test_a_loss_that_is_not_finite_is_named_with_epoch_and_step(tmp_path):
 
 
 def test_on_an_accelerator_losses_are_fetched_together_and_the_step_is_still_named():
-    sums = loop._Sums(["at"], "epoch 4", torch.device("cuda"))
+    sums = sums_of_epochs.Sums(["at"], "epoch 4", torch.device("cuda"))
     values = torch.rand(30, 3, generator=torch.Generator().manual_seed(0))
     looked = [sums.add(i, i + 1, [values[i, 0], values[i, 1]], (values[i, 2] * 10).long()) for i in range(30)]
-    assert [i for i, look in enumerate(looked) if look] == [loop.LOOK_EVERY - 1]
+    assert [i for i, look in enumerate(looked) if look] == [sums_of_epochs.LOOK_EVERY - 1]
     n, v = np.arange(1, 31), values.double().numpy()
     right = np.floor(values[:, 2].numpy() * np.float32(10))
     means = sums.means()

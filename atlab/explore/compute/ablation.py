@@ -27,15 +27,19 @@ ARM = (
     "warm_up",
     "start",
     "residual",
+    "clips_from",
+    "against",
+    "stream_statistics",
     "teacher_seed",
     "teacher_clips",
     "cached",
 )
 UNUSED = {  # what a strategy does not look at, though its parameters name it
     "baseline": ARM[1:],
-    "wi": ARM[2:10],
-    "frozen_wi": ARM[2:10],
-    "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual"),
+    "wi": ARM[2:13],
+    "frozen_wi": ARM[2:13],
+    "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual", "against"),
+    "second_stream": (*ARM[2:10], "against", "stream_statistics"),
 }
 NONE = "-"
 

@@ -1,0 +1,129 @@
+"""The clips that a strategy's loss acts on, and what it compares them with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atlab.errors import AtlabError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CLIPS_FROM = ("target", "orthogonal")
+AGAINST = ("features", "predictions", "class_means", "labels")
+STREAM_STATISTICS = ("shared", "apart")
+COMPARING = ("at", "inverse_at", "dual_at")
+STREAMED = ("at", "inverse_at", "gradient_reversal", "second_stream")  # strategies that may act on the orthogonal clips
+LABELS = ("class_means", "labels")  # what needs the orthogonal class of every clip
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Batches of the clips that the loss acts on, in parts, and the orthogonal class of every clip of their data set.
+
+    `codes` [N] int64 is -1 for a class that the first part lacks, and None where the data set does not say.
+    """
+
+    parts: list[Any]
+    codes: np.ndarray | None
+
+
+def check(s: Any) -> None:
+    """AtlabError for `experiment.Settings` whose clips, or what they are compared with, do not fit their strategy."""
+    for name, allowed in (("clips_from", CLIPS_FROM), ("against", AGAINST), ("stream_statistics", STREAM_STATISTICS)):
+        if getattr(s, name) not in allowed:
+            raise unknown(name, getattr(s, name), allowed)
+    if s.clips_from == "orthogonal":
+        _check_stream(s)
+    elif s.strategy == "second_stream":
+        raise AtlabError(
+            "strategy 'second_stream' has no other clips than the orthogonal ones: expected clips_from='orthogonal'"
+        )
+    elif s.stream_statistics != "shared":
+        raise AtlabError("stream_statistics is 'apart', but clips_from is 'target': there is no second stream")
+    if s.against != "features":
+        _check_against(s)
+
+
+def _check_stream(s: Any) -> None:
+    if s.strategy not in STREAMED:
+        raise AtlabError(
+            f"clips_from='orthogonal' gives the loss other clips: expected a strategy of {', '.join(STREAMED)}, got {s.strategy!r}"
+        )
+    tasks = s.tasks()
+    if len(tasks) != 1 or tasks[0].file:
+        raise AtlabError(
+            "clips_from='orthogonal' takes the training clips of one orthogonal network: expected FACTOR or FACTOR@DATA, got "
+            f"{', '.join(s.orthogonal)!r}"
+        )
+    if s.residual:
+        raise AtlabError(
+            "residual=True needs the target's classes, which the orthogonal clips do not have: use clips_from='target'"
+        )
+    if s.stream_statistics == "apart" and not s.batch_norm:
+        raise AtlabError("stream_statistics is 'apart', but the network has no batch norm: it would have no effect")
+    if s.strategy == "second_stream" and (s.stream_statistics == "apart" or not s.batch_norm):
+        raise AtlabError(
+            "strategy 'second_stream' acts through the statistics of batch norm alone: expected batch_norm=True and "
+            "stream_statistics='shared'"
+        )
+
+
+def _check_against(s: Any) -> None:
+    if s.strategy not in COMPARING:
+        raise AtlabError(
+            f"against is {s.against!r}, but strategy {s.strategy!r} compares with no network: expected one of {', '.join(COMPARING)}"
+        )
+    if s.residual or s.published:
+        name = "residual" if s.residual else "published"
+        raise AtlabError(
+            f"{name}=True is a form of the comparison with features: expected against='features', got {s.against!r}"
+        )
+    if s.against in ("predictions", "labels") and s.aggregation != "clip_kernel":
+        raise AtlabError(
+            f"the teacher's {s.against} have neither channels nor positions: expected aggregation='clip_kernel', got {s.aggregation!r}"
+        )
+    if s.against in LABELS and s.clips_from == "target" and (len(s.orthogonal) != 1 or len(s.own_factors()) != 1):
+        raise AtlabError(
+            f"against={s.against!r} needs the orthogonal labels of the target's clips: expected one factor of their data set, got "
+            f"{', '.join(s.orthogonal)!r}"
+        )
+
+
+def needs_labels(s: Any) -> bool:
+    """Whether the loss takes the orthogonal class of every clip it acts on."""
+    return s.strategy == "gradient_reversal" or s.against in LABELS
+
+
+def orthogonal_clips(s: Any) -> tuple[Any, np.ndarray]:
+    """The training clips of the orthogonal network: -> its data set and their row numbers; AtlabError for less than a batch."""
+    need = s.teacher()
+    fs = need.data_set()
+    rows = need.make_split(fs).train
+    if len(rows) < s.batch_size:
+        raise AtlabError(
+            f"the orthogonal network has {len(rows)} training clips: expected at least one batch of {s.batch_size}"
+        )
+    return fs, rows
+
+
+def acted_on(s: Any, fs: Any, train: np.ndarray, parts: list[Any], device: Any) -> Clips:
+    """The clips that the loss of `experiment.Settings` acts on.
+
+    Args:
+        fs, train, parts: the target's data set, the row numbers of its training clips, batches of its training and validation part.
+    """
+    from atlab.data import Batches
+
+    if s.clips_from == "target":
+        return Clips(parts, _codes(fs, s.orthogonal[0], train) if needs_labels(s) else None)
+    other, rows = orthogonal_clips(s)
+    codes = _codes(other, s.tasks()[0].factor, rows)
+    batches = Batches(other, rows, codes, batch_size=s.batch_size, device=device, shuffle=True, seed=s.seed)
+    return Clips([batches], codes)
+
+
+def _codes(fs: Any, factor: str, rows: np.ndarray) -> np.ndarray:
+    """The class numbers of a factor [N] by the classes that these rows have, -1 for any other."""
+    return fs.codes(factor, sorted(set(fs.labels(factor, rows))))
