@@ -16,10 +16,12 @@ NAMES = {
     "dual_at": "dual AT",
     "gradient_reversal": "gradient reversal",
     "second_stream": "second stream",
+    "reweighting": "reweighting",
+    "group_dro": "group DRO",
 }
 
-# Strategies that take no orthogonal network; of these, gradient reversal takes orthogonal labels and `second_stream` orthogonal clips.
-WITHOUT_NETWORK = ("baseline", "gradient_reversal", "second_stream")
+# Strategies that take no orthogonal network; of these, all but the baseline take orthogonal labels or clips.
+WITHOUT_NETWORK = ("baseline", "gradient_reversal", "second_stream", "reweighting", "group_dro")
 
 # What Markdown or HTML would read as more than text; an underscore inside a word means nothing to either.
 _MARKUP = re.compile(r"""[\\`*{}\[\]<>&$#|~!"']|(?<![^\W_])_|_(?![^\W_])|:(?=//)""")

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, nn
 
 from atlab.errors import AtlabError, unknown
+from atlab.losses import target
 from atlab.losses.anti_transfer import AntiTransferLoss
 from atlab.losses.gradient_reversal import GradientReversal
+from atlab.losses.target import TargetLoss
 from atlab.models import copy_weights
 from atlab.teachers.live import Teacher
 from atlab.teachers.stored import AnyTeacher
@@ -30,6 +32,7 @@ class AtSettings:
         teacher: makes what the loss compares with of each network and the layers: `Teacher`, or a function that returns a
             `CachedTeacher` or a `StoredTeacher`.
         codes: orthogonal class number of every clip of the data set [N], -1 where unknown (gradient reversal only).
+        groups: the group of every clip [N], -1 for those that are not trained on (strategies that weigh groups only).
     """
 
     layers: Sequence[str] = ("conv5",)
@@ -41,14 +44,16 @@ class AtSettings:
     start: str = "random"
     teacher: Callable[[nn.Module, Sequence[str]], AnyTeacher] = Teacher
     codes: Tensor | None = None
+    groups: Tensor | None = None
 
 
 @dataclass
 class Plan:
-    """What a strategy asks of the training: loss terms to add, parameter-name prefixes to freeze."""
+    """What a strategy asks of the training: loss terms to add, parameter-name prefixes to freeze, another loss of the target."""
 
     loss_terms: list[Callable] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)
+    target_loss: TargetLoss | None = None
 
     def freeze(self, student: nn.Module) -> None:
         """Take the frozen parameters out of training."""
@@ -120,6 +125,16 @@ def dual_at(student: nn.Module, networks: Sequence[nn.Module], settings: AtSetti
     return at(student, networks[1:], replace(settings, start="random"))
 
 
+def reweighting(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Every group of target and orthogonal class counts as much as any other, however few clips it has."""
+    return Plan(target_loss=target.of_groups(_groups(settings, "reweighting")))
+
+
+def group_dro(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """The worst group of target and orthogonal class counts most (Sagawa et al. 2020)."""
+    return Plan(target_loss=target.GroupDro(_groups(settings, "group_dro")))
+
+
 def gradient_reversal(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
     """Domain-adversarial training (Ganin et al. 2016) at each layer: orthogonal labels instead of a network."""
     if settings.codes is None:
@@ -138,6 +153,8 @@ STRATEGIES: dict[str, Callable[[nn.Module, Sequence[nn.Module], AtSettings], Pla
     "dual_at": dual_at,
     "gradient_reversal": gradient_reversal,
     "second_stream": second_stream,
+    "reweighting": reweighting,
+    "group_dro": group_dro,
 }
 
 
@@ -157,6 +174,12 @@ def apply(
     plan = STRATEGIES[name](student, networks, settings or AtSettings())
     plan.freeze(student)
     return plan
+
+
+def _groups(settings: AtSettings, strategy: str) -> Tensor:
+    if settings.groups is None:
+        raise AtlabError(f"strategy {strategy!r} needs the group of every training clip: AtSettings(groups=...)")
+    return settings.groups
 
 
 def _one(networks: Sequence[nn.Module], strategy: str) -> nn.Module:

@@ -16,6 +16,8 @@ STREAM_STATISTICS = ("shared", "apart")
 COMPARING = ("at", "inverse_at", "dual_at")
 STREAMED = ("at", "inverse_at", "gradient_reversal", "second_stream")  # strategies that may act on the orthogonal clips
 LABELS = ("class_means", "labels")  # what needs the orthogonal class of every clip
+GROUPED = ("reweighting", "group_dro")  # strategies that weigh groups of the target's clips
+LABELLED = ("gradient_reversal", *GROUPED)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,18 @@ def _check_against(s: Any) -> None:
 
 def needs_labels(s: Any) -> bool:
     """Whether the loss takes the orthogonal class of every clip it acts on."""
-    return s.strategy == "gradient_reversal" or s.against in LABELS
+    return s.strategy in LABELLED or s.against in LABELS
+
+
+def uses(s: Any) -> str:
+    """What a student is given besides the clips and classes of its target, in words; rivals are fair where this is alike."""
+    if s.role == "teacher":
+        return ""
+    whose = "the target's" if s.clips_from == "target" else "the orthogonal"
+    parts = ["an orthogonal network"] * any(getattr(need, "role", "teacher") == "teacher" for need in s.sources())
+    parts += ["orthogonal clips"] * (s.clips_from == "orthogonal")
+    parts += [f"orthogonal labels of {whose} clips"] * needs_labels(s)
+    return ", ".join(parts)
 
 
 def orthogonal_clips(s: Any) -> tuple[Any, np.ndarray]:

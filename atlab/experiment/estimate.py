@@ -145,13 +145,13 @@ def _probe(s: Settings, device_name: str) -> Probe:
             settings = strategy_settings(s, clips, codes, Path(folder), mode)
             plan = strategies.apply(s.strategy, model, networks, settings)
         given = fit_arguments(s, plan, clips)
-        terms, stream = given.get("loss_terms", ()), given.get("stream")
+        terms, stream, target = given.get("loss_terms", ()), given.get("stream"), given.get("target_loss")
         mode.place(model)
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True)
 
         def train(batch) -> None:
             optimizer.zero_grad()
-            losses, _ = training.step_losses(model, batch, terms, mode)
+            losses, _ = training.step_losses(model, batch, terms, mode, target)
             if stream:
                 losses += stream.losses(model, batch, mode)
             sum(losses).backward()

@@ -60,9 +60,10 @@ def _(s: Settings, job: Job) -> dict:
         s, model, task.learned, task.parts["validation"], **fit_arguments(s, plan, clips), description=label
     )
     plan.close()
-    result = job.result(model, task.parts, history) | {"classes": len(task.classes)}
+    result = job.result(model, task.parts, history) | {"classes": len(task.classes), "uses": acting.uses(s)}
     job.save_model(model, task.classes, task=s.task)
-    return result | {"orthogonal_networks": _accuracies(s, job)} if job.networks else result
+    found = _accuracies(s, job)
+    return result | {"orthogonal_networks": found} if found else result
 
 
 def _accuracies(s: Settings, job: Job) -> dict[str, dict[str, float]]:
@@ -83,11 +84,11 @@ def network(s: Settings, classes: int, channels: int):
 
 
 def fit_arguments(s: Settings, plan, clips: acting.Clips) -> dict:
-    """What `training.fit` is given of a plan's loss terms: they act on the target's batches or on a second stream."""
+    """What `training.fit` is given of a plan's losses: terms act on the target's batches or on a second stream."""
     from atlab.training import Stream
 
     if s.clips_from == "target":
-        return {"loss_terms": plan.loss_terms}
+        return {"loss_terms": plan.loss_terms, "target_loss": plan.target_loss}
     return {"stream": Stream(clips.parts[0], plan.loss_terms, s.stream_statistics)}
 
 
@@ -100,6 +101,7 @@ def strategy_settings(s: Settings, clips: acting.Clips, target_codes, caches: Pa
     import torch
 
     from atlab import teachers
+    from atlab.losses.target import pairs
 
     codes = None if clips.codes is None else torch.from_numpy(clips.codes)
 
@@ -119,4 +121,7 @@ def strategy_settings(s: Settings, clips: acting.Clips, target_codes, caches: Pa
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         return teachers.cached_or_live(live, clips.parts, caches / name, s.aggregation, mode.channels_last)
 
-    return s.loss_settings(teacher=teacher, codes=codes)
+    groups = None
+    if s.strategy in acting.GROUPED:
+        groups = pairs(torch.from_numpy(target_codes), codes, clips.parts[0].rows)
+    return s.loss_settings(teacher=teacher, codes=codes, groups=groups)

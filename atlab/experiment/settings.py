@@ -270,7 +270,7 @@ class Settings:
         import torch
 
         from atlab import models, strategies
-        from atlab.training.loop import SCHEDULES
+        from atlab.training.schedule import SCHEDULES
 
         for name, allowed in (("strategy", strategies.STRATEGIES), ("schedule", SCHEDULES)):
             if getattr(self, name) not in allowed:
@@ -279,7 +279,7 @@ class Settings:
         with torch.random.fork_rng():
             tiny = models.vgg16(2, width=1 / 64, batch_norm=self.batch_norm, head=self.head)
         if self.role == "student" and self.strategy != "baseline":
-            settings = self.loss_settings(codes=torch.tensor([0, 1]))
+            settings = self.loss_settings(codes=torch.tensor([0, 1]), groups=torch.tensor([0, 1]))
             strategies.apply(self.strategy, tiny, [tiny] * len(self.sources()), settings).close()
 
     def loss_settings(self, **more: Any):
@@ -310,10 +310,10 @@ class Settings:
         if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
             raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
         acting.check(self)
-        adversary = self.strategy == "gradient_reversal" and self.clips_from == "target"
-        if adversary and not self.own_factors()[:1] == list(self.orthogonal[:1]):
+        labelled = self.strategy in acting.LABELLED and self.clips_from == "target"
+        if labelled and not self.own_factors()[:1] == list(self.orthogonal[:1]):
             raise AtlabError(
-                "strategy 'gradient_reversal' needs orthogonal labels of the student's own clips: expected a factor of "
+                f"strategy {self.strategy!r} needs orthogonal labels of the student's own clips: expected a factor of "
                 f"its data set, got {shown(self.orthogonal)!r}"
             )
         if self.strategy == "dual_at":

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from atlab.errors import AtlabError, unknown
+from atlab.losses.target import TargetLoss
 from atlab.losses.term import LossTerm
 from atlab.system import devices
 from atlab.training import optimizers
 from atlab.training.checkpoint import Checkpoint, State, describe_parameters, random_states, set_random_states
 from atlab.training.norms import batch_norms, set_training
+from atlab.training.schedule import SCHEDULES, one_cycle
 from atlab.training.step import check_terms, logged, measured, step_losses, term_names, with_modules
 from atlab.training.stream import Stream
 from atlab.training.sums import NotFinite, Sums
 
 if TYPE_CHECKING:
     from atlab.data import Batches
-
-SCHEDULES = ("constant", "one_cycle")
 
 
 def fit(
@@ -38,6 +38,7 @@ def fit(
     *,
     loss_terms: Sequence[LossTerm] = (),
     stream: Stream | None = None,
+    target_loss: TargetLoss | None = None,
     epochs: int = 50,
     patience: int = 5,
     learning_rate: float = 5e-4,
@@ -53,7 +54,7 @@ def fit(
 ) -> pd.DataFrame:
     """Train `model` in place and leave it in evaluation mode, with the weights of its best epoch.
 
-    The loss is the cross-entropy of the target plus every loss term. The best epoch is the first with the lowest
+    The loss is the cross-entropy of the target (or `target_loss`) plus every loss term. The best epoch is the first with the lowest
     cross-entropy on `validation`; training ends `patience` epochs after it (Guizzo, Weyde & Tarroni 2021,
     section 4.2, for the defaults). With `schedule="one_cycle"`, or an optimiser whose learning rate drops, nothing stops
     early and the last weights are kept: `patience` has no effect, and validation is only recorded. Frozen parameters
@@ -69,6 +70,8 @@ def fit(
         loss_terms: callables (x, index=...) -> scalar with a `name`, such as `AntiTransferLoss`; called right after
             the model's forward pass, in validation too.
         stream: a second batch in every step, with loss terms of its own (see `Stream`).
+        target_loss: what is minimised in place of the target's cross-entropy (see `losses.target`); validation knows the
+            cross-entropy alone.
         learning_rate: the constant one, the largest of the cycle, or the first of those that drop.
         schedule: "constant", or "one_cycle" (see `one_cycle`).
         optimizer: a name in `optimizers.OPTIMIZERS` ("adam", "caffe", "densenet"), or a `training.Sgd`.
@@ -78,7 +81,7 @@ def fit(
         description: of the progress bar.
 
     Returns:
-        One row per epoch: epoch (from 1), seconds, train_loss (target only), train_accuracy, train_<name> of each
+        One row per epoch: epoch (from 1), seconds, train_loss (the target's alone), train_accuracy, train_<name> of each
         term, train_<name>_<layer> for what it compared (the similarity before beta and warm-up), and the same of
         validation; means over clips. Training values are those seen during the epoch, with
         dropout. The terms of a stream are averaged like the others, by the step, and not computed in validation.
@@ -105,7 +108,7 @@ def fit(
     if mode.device.type == "cpu":
         devices.reuse_memory()
     mode.place(model)
-    everything = with_modules(model, terms, names)
+    everything = with_modules(model, [*terms, *([target_loss] if target_loss else [])])
     state = State(everything, optimizers.build(sgd, everything, learning_rate), mode.device)
     saver = Checkpoint(
         checkpoint,
@@ -122,6 +125,7 @@ def fit(
             "loss_terms": [[name, str(getattr(term, "identity", ""))] for name, term in zip(names, terms, strict=True)],
             "train": _identity(train),
             "validation": _identity(validation),
+            "target_loss": [target_loss.name, target_loss.identity] if target_loss else None,
             "stream": [stream.statistics, *_identity(stream.batches)] if stream else None,
         },
         checkpoint_every,
@@ -143,7 +147,7 @@ def fit(
                 for term in terms:
                     if hasattr(term, "set_epoch"):
                         term.set_epoch(state.at.epoch)
-                trained = _train_epoch(state, model, train, loss_terms, stream, mode, rate, saver, bar)
+                trained = _train_epoch(state, model, train, loss_terms, stream, target_loss, mode, rate, saver, bar)
                 validated = _validate(state, model, validation, loss_terms, mode)
                 _end_epoch(state, trained, validated, remember=stops)
                 if saver.due(epoch_ended=True):
@@ -157,27 +161,13 @@ def fit(
     return pd.DataFrame(state.at.history)
 
 
-def one_cycle(step: int, steps: int, largest: float) -> float:
-    """The learning rate of step 0 to steps - 1: from largest / 25 up for 30 % of the steps, then down to about 0, by cosines.
-
-    The policy of Smith & Topin (2018) as `torch.optim.lr_scheduler.OneCycleLR` has it without cycling the momentum; a
-    function of the step alone, so a training that is taken up again needs no state of it.
-
-    >>> [round(one_cycle(step, 11, 0.1), 4) for step in (0, 2, 10)]
-    [0.004, 0.096, 0.0]
-    """
-    first, last = largest / 25, largest / 25e4
-    top = 0.3 * steps - 1
-    low, share = (first, step / top) if step <= top else (last, (steps - 1 - step) / (steps - 1 - top))
-    return low + (largest - low) * (1 - math.cos(math.pi * share)) / 2
-
-
 def _train_epoch(
     state: State,
     model: nn.Module,
     train: Batches,
     terms,
     stream: Stream | None,
+    target_loss: TargetLoss | None,
     mode,
     rate,
     saver: Checkpoint,
@@ -195,7 +185,7 @@ def _train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = rate(at.epoch * len(train) + at.step) * group["factor"]
         state.optimizer.zero_grad()
-        losses, right = step_losses(model, batch, terms, mode)
+        losses, right = step_losses(model, batch, terms, mode, target_loss)
         if stream:
             losses += stream.losses(model, other, mode)
         sum(losses).backward()

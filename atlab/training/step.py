@@ -8,6 +8,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from atlab.errors import AtlabError
+from atlab.losses.target import TargetLoss
 from atlab.losses.term import LossTerm
 from atlab.system import devices
 from atlab.training.evaluation import check_codes
@@ -16,9 +17,13 @@ LARGEST_BETA = 1e6
 
 
 def step_losses(
-    model: nn.Module, batch: tuple, terms: Sequence[LossTerm], mode: devices.Precision
+    model: nn.Module,
+    batch: tuple,
+    terms: Sequence[LossTerm],
+    mode: devices.Precision,
+    target_loss: TargetLoss | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """One forward pass: ([cross-entropy of the target, each term], number of right answers)."""
+    """One forward pass: ([loss of the target, each term], number of right answers); cross-entropy if there is no `target_loss`."""
     x, y, index = batch
     x, y = x.to(mode.device, non_blocking=True), y.to(mode.device, non_blocking=True)
     with mode.autocast():
@@ -26,7 +31,9 @@ def step_losses(
         extra = [term(x, index=index) for term in terms]
     if mode.device.type == "cpu":  # elsewhere this look would wait for the device
         check_codes(y, logits.shape[1])
-    return [nnf.cross_entropy(logits.float(), y), *extra], (logits.argmax(1) == y).sum()
+    logits = logits.float()
+    target = nnf.cross_entropy(logits, y) if target_loss is None else target_loss(logits, y, index)
+    return [target, *extra], (logits.argmax(1) == y).sum()
 
 
 def logged(terms: Sequence[LossTerm]) -> list[str]:
@@ -41,9 +48,9 @@ def measured(terms: Sequence[LossTerm]) -> list[Tensor]:
     return [term.values[name] for term in terms for name in getattr(term, "compared", ())]
 
 
-def with_modules(model: nn.Module, terms: Sequence[LossTerm], names: Sequence[str]) -> nn.Module:
-    """The network, together with the modules that loss terms bring if any does."""
-    modules = {name: term.module for name, term in zip(names, terms, strict=True) if hasattr(term, "module")}
+def with_modules(model: nn.Module, losses: Sequence[LossTerm | TargetLoss]) -> nn.Module:
+    """The network, together with the modules that losses bring if any does."""
+    modules = {loss.name: loss.module for loss in losses if hasattr(loss, "module")}
     return nn.ModuleDict({"network": model} | modules) if modules else model
 
 

@@ -76,6 +76,8 @@ ARMS = {
     "kept apart": {"stream_statistics": "apart"},
     "softmax, target's clips": {"clips_from": "target", "against": "predictions", "aggregation": "clip_kernel"},
     "labels, target's clips": {"clips_from": "target", "against": "labels", "aggregation": "clip_kernel"},
+    "reweighting": {"strategy": "reweighting", "clips_from": "target"},
+    "group DRO": {"strategy": "group_dro", "clips_from": "target"},
     "baseline": {"strategy": "baseline", "clips_from": "target"},
 }
 
@@ -90,10 +92,18 @@ def test_every_arm_trains_another_network_and_no_two_share_a_run(trained):
     assert len(set(hashes.values())) == len(ARMS)
     for name, run in trained.items():
         terms = [c.removeprefix("train_") for c in run.history() if c in ("train_at", "train_adversary")]
-        assert terms == ([] if name in ("control", "baseline") else ["adversary" if name == "adversary" else "at"]), (
-            name
-        )
-        assert all(np.isfinite(run.history()[f"train_{term}"]).all() for term in terms), name
+        without = run.parameters["strategy"] in ("second_stream", "baseline", "reweighting", "group_dro")
+        assert terms == ([] if without else ["adversary" if name == "adversary" else "at"]), name
+
+
+def test_runs_say_what_they_were_given_besides_the_target(trained):
+    found = {name: run.result()["uses"] for name, run in trained.items()}
+    labels = "orthogonal labels of the target's clips"
+    assert found["baseline"] == "" and found["control"] == "orthogonal clips"
+    assert found["softmax"] == "an orthogonal network, orthogonal clips"
+    assert found["adversary"] == "orthogonal clips, orthogonal labels of the orthogonal clips"
+    assert found["reweighting"] == found["group DRO"] == labels
+    assert found["labels, target's clips"] == f"an orthogonal network, {labels}"
 
 
 def test_the_control_differs_from_the_baseline_in_statistics_only(trained):
@@ -152,6 +162,11 @@ def test_features_of_the_second_stream_are_cached_once_for_all_seeds(sets, root,
             },
             "needs the orthogonal labels of the target's clips",
         ),
+        (
+            {"strategy": "group_dro", "clips_from": "target", "orthogonal": "speaker@elsewhere"},
+            "strategy 'group_dro' needs orthogonal labels of the student's own clips",
+        ),
+        ({"strategy": "reweighting"}, "got 'reweighting'"),
         ({"batch_size": 200}, "training clips: expected at least one batch of 200"),
     ],
 )

@@ -39,6 +39,8 @@ UNUSED = {  # what a strategy does not look at, though its parameters name it
     "wi": ARM[2:13],
     "frozen_wi": ARM[2:13],
     "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual", "against"),
+    "reweighting": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
+    "group_dro": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
     "second_stream": (*ARM[2:10], "against", "stream_statistics"),
 }
 NONE = "-"
