@@ -18,6 +18,9 @@ NAMES = {
     "second_stream": "second stream",
     "reweighting": "reweighting",
     "group_dro": "group DRO",
+    "just_train_twice": "just train twice",
+    "product_of_experts": "product of experts",
+    "last_layer_retraining": "last-layer retraining",
 }
 
 # Strategies that take no orthogonal network; of these, all but the baseline take orthogonal labels or clips.

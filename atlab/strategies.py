@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from atlab.errors import AtlabError, unknown
@@ -18,6 +19,8 @@ from atlab.losses.anti_transfer import AntiTransferLoss
 from atlab.losses.gradient_reversal import GradientReversal
 from atlab.losses.target import TargetLoss
 from atlab.models import copy_weights
+from atlab.teachers.cached import Clips
+from atlab.teachers.expert import linear_expert
 from atlab.teachers.live import Teacher
 from atlab.teachers.stored import AnyTeacher
 
@@ -33,6 +36,7 @@ class AtSettings:
             `CachedTeacher` or a `StoredTeacher`.
         codes: orthogonal class number of every clip of the data set [N], -1 where unknown (gradient reversal only).
         groups: the group of every clip [N], -1 for those that are not trained on (strategies that weigh groups only).
+        train: the target's training clips in batches (x, y, index), for strategies that look at them before training.
     """
 
     layers: Sequence[str] = ("conv5",)
@@ -45,6 +49,7 @@ class AtSettings:
     teacher: Callable[[nn.Module, Sequence[str]], AnyTeacher] = Teacher
     codes: Tensor | None = None
     groups: Tensor | None = None
+    train: Clips | None = None
 
 
 @dataclass
@@ -135,6 +140,44 @@ def group_dro(student: nn.Module, networks: Sequence[nn.Module], settings: AtSet
     return Plan(target_loss=target.GroupDro(_groups(settings, "group_dro")))
 
 
+def just_train_twice(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """Clips that a network of a short first training gets wrong count `beta` times as much (Liu et al. 2021): no orthogonal labels."""
+    if not settings.beta > 1:
+        raise AtlabError(
+            f"strategy 'just_train_twice' counts wrong clips beta times: expected beta above 1, got {settings.beta}"
+        )
+    first, found = _one(networks, "just_train_twice").eval(), {}
+    with torch.no_grad():
+        for x, y, index in _train(settings, "just_train_twice").epoch(0):
+            right = (first(x).argmax(1) == y).tolist()
+            found |= dict(zip(index.tolist(), right, strict=True))
+    weights = torch.zeros(max(found) + 1)
+    for row, right in found.items():
+        weights[row] = 1.0 if right else settings.beta
+    return Plan(target_loss=target.Weighted(weights))
+
+
+def product_of_experts(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """The student learns what a linear expert on the orthogonal network's features does not know (Clark et al. 2019, He et al. 2019)."""
+    if len(settings.layers) != 1:
+        raise AtlabError(f"strategy 'product_of_experts' reads one layer, found {list(settings.layers)}")
+    teacher = Teacher(_one(networks, "product_of_experts"), settings.layers)
+    classes = student.get_submodule(_last_linear(student)).out_features
+    expert = linear_expert(teacher, _train(settings, "product_of_experts"), classes)
+    teacher.close()
+    return Plan(target_loss=target.ProductOfExperts(expert))
+
+
+def last_layer_retraining(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
+    """A trained baseline, of which the last layer alone learns anew, every group counting alike (Kirichenko et al. 2023)."""
+    base = _one(networks, "last_layer_retraining").state_dict()
+    last = f"{_last_linear(student)}."
+    own = {name: tensor for name, tensor in student.state_dict().items() if name.startswith(last)}
+    student.load_state_dict(base | own)
+    frozen = [name for name, _ in student.named_parameters() if name not in own]
+    return Plan(frozen=frozen, target_loss=target.of_groups(_groups(settings, "last_layer_retraining")))
+
+
 def gradient_reversal(student: nn.Module, networks: Sequence[nn.Module], settings: AtSettings) -> Plan:
     """Domain-adversarial training (Ganin et al. 2016) at each layer: orthogonal labels instead of a network."""
     if settings.codes is None:
@@ -155,6 +198,9 @@ STRATEGIES: dict[str, Callable[[nn.Module, Sequence[nn.Module], AtSettings], Pla
     "second_stream": second_stream,
     "reweighting": reweighting,
     "group_dro": group_dro,
+    "just_train_twice": just_train_twice,
+    "product_of_experts": product_of_experts,
+    "last_layer_retraining": last_layer_retraining,
 }
 
 
@@ -182,10 +228,23 @@ def _groups(settings: AtSettings, strategy: str) -> Tensor:
     return settings.groups
 
 
+def _train(settings: AtSettings, strategy: str) -> Clips:
+    if settings.train is None:
+        raise AtlabError(f"strategy {strategy!r} looks at the target's training clips: AtSettings(train=...)")
+    return settings.train
+
+
 def _one(networks: Sequence[nn.Module], strategy: str) -> nn.Module:
     if len(networks) != 1:
-        raise AtlabError(f"strategy {strategy!r} starts from exactly one orthogonal network, found {len(networks)}")
+        raise AtlabError(f"strategy {strategy!r} takes exactly one network, found {len(networks)}")
     return networks[0]
+
+
+def _last_linear(student: nn.Module) -> str:
+    names = [name for name, module in student.named_modules() if isinstance(module, nn.Linear)]
+    if not names:
+        raise AtlabError("expected a network that ends in a linear layer, found none in it")
+    return names[-1]
 
 
 def _convolutions_up_to(student: nn.Module, layers: Sequence[str]) -> list[str]:

@@ -114,13 +114,57 @@ def test_gradient_reversal_takes_labels_and_no_network():
     assert not any(m._forward_hooks for m in student.modules())
 
 
+def clips(n: int = 8):
+    torch.manual_seed(5)
+    return atlab.data.InMemory(torch.randn(n, 1, 32, 32), torch.arange(n) % 3, batch_size=3, rows=torch.arange(n) + 2)
+
+
+def test_just_train_twice_counts_the_first_networks_errors_beta_times():
+    first, train = vgg(1).train(), clips()
+    settings = strategies.AtSettings(beta=5.0, train=train)
+    weights = strategies.apply("just_train_twice", vgg(0), [first], settings).target_loss.weights
+    with torch.no_grad():
+        wrong = first.eval()(train.x).argmax(1) != train.y
+    assert 0 < wrong.sum() < 8
+    expected = torch.where(wrong, 5.0, 1.0)
+    assert torch.allclose(weights[2:], expected / expected.mean()) and (weights[:2] == 0).all()
+
+
+@pytest.mark.parametrize("head", ["pool", "flatten"])
+def test_last_layer_retraining_keeps_all_of_the_baseline_but_its_last_layer(head):
+    student, base = (vgg(seed, batch_norm=True, head=head) for seed in (0, 1))
+    last = {name: t.clone() for name, t in list(student.state_dict().items())[-2:]}
+    assert [t.shape[0] for t in last.values()] == [3, 3], "weight and bias of the three classes"
+    settings = strategies.AtSettings(groups=torch.arange(10) % 3)
+    plan = strategies.apply("last_layer_retraining", student, [base], settings)
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, last[name] if name in last else base.state_dict()[name]), name
+    assert {name for name, p in student.named_parameters() if p.requires_grad} == set(last)
+    train = atlab.data.InMemory(torch.randn(10, 1, 32, 32), torch.arange(10) % 3, batch_size=5)
+    before = state(student)
+    atlab.training.fit(student, train, train, epochs=1, progress=False, target_loss=plan.target_loss)
+    assert {name for name, t in student.state_dict().items() if not torch.equal(t, before[name])} == set(last)
+
+
+def test_a_product_of_experts_reads_the_teacher_at_the_layer():
+    train, network = clips(), vgg(1)
+    loss = strategies.apply("product_of_experts", vgg(0), [network], strategies.AtSettings(train=train)).target_loss
+    expected = atlab.teachers.expert.linear_expert(atlab.Teacher(network, "conv5"), train, classes=3)
+    assert torch.equal(loss.log_probabilities, expected.float()) and not any(
+        m._forward_hooks for m in network.modules()
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: strategies.apply("wie", vgg(0)), "unknown strategy 'wie'; nearest: 'wi'"),
-        (lambda: strategies.apply("wi", vgg(0)), "exactly one orthogonal network, found 0"),
+        (lambda: strategies.apply("wi", vgg(0)), "takes exactly one network, found 0"),
         (lambda: strategies.apply("at", vgg(0)), "needs a network of an orthogonal task"),
         (lambda: strategies.apply("dual_at", vgg(0), [vgg(1)]), "network of its first stage and one orthogonal"),
+        (lambda: strategies.apply("group_dro", vgg(0)), "needs the group of every training clip"),
+        (lambda: strategies.apply("just_train_twice", vgg(0), [vgg(1)]), "expected beta above 1, got 1.0"),
+        (lambda: strategies.apply("product_of_experts", vgg(0), [vgg(1)]), "looks at the target's training clips"),
         (lambda: strategies.apply("gradient_reversal", vgg(0)), "needs the orthogonal class of every clip"),
         (
             lambda: strategies.apply("frozen_wi", vgg(0), [vgg(1)], strategies.AtSettings(layers=["conv14"])),

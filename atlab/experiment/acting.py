@@ -16,7 +16,7 @@ STREAM_STATISTICS = ("shared", "apart")
 COMPARING = ("at", "inverse_at", "dual_at")
 STREAMED = ("at", "inverse_at", "gradient_reversal", "second_stream")  # strategies that may act on the orthogonal clips
 LABELS = ("class_means", "labels")  # what needs the orthogonal class of every clip
-GROUPED = ("reweighting", "group_dro")  # strategies that weigh groups of the target's clips
+GROUPED = ("reweighting", "group_dro", "last_layer_retraining")  # strategies that weigh groups of the target's clips
 LABELLED = ("gradient_reversal", *GROUPED)
 
 

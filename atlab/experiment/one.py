@@ -124,4 +124,4 @@ def strategy_settings(s: Settings, clips: acting.Clips, target_codes, caches: Pa
     groups = None
     if s.strategy in acting.GROUPED:
         groups = pairs(torch.from_numpy(target_codes), codes, clips.parts[0].rows)
-    return s.loss_settings(teacher=teacher, codes=codes, groups=groups)
+    return s.loss_settings(teacher=teacher, codes=codes, groups=groups, train=clips.parts[0])

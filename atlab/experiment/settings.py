@@ -259,7 +259,16 @@ class Settings:
                 self, split_by=self._split_factor(), noise_from=noise_from, strategy="at", orthogonal=(first,)
             )
             return [own, self._source(second)]
+        if self.strategy in ("just_train_twice", "last_layer_retraining"):
+            return [self._first_training()]
         return [self._source(text) for text in self.orthogonal]
+
+    def _first_training(self) -> Settings:
+        """The baseline that the strategy begins with, equal for all that can share it; just_train_twice trains it a quarter as long."""
+        loss = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual")
+        epochs = max(1, self.epochs // 4) if self.strategy == "just_train_twice" else self.epochs
+        plain = {f.name: f.default for f in fields(Settings) if f.name in loss}
+        return replace(self, split_by=self._split_factor(), strategy="baseline", epochs=epochs, **plain)
 
     def _source(self, text: str) -> Settings | Path:
         task = OrthogonalTask.parse(text)
@@ -270,6 +279,7 @@ class Settings:
         import torch
 
         from atlab import models, strategies
+        from atlab.data import InMemory
         from atlab.training.schedule import SCHEDULES
 
         for name, allowed in (("strategy", strategies.STRATEGIES), ("schedule", SCHEDULES)):
@@ -279,7 +289,9 @@ class Settings:
         with torch.random.fork_rng():
             tiny = models.vgg16(2, width=1 / 64, batch_norm=self.batch_norm, head=self.head)
         if self.role == "student" and self.strategy != "baseline":
-            settings = self.loss_settings(codes=torch.tensor([0, 1]), groups=torch.tensor([0, 1]))
+            two = torch.tensor([0, 1])
+            clips = InMemory(torch.zeros(2, 1, 32, 32), two)
+            settings = self.loss_settings(codes=two, groups=two, train=clips)
             strategies.apply(self.strategy, tiny, [tiny] * len(self.sources()), settings).close()
 
     def loss_settings(self, **more: Any):

@@ -123,6 +123,37 @@ class _Distribution(nn.Module):
         self.register_buffer("q", torch.full((groups,), 1 / groups))
 
 
+class ProductOfExperts:
+    """Cross-entropy of the network's prediction times that of a biased expert, normalised (Clark et al. 2019; He et al. 2019).
+
+    The network is not rewarded for what the expert knows already; tested is the network alone.
+
+    Args:
+        log_probabilities: of the expert for every clip of the data set [N, K]; zeros where it knows nothing.
+
+    >>> loss = ProductOfExperts(torch.tensor([[0.9, 0.1]]).log())
+    >>> round(float(loss(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0])).exp() ** -1), 4)
+    0.9
+    """
+
+    name = "product_of_experts"
+
+    def __init__(self, log_probabilities: Tensor) -> None:
+        if not bool(torch.isfinite(log_probabilities).all()):
+            raise AtlabError("the expert's log-probabilities must be finite")
+        self.log_probabilities = log_probabilities.float().cpu()
+
+    def __call__(self, logits: Tensor, y: Tensor, index: Tensor) -> Tensor:
+        """The loss of a batch, a scalar."""
+        expert = self.log_probabilities[torch.as_tensor(index).cpu()].to(logits.device)
+        return nnf.cross_entropy(logits + expert, y)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the expert's log-probabilities."""
+        return _hash(self.log_probabilities)
+
+
 def pairs(first: Tensor, second: Tensor, rows: Tensor) -> Tensor:
     """The groups that two factors make: a number for every pair of their classes that the rows have, int64 [N].
 

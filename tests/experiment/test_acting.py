@@ -78,6 +78,9 @@ ARMS = {
     "labels, target's clips": {"clips_from": "target", "against": "labels", "aggregation": "clip_kernel"},
     "reweighting": {"strategy": "reweighting", "clips_from": "target"},
     "group DRO": {"strategy": "group_dro", "clips_from": "target"},
+    "just train twice": {"strategy": "just_train_twice", "clips_from": "target", "beta": 5.0},
+    "product of experts": {"strategy": "product_of_experts", "clips_from": "target"},
+    "last layer": {"strategy": "last_layer_retraining", "clips_from": "target"},
     "baseline": {"strategy": "baseline", "clips_from": "target"},
 }
 
@@ -92,8 +95,8 @@ def test_every_arm_trains_another_network_and_no_two_share_a_run(trained):
     assert len(set(hashes.values())) == len(ARMS)
     for name, run in trained.items():
         terms = [c.removeprefix("train_") for c in run.history() if c in ("train_at", "train_adversary")]
-        without = run.parameters["strategy"] in ("second_stream", "baseline", "reweighting", "group_dro")
-        assert terms == ([] if without else ["adversary" if name == "adversary" else "at"]), name
+        of = {"at": ["at"], "gradient_reversal": ["adversary"]}
+        assert terms == of.get(run.parameters["strategy"], []), name
 
 
 def test_runs_say_what_they_were_given_besides_the_target(trained):
@@ -102,7 +105,8 @@ def test_runs_say_what_they_were_given_besides_the_target(trained):
     assert found["baseline"] == "" and found["control"] == "orthogonal clips"
     assert found["softmax"] == "an orthogonal network, orthogonal clips"
     assert found["adversary"] == "orthogonal clips, orthogonal labels of the orthogonal clips"
-    assert found["reweighting"] == found["group DRO"] == labels
+    assert found["reweighting"] == found["group DRO"] == found["last layer"] == labels
+    assert found["just train twice"] == "" and found["product of experts"] == "an orthogonal network"
     assert found["labels, target's clips"] == f"an orthogonal network, {labels}"
 
 

@@ -159,7 +159,7 @@ def test_the_teacher_is_shared_by_every_strategy_layer_and_beta(tiny):
         ({"schedule": "cosine"}, "unknown schedule 'cosine'"),
         ({"layers": 5}, "expected names in a list, or in a text with commas between them, found 5"),
         ({"strategy": "dual_at"}, "takes two orthogonal factors in order"),
-        ({"strategy": "wi", "orthogonal": "speaker,noise"}, "exactly one orthogonal network, found 2"),
+        ({"strategy": "wi", "orthogonal": "speaker,noise"}, "takes exactly one network, found 2"),
         ({"orthogonal": "", "strategy": "baseline"}, "a confounded split goes by a factor"),
         ({"orthogonal": "", "split_by": "speaker"}, "needs a network of an orthogonal task, found none"),
         ({"strategy": "gradient_reversal", "layers": "conv1,conv5"}, "reads one layer"),

@@ -41,6 +41,9 @@ UNUSED = {  # what a strategy does not look at, though its parameters name it
     "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual", "against"),
     "reweighting": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
     "group_dro": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
+    "just_train_twice": (*ARM[2:5], *ARM[6:]),
+    "product_of_experts": (*ARM[3:13], "cached"),
+    "last_layer_retraining": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
     "second_stream": (*ARM[2:10], "against", "stream_statistics"),
 }
 NONE = "-"
