@@ -16,7 +16,7 @@ CONDITIONS = ("data", "split", "noise")
 PLAIN = ("orthogonal", "layers", "aggregation", "similarity")  # columns whose values speak for themselves
 
 
-LAYERED = ("at", "inverse_at", "dual_at", "frozen_wi", "gradient_reversal")
+LAYERED = ("at", "inverse_at", "dual_at", "frozen_wi", "gradient_reversal", "product_of_experts")
 
 
 def conditions(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -47,7 +47,7 @@ def arms(table: pd.DataFrame) -> pd.DataFrame:
     runs.loc[~runs["strategy"].isin(LAYERED), "layers"] = ""
     lossless = ~runs["strategy"].isin(("at", "inverse_at", "dual_at"))
     runs.loc[lossless, ["aggregation", "similarity"]] = ""
-    runs.loc[lossless & (runs["strategy"] != "gradient_reversal"), "beta"] = 0.0
+    runs.loc[lossless & ~runs["strategy"].isin(("gradient_reversal", "just_train_twice")), "beta"] = 0.0
     runs["arm"] = [
         label(("strategy", "orthogonal", "layers"), r[["strategy", "orthogonal", "layers"]]) for _, r in runs.iterrows()
     ]
