@@ -19,6 +19,27 @@ LABELS = ("class_means", "labels")  # what needs the orthogonal class of every c
 GROUPED = ("reweighting", "group_dro", "last_layer_retraining")  # strategies that weigh groups of the target's clips
 LABELLED = ("gradient_reversal", *GROUPED)
 
+# What the anti-transfer losses read, and of that what a strategy reads that has another loss or none.
+LOSS = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual", "against")
+_READ = {
+    "baseline": (),
+    "wi": (),
+    "frozen_wi": ("layers",),
+    "dual_at": tuple(name for name in LOSS if name != "start"),
+    "gradient_reversal": ("layers", "beta", "warm_up"),
+    "second_stream": (),
+    "reweighting": (),
+    "group_dro": (),
+    "just_train_twice": ("beta",),
+    "product_of_experts": ("layers",),
+    "last_layer_retraining": (),
+}
+
+
+def read_by(strategy: str) -> tuple[str, ...]:
+    """The settings in `LOSS` that a strategy reads; all, of one that is not atlab's."""
+    return _READ.get(strategy, LOSS)
+
 
 @dataclass(frozen=True)
 class Clips:
@@ -46,6 +67,12 @@ def check(s: Any) -> None:
         raise AtlabError("stream_statistics is 'apart', but clips_from is 'target': there is no second stream")
     if s.against != "features":
         _check_against(s)
+    labelled = s.clips_from == "target" and s.strategy in LABELLED
+    if labelled and s.own_factors()[:1] != list(s.orthogonal[:1]):
+        raise AtlabError(
+            f"strategy {s.strategy!r} needs orthogonal labels of the student's own clips: expected a factor of its data set, "
+            f"got {', '.join(s.orthogonal)!r}"
+        )
 
 
 def _check_stream(s: Any) -> None:

@@ -15,7 +15,7 @@ from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
 from atlab.experiment import acting
-from atlab.labels import WITHOUT_NETWORK, listed, shown
+from atlab.labels import WITHOUT_NETWORK, listed
 
 # Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes a
 # square root too many).
@@ -32,16 +32,6 @@ ROLES = ("student", "teacher")
 LARGEST_BETA = 1e6
 _NAMED_LAYER = re.compile(r"conv(\d+)(\.pre)?")
 _CONVOLUTIONS = 13
-
-# What the anti-transfer losses read, and of that what a strategy reads that has another loss or none.
-_LOSS = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual")
-_READ = {
-    "baseline": (),
-    "wi": (),
-    "frozen_wi": ("layers",),
-    "dual_at": tuple(name for name in _LOSS if name != "start"),
-    "gradient_reversal": ("layers", "beta", "warm_up"),
-}
 
 T = TypeVar("T")
 
@@ -265,9 +255,8 @@ class Settings:
 
     def _first_training(self) -> Settings:
         """The baseline that the strategy begins with, equal for all that can share it; just_train_twice trains it a quarter as long."""
-        loss = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual")
         epochs = max(1, self.epochs // 4) if self.strategy == "just_train_twice" else self.epochs
-        plain = {f.name: f.default for f in fields(Settings) if f.name in loss}
+        plain = {f.name: f.default for f in fields(Settings) if f.name in acting.LOSS}
         return replace(self, split_by=self._split_factor(), strategy="baseline", epochs=epochs, **plain)
 
     def _source(self, text: str) -> Settings | Path:
@@ -315,19 +304,13 @@ class Settings:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
             raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
-        if self.beta == 0 and "beta" in _READ.get(self.strategy, _LOSS):
+        if self.beta == 0 and "beta" in acting.read_by(self.strategy):
             raise AtlabError(
                 f"beta is 0, with which strategy {self.strategy!r} learns as the baseline does: choose that"
             )
         if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
             raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
         acting.check(self)
-        labelled = self.strategy in acting.LABELLED and self.clips_from == "target"
-        if labelled and not self.own_factors()[:1] == list(self.orthogonal[:1]):
-            raise AtlabError(
-                f"strategy {self.strategy!r} needs orthogonal labels of the student's own clips: expected a factor of "
-                f"its data set, got {shown(self.orthogonal)!r}"
-            )
         if self.strategy == "dual_at":
             _two(self.orthogonal)
         for layer in self.layers:
@@ -341,7 +324,7 @@ class Settings:
         >>> Settings(strategy="wi", beta=7.0, layers="conv1").without_effect()
         ['layers', 'beta']
         """
-        unread = [name for name in _LOSS if name not in _READ.get(self.strategy, _LOSS)]
+        unread = [name for name in acting.LOSS if name not in acting.read_by(self.strategy)]
         return [f.name for f in fields(self) if f.name in unread and getattr(self, f.name) != f.default]
 
     def check_data(self) -> None:
