@@ -17,7 +17,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from atlab.errors import unknown
+from atlab.errors import AtlabError, unknown
 from atlab.system.extras import check
 
 check(__name__)
@@ -42,8 +42,11 @@ def get(name: str) -> ModuleType:
     """The recipe of a name; AtlabError with the nearest names if there is none."""
     if name in {module.name for module in pkgutil.iter_modules(__path__)}:
         module = importlib.import_module(f"{__name__}.{name}")
-        if _is_recipe(module) and name == module.NAME:
+        missing = [attribute for attribute in REQUIRED if not hasattr(module, attribute)]
+        if not missing and name == module.NAME:
             return module
+        if missing and hasattr(module, "prepare"):
+            raise AtlabError(f"data_recipes/{name}.py is not a recipe yet: it has no {', '.join(missing)}")
     found = recipes()
     if name not in found:
         raise unknown("recipe", name, found)

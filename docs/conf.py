@@ -8,7 +8,7 @@ project, author, copyright = "atlab", "atlab authors", "atlab authors"
 release = version = atlab.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "reports/README.md"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"atlab {release}"
 html_static_path = ["_static"]

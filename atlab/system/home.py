@@ -81,7 +81,7 @@ def named(name: str | Path, suffix: str) -> Path:
         if found:
             return found[0]
         known += [path.stem for path in names.values()]
-    raise unknown(kind, name, dict.fromkeys(known))
+    raise unknown(kind, Path(wanted).name, dict.fromkeys(known))
 
 
 def _files(shelf: Path, suffix: str) -> list[Path]:

@@ -67,3 +67,11 @@ def test_listing_recipes_does_not_wait_for_torch():
         cwd=Path(data_recipes.__file__).parents[1],
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_a_recipe_that_lacks_a_constant_is_told_which(monkeypatch):
+    monkeypatch.delattr(data_recipes.get("fsdd"), "SIZE")
+    with pytest.raises(AtlabError, match=r"data_recipes/fsdd\.py is not a recipe yet: it has no SIZE"):
+        data_recipes.get("fsdd")
+    with pytest.raises(AtlabError, match="unknown recipe 'audio'"):
+        data_recipes.get("audio")

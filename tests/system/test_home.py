@@ -106,7 +106,7 @@ def test_a_name_that_is_missing_or_ambiguous_is_said(made, monkeypatch):
     monkeypatch.chdir(made)
     with pytest.raises(AtlabError, match=r"unknown grid 'table3_word'; nearest: 'table3_words'"):
         named("table3_word", ".yaml")
-    with pytest.raises(AtlabError, match=r"unknown notebook 'rain.ipynb'; nearest: 'train'"):
+    with pytest.raises(AtlabError, match=r"unknown notebook 'rain'; nearest: 'train'"):
         named("rain.ipynb", ".ipynb")
     (made / "notebooks/train.ipynb").write_text("")
     with pytest.raises(
