@@ -388,3 +388,13 @@ def test_an_error_about_shapes_lists_the_aggregations_that_compare_them():
 def test_a_described_teacher_that_does_not_fit_is_named():
     with pytest.raises(AtlabError, match=r"descriptor has shape \(5, 4, 4\) and the teacher's \(5, 7, 7\)"):
         F.target_loss(maps(0), F.describe(maps(1, (B, 7, H, W))))
+
+
+def test_an_aggregation_that_was_added_is_recommended_only_for_shapes_that_it_compares(monkeypatch):
+    monkeypatch.setitem(F.AGGREGATIONS, "time_gram", lambda features: F.gram(features.mean(3)))
+    s, t = torch.rand(5, 4, 3, 2), torch.rand(5, 2, 3, 2)
+    with pytest.raises(AtlabError, match="aggregations that compare these shapes: mean, sum, max") as refused:
+        F.anti_transfer_loss(s, t)
+    assert "time_gram" not in str(refused.value)
+    with pytest.raises(AtlabError, match="aggregations that compare these shapes: gram, clip_kernel, time_gram"):
+        F.anti_transfer_loss(torch.rand(5, 4, 3, 2), torch.rand(5, 4, 6, 2), "mean")
