@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import os
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -40,5 +43,28 @@ def metadata(notebook: str | Path) -> dict[str, Any]:
 
 
 def source(notebook: str | Path) -> str:
-    """What of a notebook decides its results: its code, without outputs, prose and metadata."""
-    return "\n\n".join(cell.source for cell in read(notebook).cells if cell.cell_type == "code")
+    """What of a notebook decides its results: its code, without comments, outputs, prose and metadata."""
+    return "\n\n".join(without_comments(cell.source) for cell in read(notebook).cells if cell.cell_type == "code")
+
+
+def without_comments(code: str) -> str:
+    """Python code without comments and blank lines; as it is where it is more than Python (magics).
+
+    >>> without_comments('width = 0.125  # above 0\\n\\n# one of: a, b\\nname = "#1"')
+    'width = 0.125\\nname = "#1"'
+    """
+    lines = code.splitlines()
+    try:
+        ast.parse(code)
+        tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    except (SyntaxError, ValueError, tokenize.TokenError):
+        return code
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    inside = {row for token in tokens for row in range(token.start[0], token.end[0])}  # strings of several lines
+    kept = [
+        line if row in inside else line.rstrip() for row, line in enumerate(lines, 1) if row in inside or line.strip()
+    ]
+    return "\n".join(kept)

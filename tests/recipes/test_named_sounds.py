@@ -171,7 +171,9 @@ def test_an_archive_or_the_inner_folder_will_do(tmp_path):
     assert not [path for path in tmp_path.iterdir() if "unpacked" in path.name]
 
 
-@pytest.mark.parametrize("name", sorted({recipe.NAME for recipe, _, _ in CORPORA.values()} - {"audiomnist"}))  # looks for its list first
+@pytest.mark.parametrize(
+    "name", sorted({recipe.NAME for recipe, _, _ in CORPORA.values()} - {"audiomnist"})
+)  # looks for its list first
 def test_a_folder_without_recordings_and_options_out_of_range(name, tmp_path):
     recipe = data_recipes.get(name)
     with pytest.raises(AtlabError, match="raw data not found"):

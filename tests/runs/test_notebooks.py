@@ -16,6 +16,7 @@ from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 from atlab.runs import execution, notebooks, parameters
 from atlab.runs.html import to_html
+from atlab.runs.ipynb import without_comments
 
 PARAMETERS = '''\
 """Prose."""
@@ -439,3 +440,11 @@ def test_texts_that_no_path_can_be_name_nothing(tmp_path):
     notebook = write(tmp_path / "a.ipynb", "1", cell="task = ''")
     for odd in ("x" * 5000, "a\0b", "file:", "@", "{root}"):
         assert notebooks.places(notebook, [{"task": odd}], tmp_path)[0].parent == tmp_path / "a"
+
+
+def test_comments_and_blank_lines_do_not_name_another_run():
+    code = 'width = 0.125  # above 0\n\n# one of: at, wi\nname = "#1"\ntext = """a\n\n# b  \n"""'
+    plain = 'width = 0.125\nname = "#1"\ntext = """a\n\n# b  \n"""'
+    assert without_comments(code) == without_comments(plain) == plain
+    assert without_comments("%pip list  # magic\nx = 1") == "%pip list  # magic\nx = 1"
+    assert without_comments("x = 1") != without_comments("x = 2")
