@@ -10,7 +10,7 @@ help:
 	@echo "make demo   the quickstart: anti-transfer on embedded speech; prints where the notebook and its HTML are"
 	@echo "make test   every test, the doctests and the tutorials"
 	@echo "make lint   style, format and types"
-	@echo "make rehearse  every grid at paper scale on miniature corpora, from preparation to its table (GRIDS='table3_words ...')"
+	@echo "make rehearse  every grid at paper scale on miniature corpora, from preparation to its table (GRIDS='table3_words ...', QUICK=1)"
 	@echo "make bench  what a training step costs here, beside its limits (QUICK=1: about a minute)"
 	@echo "make lab    JupyterLab on this machine only, with the atlab kernel"
 
@@ -29,7 +29,7 @@ test: lint
 	@.venv/bin/python -m pytest -n 2 --dist loadfile tests atlab data_recipes $(NBVAL) $(ARGS)
 
 rehearse: install
-	@TQDM_DISABLE=1 .venv/bin/python -m tests.rehearsal $(GRIDS)
+	@.venv/bin/python -m tests.rehearsal $(if $(QUICK),--quick) $(GRIDS)
 
 bench: install
 	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick)

@@ -57,6 +57,13 @@ def test_the_official_parts_are_the_corpus_own(fs):
     speaker, official = fs.labels("speaker"), fs.labels("official")
     assert [int((official == part).sum()) for part in ("train", "validation", "test")] == [24, 6, 7]
     assert set(speaker[official == "test"]) == {"c1d39ce8"} and set(speaker[official == "validation"]) == {"7ff4fc72"}
+    split = splits.official(fs)
+    split.check(fs, "word")
+    assert [{*official[rows]} for rows in (split.train, split.validation, split.test)] == [
+        {"train"},
+        {"validation"},
+        {"test"},
+    ]
 
 
 def test_splits_do_not_leak(fs):

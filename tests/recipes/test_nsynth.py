@@ -68,8 +68,8 @@ def test_by_default_every_family_is_cut_to_the_smallest(raw, tmp_path):
 
 def test_the_official_split_shares_no_instrument_with_training(raw, tmp_path):
     fs = nsynth.prepare(raw, tmp_path / "out", per_family="all", workers=0)
-    official = fs.factors["official"]
-    parts = [np.flatnonzero(official == part) for part in ("train", "validation", "test")]
+    split = splits.official(fs)
+    parts = [split.train, split.validation, split.test]
     assert [len(part) for part in parts] == [36, 14, 11]
     instruments = [set(fs.labels("instrument", part)) for part in parts]
     assert not instruments[0] & (instruments[1] | instruments[2])

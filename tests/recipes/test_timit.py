@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atlab.data import alphabet, mel
+from atlab.data import alphabet, mel, splits
 from atlab.errors import AtlabError
 from data_recipes import timit
 from tests.recipes import corpora
@@ -70,6 +70,9 @@ def test_the_official_parts_are_by_speaker(fs):
     parts = fs.factors.groupby("official")["speaker"].agg(set)
     assert parts["train"] == {"FCJF0", "MCPM0", "FAEM0"}
     assert parts["validation"] == {"FAKS0", "FJEM0"} and parts["test"] == {"MDAB0", "FPAS0"}
+    split = splits.official(fs)
+    speakers = [{*fs.labels("speaker", rows)} for rows in (split.train, split.validation, split.test)]
+    assert speakers == [parts["train"], parts["validation"], parts["test"]]
 
 
 def test_speaker_lists():

@@ -1,7 +1,9 @@
-"""`python -m tests.rehearsal [GRID ...]`: every grid (or those named) at paper scale in miniature, then every notebook that reads one."""
+"""`python -m tests.rehearsal [--quick] [GRID ...]`: every grid (or those named) at its largest scale in miniature, and what reads it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import tempfile
 import time
@@ -11,55 +13,68 @@ from pathlib import Path
 from atlab.runs import parameters
 from tests.rehearsal import rehearse
 
+Step = tuple[str, Callable, tuple]  # title, what is done, its arguments
 
-def main(names: list[str]) -> int:
-    """Rehearse in a temporary home, one line per step with its wall time; what fails stops nothing else: -> failed steps."""
+
+def main(names: list[str], quick: bool) -> int:
+    """Rehearse in a temporary home, one line per step with its wall time: -> how many grids and notebooks failed."""
     grids = [path for path in rehearse.GRIDS if not names or path.stem in names]
-    start, failed = time.monotonic(), 0
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="atlab-rehearsal-") as folder, rehearse.at(Path(folder)):
-        home, how = Path(folder), rehearse.InProcess()
+        home, how = Path(folder), rehearse.InProcess(quick)
         rehearse.lay_out(home)
-        for path in grids:
-            failed += step(f"{path.stem}, preparation", rehearse.prepare, path, home)
-        for path in grids:
-            failed += step(f"{path.stem}, runs", rehearse.train, path, home / "runs", how)
-        for notebook, given in readings(grids, whole=not names):
-            failed += step(
-                " ".join(map(str, [notebook.name, *given.values()])), rehearse.read, notebook, home / "runs", given
+        failed = sum(done(steps_of(path, home, how)) for path in grids)
+        if not names:
+            failed += sum(done([reading]) for reading in other_readings(home))
+    print(f"rehearsed in {time.monotonic() - start:.0f} s, {failed} failed")
+    return failed
+
+
+def steps_of(path: Path, home: Path, how: rehearse.InProcess) -> list[Step]:
+    """Preparation, runs, and the notebooks that read this grid alone."""
+    scale = rehearse.scale_of(path)
+    return [
+        (f"{path.stem}, preparation", rehearse.prepare, (path, home)),
+        (f"{path.stem}, runs", rehearse.train, (path, home / "runs", how)),
+        *(
+            (
+                f"{path.stem}, {notebook.name}",
+                rehearse.read,
+                (notebook, home / "runs", {"grid": path.stem, "scale": scale}),
             )
-    print(f"rehearsed in {time.monotonic() - start:.0f} s, {failed} steps failed")
-    return failed
+            for notebook in rehearse.readers(path)
+        ),
+    ]
 
 
-def step(title: str, do: Callable, *arguments: object) -> bool:
-    """Do a step and print one line with its wall time: -> whether it failed."""
-    start, failed = time.monotonic(), False
-    try:
-        said = do(*arguments)
-    except Exception as error:
-        said, failed = f"FAILED: {type(error).__name__}: {error}", True
-    print(f"{time.monotonic() - start:6.1f} s  {title}: {said}", flush=True)
-    return failed
+def other_readings(home: Path) -> list[Step]:
+    """The notebooks that read several grids, all runs, or none (those at their smallest scale)."""
+    steps = []
+    trains = {rehearse.trained_by(path) for path in rehearse.GRIDS}
+    for notebook in sorted((rehearse.NOTEBOOKS / "experiments").glob("*.ipynb")):
+        known = parameters.defaults(notebook)
+        if notebook not in trains and "grid" not in known:
+            scales = {rehearse.scale_of(path) for path in rehearse.GRIDS if rehearse.names(notebook, path)} or {"tiny"}
+            given = {"scale": scales.pop()} if "scale" in known else {}
+            steps.append((notebook.name, rehearse.read, (notebook, home / "runs", given)))
+    return steps
 
 
-def readings(grids: list[Path], whole: bool) -> list[tuple[Path, dict]]:
-    """Every notebook that reads grids, with its parameters; where all grids are rehearsed, those that read runs or none as well."""
-    found: dict[str, tuple[Path, dict]] = {}
-    for path in grids:
-        for notebook in rehearse.readers(path):
-            given = {"scale": rehearse.scale_of(path)}
-            if "grid" in parameters.defaults(notebook):
-                given["grid"] = path.stem
-            elif not whole:
-                continue  # it reads other grids too
-            found[f"{notebook} {given}"] = (notebook, given)
-    if whole:
-        known = {notebook for notebook, _ in found.values()} | {rehearse.trained_by(path) for path in grids}
-        for notebook in sorted((rehearse.NOTEBOOKS / "experiments").glob("*.ipynb")):
-            if notebook not in known:
-                found[str(notebook)] = (notebook, {"scale": "tiny"} if "scale" in parameters.defaults(notebook) else {})
-    return list(found.values())
+def done(steps: list[Step]) -> bool:
+    """Do steps in turn, printing a line each; the first failure ends them: -> whether there was one."""
+    for title, do, arguments in steps:
+        start, failed = time.monotonic(), False
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # bars, counts
+                said = do(*arguments)
+        except Exception as error:
+            said, failed = f"FAILED: {type(error).__name__}: {error}", True
+        print(f"{time.monotonic() - start:6.1f} s  {title}: {said}", flush=True)
+        if failed:
+            return True
+    return False
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(sys.argv[1:])))
+    options = [word for word in sys.argv[1:] if word.startswith("-")]
+    sys.exit(bool(main([word for word in sys.argv[1:] if word not in options], quick="--quick" in options)))

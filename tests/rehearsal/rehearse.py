@@ -19,7 +19,7 @@ import yaml
 
 from atlab.cli.main import app
 from atlab.data.catalog import EMBEDDED
-from atlab.runs import execution, notebooks, strict_yaml, sweep
+from atlab.runs import execution, notebooks, parameters, strict_yaml, sweep
 from atlab.runs import grid as grids
 from tests.rehearsal import heads, raw
 
@@ -28,10 +28,11 @@ GRIDS = sorted((NOTEBOOKS / "experiments/grids").glob("*.yaml"))
 REPETITIONS = 2
 CUT = ("width", "epochs", "source_epochs", "iterations")  # to what the grid's scale "tiny" has
 REPEATED = re.compile(r"(\w*_)?seed|fold")
+VARIED = ("layers", "beta", "n")  # in a quick rehearsal one value of these stands for all
 # What a miniature cannot fill or need not render, as options of the recipe.
 OPTIONS = {
     "ms_snsd": ["hours=0.1"],
-    "synthetic_speech": ["speakers=12", "repetitions=2"],
+    "synthetic_speech": ["speakers=12", "repetitions=1"],
     "synthetic_commands": ["speakers=12", "repetitions=1"],
     "synthetic_notes": ["repetitions=4"],
     "synthetic_digits": ["images=20"],
@@ -53,9 +54,9 @@ def jobs_of(path: Path) -> list[dict]:
     return [job for repeated in kept.values() for job in repeated[:REPETITIONS]]
 
 
-def without_seeds(parameters: Mapping) -> str:
+def without_seeds(job: Mapping) -> str:
     """The same text for runs that are repetitions of each other."""
-    return repr(sorted((k, v) for k, v in parameters.items() if not REPEATED.fullmatch(k) and k != "run_dir"))
+    return repr(sorted((k, v) for k, v in job.items() if not REPEATED.fullmatch(k)))
 
 
 def lay_out(home: Path) -> None:
@@ -107,17 +108,18 @@ def _top(words: list[str]) -> str:
 class InProcess:
     """Stands in for `execution.execute`: the same cells in this process, and for a repetition a copy of the first one's files.
 
-    The first run of every notebook goes through papermill.
+    The first run of every notebook goes through papermill. If `quick`, a run that differs in layer or weight only is a copy too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quick: bool = False) -> None:
+        self.left_aside = ("run_dir", *(VARIED if quick else ()))
         self.first: dict[str, Path] = {}
         self.papermill = execution.execute
         self.seen: set[str] = set()
 
     def __call__(self, notebook: Path, given: Mapping, out: Path, **options: object) -> Path:
         name, out = Path(notebook).name, Path(out)
-        key = f"{name} {without_seeds(given)}"
+        key = f"{name} {without_seeds({k: v for k, v in given.items() if k not in self.left_aside})}"
         if key in self.first:
             for file in self.first[key].iterdir():
                 if file.is_file() and file.name not in ("params.json", "done") and not file.name.startswith("."):
@@ -162,13 +164,15 @@ def train(path: Path, root: Path, how: InProcess) -> str:
 
 
 def readers(path: Path) -> list[Path]:
-    """The notebooks that read a grid: those whose code names it."""
-    found = []
-    for notebook in sorted((NOTEBOOKS / "experiments").glob("*.ipynb")):
-        code = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
-        if re.search(rf"\b{path.stem}\b", code):
-            found.append(notebook)
-    return found
+    """The notebooks that read this grid, which is their parameter `grid`."""
+    found = sorted((NOTEBOOKS / "experiments").glob("*.ipynb"))
+    return [notebook for notebook in found if names(notebook, path) and "grid" in parameters.defaults(notebook)]
+
+
+def names(notebook: Path, grid: Path) -> bool:
+    """Whether the code of a notebook names a grid."""
+    code = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code")
+    return bool(re.search(rf"\b{grid.stem}\b", code))
 
 
 def read(notebook: Path, root: Path, given: Mapping) -> str:

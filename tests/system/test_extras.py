@@ -81,6 +81,25 @@ def test_a_room_imports_only_the_core_and_its_extra(path):
     assert distributions(third_party(path) - ELSEWHERE.get(module, set())) <= allowed
 
 
+def rooms(path: Path) -> set[str]:
+    """The rooms that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("atlab.")}
+
+
+@pytest.mark.parametrize("path", _files("atlab", "data_recipes"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_does_without_the_lab_extra_imports_no_room_that_needs_it(path):
+    own = path.relative_to(ROOT).parts[0 if path.is_relative_to(ROOT / "data_recipes") else 1]
+    shows = path.name == "display.py"  # of a data set, where the lab extra is there
+    if extras.ROOMS.get(own) != "lab" and not shows:
+        assert not {room for room in rooms(path) if extras.ROOMS.get(room) == "lab"}
+
+
 def test_tests_and_benchmarks_import_what_is_declared():
     for path in _files("tests", "benchmarks", "scripts"):
         assert distributions(third_party(path) - {"test_house"}) <= declared(None) | declared("test"), path
