@@ -71,7 +71,7 @@ RAW = {
     "cifar10": ("CIFAR-10", lambda root: corpora_images.cifar10(root)),
     "cifar100": ("CIFAR-100", cifar_100),
     "esc50": ("ESC-10", lambda root: corpora_named.esc10(root)),
-    "fsdd": ("FSDD", lambda root: corpora.fsdd(root / "recordings")),
+    "fsdd": ("FSDD", lambda root: corpora.fsdd(root / "recordings", takes=8)),
     "good_sounds": ("Good-Sounds", lambda root: corpora_music.good_sounds(root)),
     "gsc": ("Speech-Commands", speech_commands),
     "iemocap": ("IEMOCAP_full_release", lambda root: corpora.iemocap(root)),
@@ -82,7 +82,7 @@ RAW = {
         "NSynth",
         lambda root: corpora_music.nsynth(root, {"nsynth-train": 66, "nsynth-valid": 22, "nsynth-test": 11}),
     ),
-    "ravdess": ("RAVDESS", lambda root: corpora_named.ravdess(root, actors=range(1, 8))),
+    "ravdess": ("RAVDESS", lambda root: corpora_named.ravdess(root, actors=range(1, 5))),
     "svhn": ("SVHN", lambda root: corpora_images.svhn(root, {"train": 60, "extra": 60, "test": 20})),
     "timit": ("TIMIT", lambda root: corpora.timit(root)),
 }

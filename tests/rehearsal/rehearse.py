@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -54,9 +54,9 @@ def jobs_of(path: Path) -> list[dict]:
     return [job for repeated in kept.values() for job in repeated[:REPETITIONS]]
 
 
-def without_seeds(job: Mapping) -> str:
-    """The same text for runs that are repetitions of each other."""
-    return repr(sorted((k, v) for k, v in job.items() if not REPEATED.fullmatch(k)))
+def without_seeds(job: Mapping, aside: Sequence[str] = ()) -> str:
+    """The same text for runs that are repetitions of each other; further parameters may be left aside."""
+    return repr(sorted((k, v) for k, v in job.items() if not REPEATED.fullmatch(k) and k not in aside))
 
 
 def lay_out(home: Path) -> None:
@@ -82,14 +82,14 @@ def at(home: Path) -> Iterator[None]:
 
 
 def prepare(path: Path, home: Path) -> str:
-    """Run the commands in a grid's head on the miniature corpora, and render the embedded sets that it names, once each.
+    """Run the commands in a grid's head on the miniature corpora, and render the embedded sets that it names.
+
+    A set that is there is opened, one that was prepared otherwise is an error, as for a user who prepares for several grids.
 
     Returns the names of the data sets.
     """
     wanted = heads.commands(path) + [[name] for name in sorted(heads.named(jobs_of(path)) & set(EMBEDDED))]
     for words in wanted:
-        if (home / "data" / heads.folder(words) / "card.json").exists():
-            continue
         recipe = words[0]
         if "--raw" in words:
             raw.write(next(name for name, (folder, _) in raw.RAW.items() if folder == _top(words)), home)
@@ -112,14 +112,14 @@ class InProcess:
     """
 
     def __init__(self, quick: bool = False) -> None:
-        self.left_aside = ("run_dir", *(VARIED if quick else ()))
+        self.aside = ("run_dir", *(VARIED if quick else ()))
         self.first: dict[str, Path] = {}
         self.papermill = execution.execute
         self.seen: set[str] = set()
 
     def __call__(self, notebook: Path, given: Mapping, out: Path, **options: object) -> Path:
         name, out = Path(notebook).name, Path(out)
-        key = f"{name} {without_seeds({k: v for k, v in given.items() if k not in self.left_aside})}"
+        key = f"{name} {without_seeds(given, self.aside)}"
         if key in self.first:
             for file in self.first[key].iterdir():
                 if file.is_file() and file.name not in ("params.json", "done") and not file.name.startswith("."):
