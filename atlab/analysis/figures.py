@@ -39,7 +39,7 @@ def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -
     """The paper's improvements (`tables.improvements`) next to those here, in points.
 
     Of one condition, for the tasks that are in both with a network of the same kind: of the target's own corpus, or of
-    another one. AT is shown at the layer that validation picks, as the paper's is the best of 13 layers.
+    another one. AT is shown at a layer chosen before the test (`best_layer`); the paper's is the best of 13.
     """
     rows, kinds = [], compared["orthogonal"].map(_kind)
     for _, row in printed.iterrows():
@@ -49,8 +49,8 @@ def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -
             continue
         task = ours.iloc[0]["orthogonal"]
         if row["strategy"] == "at":
-            best, difference, layers = best_layer(table, "at", task)
-            how = f"best of {best.budget} layers by validation: {', '.join(layers)}" if best.budget > 1 else layers[0]
+            best, difference, layer = best_layer(table, "at", task)
+            how = f"{layer}, chosen among {best.budget} by validation on other seeds" if best.budget > 1 else layer
         else:
             difference, how = _interval(ours.iloc[0]), ours.iloc[0]["layers"]
         rows.append(

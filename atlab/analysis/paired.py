@@ -13,7 +13,10 @@ from atlab.errors import AtlabError
 from atlab.labels import NAMES, natural, plain
 from atlab.stats import Interval
 
-COLUMNS = ("arm", "n", "train", "test", "low", "high", "difference", "d_low", "d_high", "p", "p_holm")
+COLUMNS = (
+    *("arm", "n", "train", "test", "low", "high"),
+    *("difference", "d_low", "d_high", "p", "p_holm", "could_have_seen"),
+)
 
 
 def comparison(table: pd.DataFrame, by: Sequence[str] = ("strategy", "orthogonal", "layers")) -> pd.DataFrame:
@@ -25,8 +28,8 @@ def comparison(table: pd.DataFrame, by: Sequence[str] = ("strategy", "orthogonal
 
     Returns rows of condition (`conditions`), `by`, arm, n, train, test, low, high (means and 95 % t interval of the test
     accuracy), difference, d_low, d_high (paired, 95 % t interval), p, p_holm (over all arms of the condition but the
-    baseline). Fractions, not percent. AtlabError without a baseline, for a seed that is there twice, or one that some
-    arms do not have.
+    baseline), could_have_seen (the true difference that this finds with a probability of 80 %). Fractions, not percent.
+    AtlabError without a baseline, for a seed that is there twice, or one that some arms do not have.
     """
     return pd.concat([_compared(part, list(by), name) for name, part in conditions(table).items()], ignore_index=True)
 
@@ -60,6 +63,9 @@ def _compared(table: pd.DataFrame, by: list[str], condition: str) -> pd.DataFram
     compared = pd.DataFrame(rows, columns=["condition", *by, *COLUMNS])
     others = compared["p"].notna()
     compared.loc[others, "p_holm"] = stats.holm(compared.loc[others, "p"])
+    compared.loc[others, "could_have_seen"] = [
+        stats.could_have_seen(_interval(row), int(others.sum())) for _, row in compared[others].iterrows()
+    ]
     order = compared["strategy"].map({name: n for n, name in enumerate(NAMES)}).fillna(len(NAMES))
     return (
         compared.assign(order=order)
@@ -74,24 +80,34 @@ def _in_order(column: pd.Series) -> pd.Series:
     return column.map(natural) if column.name == "layers" else column
 
 
-def best_layer(
-    table: pd.DataFrame, strategy: str = "at", orthogonal: str = ""
-) -> tuple[stats.Best, Interval, list[str]]:
-    """The layer that validation picks for every seed, and the paired difference of its test accuracy to the baseline.
+def best_layer(table: pd.DataFrame, strategy: str = "at", orthogonal: str = "") -> tuple[stats.Best, Interval, str]:
+    """A layer chosen before the test, and the paired difference of its test accuracy to the baseline.
 
-    -> (choice with its budget, difference, the layers chosen by seed); of one condition. The baseline had one try a seed:
-    the budget is part of the result. Among layers of equal validation accuracy the first is taken.
+    -> (choice with its budget, difference, the layer); of one condition. The validation of the first half of the seeds chooses,
+    the others test (`stats.best_of`): the baseline needs no more than its one try a seed.
     """
     runs = arms(table)
     chosen = runs[(runs["strategy"] == strategy) & ((runs["orthogonal"] == orthogonal) | (orthogonal == ""))]
     validation, test = (
-        chosen.pivot(index="layers", columns="seed", values=f"{part}_accuracy") for part in ("validation", "test")
+        chosen.pivot(index="layers", columns="seed", values=f"{part}_accuracy").sort_index(key=_in_order)
+        for part in ("validation", "test")
     )
     if validation.empty or validation.isna().any(axis=None):
         raise AtlabError(f"choosing a layer needs every layer and seed of {strategy!r} ({orthogonal or 'any task'})")
     best = stats.best_of(validation.to_numpy(), test.to_numpy())
     base = runs[runs["strategy"] == "baseline"].set_index("seed")["test_accuracy"].reindex(test.columns)
-    return best, stats.paired_difference(best.test, base.to_numpy()), [validation.index[i] for i in best.choice]
+    return best, difference(best.test, base.to_numpy()[best.tested]), validation.index[best.choice]
+
+
+def difference(one: Sequence[float], other: Sequence[float]) -> Interval:
+    """The mean difference of pairs with its interval; one pair has none (nan).
+
+    >>> difference([0.75], [0.5])
+    Interval(mean=0.25, low=nan, high=nan, n=1)
+    """
+    if len(one) == len(other) == 1:
+        return Interval(float(np.subtract(one, other)[0]), np.nan, np.nan, 1)
+    return stats.paired_difference(one, other)
 
 
 def findings(compared: pd.DataFrame) -> str:
@@ -150,6 +166,7 @@ def percent(compared: pd.DataFrame) -> pd.DataFrame:
         "" if np.isnan(r["difference"]) else _interval(r).percent() for _, r in compared.iterrows()
     ]
     shown["p (Holm)"] = ["" if np.isnan(p) else f"{p:.3f}" for p in compared["p_holm"]]
+    shown["could have seen (points)"] = ["" if np.isnan(d) else f"{100 * d:.1f}" for d in compared["could_have_seen"]]
     return shown
 
 

@@ -14,7 +14,7 @@ from pandas.api.types import is_number
 
 import atlab
 from atlab import analysis, plots
-from atlab.analysis import claims, networks, study
+from atlab.analysis import claims, dose, networks, planned, study
 from atlab.analysis.study import Study
 from atlab.labels import plain
 from atlab.runs.folder import Run
@@ -23,10 +23,16 @@ from atlab.system.files import write_atomic
 SCORES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_unweighted_average_recall", "epochs_run")
 CURVES = 6
 LIBRARIES = ("torch", "numpy", "pandas", "scipy")
+CSV = (
+    *("condition", "arm", "n", "test", "test_low", "test_high", "mean", "low", "high"),
+    *("half_width", "could_have_seen", "p_holm", "primary"),
+)
 
 
 def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = None) -> Path:
     """Write the report of ROOT/NAME (or of a study's folder) to `out`, report.html in the study if not given: -> its path.
+
+    A table with the suffix .csv goes next to it: one row per arm and condition, and one per primary difference (`numbers`).
 
     Figures are SVG where Chrome is found; elsewhere they are interactive, with plotly.js (5 MB) in the page. Nothing is
     asked of any other host. AtlabError if there is no such study.
@@ -43,16 +49,41 @@ def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = 
         images.stop()
     notebook = nbformat.v4.new_notebook(cells=cells)
     page = to_html(notebook).replace("<title>Notebook</title>", f"<title>{plain(found.title)}</title>", 1)
-    return write_atomic(out or found.folder / "report.html", page)
+    path = write_atomic(out or found.folder / "report.html", page)
+    write_atomic(path.with_suffix(".csv"), numbers(found).to_csv(index=False))
+    return path
+
+
+def numbers(found: Study) -> pd.DataFrame:
+    """What a study measured: one row per primary difference (`primary`), then one per condition and arm.
+
+    Columns: condition, arm, n, test, test_low, test_high (accuracy, 95 % t interval), mean, low, high (difference, to the baseline
+    for an arm), half_width, could_have_seen, p_holm, primary. Fractions; empty where there is none.
+    """
+    first, _ = planned.primary(found.folder)
+    rows = [
+        {**{c: row[c] for c in CSV if c in row}, "condition": "", "arm": row["contrast"], "primary": True}
+        for _, row in first.iterrows()
+    ]
+    for title, table, by, _ in study.comparable(found) if not found.table.empty else ():
+        if not table.empty:
+            compared = analysis.comparison(table, by).drop(columns="condition")
+            names = {"low": "test_low", "high": "test_high", "difference": "mean", "d_low": "low", "d_high": "high"}
+            shown = compared.rename(columns=names).assign(condition=title, primary=False)
+            shown["half_width"] = (shown["high"] - shown["low"]) / 2
+            rows += shown[list(CSV)].to_dict("records")
+    return pd.DataFrame(rows, columns=list(CSV))
 
 
 def _cells(found: Study, images: _Images) -> list:
     cells = [_text(f"# {plain(found.title)}\n\n{_counts(found)}"), *_parameters(found)]
+    if said := planned.primary(found.folder)[1]:
+        cells += _primary(found, said)
     if known := networks.sentences(found.table):
         cells.append(_text(f"## Orthogonal networks\n\n{known}"))
     if not found.table.empty:
         for title, part, by, notes in study.comparable(found):
-            cells += _condition(title, part, by, notes, images)
+            cells += _condition(title, part, by, [*notes, *dose.clips(part, found.units)], images)
         shown = ["id", *found.varying, *(c for c in SCORES if c in found.table)]
         cells.append(_folded(f"Every finished run ({len(found.table)})", _html(found.table[shown].round(4))))
         cells.append(_folded("Command lines", "<pre>" + "\n".join(map(plain, study.commands(found))) + "</pre>"))
@@ -75,6 +106,14 @@ def _counts(found: Study) -> str:
     return "\n".join([lines[0], "", *lines[1:]])
 
 
+def _primary(found: Study, said: str) -> list:
+    text = (
+        "## Primary differences\n\nNamed before the first run. 95 % t intervals over pairs of repetitions; p values are Holm's over "
+        f"these differences; the last column is the true difference that would have been found with a probability of 80 %.\n\n{said}"
+    )
+    return [_text(text), _text(_html(planned.percent(planned.primary(found.folder)[0])))]
+
+
 def _parameters(found: Study) -> list:
     if found.table.empty:
         return []
@@ -93,13 +132,20 @@ def _condition(title: str, table: pd.DataFrame, by: list[str], notes: list[str],
     if table.empty:
         return cells
     compared = analysis.comparison(table, by)
-    units = "Means over repetitions with 95 % t intervals; differences are paired by repetition, in points; p values are Holm's over all arms."
+    units = "Means over repetitions with 95 % t intervals; differences are paired by repetition, in points; p values are Holm's over all arms; the last column is the true difference that would have been found with a probability of 80 %."
     cells += [_text(units), _text(_html(analysis.percent(compared)))]
     gains = compared.dropna(subset="difference")
     if not gains.empty:
         cells += [images.cell(plots.improvement_by_arm(compared)), _text(analysis.findings(compared))]
         cells += _layers(title, gains, table, by, images) + _map(gains, by, images)
-    return cells + _curves(table, by, compared, images)
+    return cells + _dose(table, by) + _curves(table, by, compared, images)
+
+
+def _dose(table: pd.DataFrame, by: list[str]) -> list:
+    """How large the anti-transfer loss was, beside what the network learned from."""
+    found = dose.losses(table, by)
+    text = "### Dose\n\nThe anti-transfer loss (times beta) on the training clips and its share of the cross-entropy, means over repetitions."
+    return [] if found.empty else [_text(text), _text(_html(found))]
 
 
 def _layers(title: str, gains: pd.DataFrame, table: pd.DataFrame, by: list[str], images: _Images) -> list:

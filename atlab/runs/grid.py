@@ -4,7 +4,7 @@ study: words                     # runs go to ROOT/words/
 notebook: ../train.ipynb         # relative to this file
 fixed: {target: word, width: 0.125}
 axes:
-  seed: 0..4                     # a range, or a list of values
+  repetition: 0..4               # a range, or a list of values; this axis sets seed and split_seed together
   arm:                           # items that are mappings set several parameters together; a list inside one expands
     - {strategy: baseline}
     - {strategy: at, orthogonal: speaker, layers: [conv5, conv9]}
@@ -14,6 +14,8 @@ scales:                          # merged over the above: `fixed` updated, axes 
   laptop: {fixed: {clips: 256}}
   paper:  {fixed: {width: 1.0}}
 
+With `precision` and `primary` (see `precision`) the repetitions are planned: they are an axis of their own, the first one.
+An arm is what differs otherwise; it is named by the values that its axes give it, as far as they vary: at.conv5.
 A parameter that is null has the notebook's default. A grid has at most 10,000 runs and 1,000 exclusions; its file has at
 most 131,072 bytes, nests at most 8 deep, and is YAML without anchors, aliases and tags (`strict_yaml`).
 """
@@ -26,27 +28,35 @@ import os
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from atlab import runs
 from atlab.errors import AtlabError, unknown
-from atlab.runs import parameters, strict_yaml
+from atlab.labels import shown
+from atlab.runs import parameters, precision, strict_yaml
 
-KEYS = ("study", "notebook", "fixed", "axes", "exclude", "scales")
-SCALE_KEYS = ("fixed", "axes", "exclude")
+KEYS = ("study", "notebook", "fixed", "axes", "exclude", "precision", "primary", "scales")
+SCALE_KEYS = ("fixed", "axes", "exclude", "precision", "primary")
+REPETITION = ("seed", "split_seed")  # what the axis `repetition` sets
 RUNS, EXCLUSIONS, BYTES, DEPTH = 10_000, 1_000, 1 << 17, 8  # the most of each
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A study's name, its notebook, and the parameters of every run that differ from the notebook's defaults."""
+    """A study's name, its notebook, and the parameters of every run that differ from the notebook's defaults.
+
+    `plan` says how precise its primary differences are to be, and `arms` names the arm of every run; without a plan there are
+    no names.
+    """
 
     study: str
     notebook: Path
     jobs: list[dict[str, Any]]
+    plan: precision.Plan | None = None
+    arms: list[str] = field(default_factory=list)
 
 
 def load(path: str | Path, scale: str = "laptop", **fixed: Any) -> Grid:
@@ -100,6 +110,11 @@ def parse(
     chosen = _mapping(scales.get(scale), f"{where}, scale {scale!r}")
     _shape(chosen, SCALE_KEYS, f"{where}, scale {scale!r}")
     constant, axes = ({**(content.get(key) or {}), **(chosen.get(key) or {})} for key in ("fixed", "axes"))
+    planned = chosen.get("precision", content.get("precision"))
+    primary = chosen.get("primary", content.get("primary"))
+    if planned is not None or primary is not None:
+        planned = precision.numbers(planned, where)
+        axes = _planned_axes(axes, {**constant, **(fixed or {})}, planned["at_most"], where)
     exclude = [*(content.get("exclude") or []), *(chosen.get("exclude") or [])]
     notebook = _notebook(folder, content["notebook"], where)
     known = parameters.specification(notebook)
@@ -110,16 +125,54 @@ def parse(
     left_out = _Exclusions(exclude, known, where)
     expanded = _expanded(axes, where)
     jobs: dict[str, dict[str, Any]] = {}
+    wholes: list[dict[str, Any]] = []
+    own: list[dict[str, Any]] = []
     for settings in itertools.product(*expanded):
         zipped = {key: value for setting in settings for key, value in setting.items()}
         job = _checked({**constant, **zipped, **(fixed or {})}, known, where)
         if not left_out.match(job):
             whole = {name: job.get(name, parameter.default) for name, parameter in known.items()}
-            jobs.setdefault(repr(whole), job)
+            if jobs.setdefault(repr(whole), job) is job:
+                wholes.append(whole)
+                own.append({name: job[name] for name in zipped if name in job})
     left_out.check(must_match, fixed or {}, where)
     if not jobs:
         raise AtlabError(f"{where} describes no run: every one is excluded")
-    return Grid(content["study"], notebook, list(jobs.values()))
+    if planned is None:
+        return Grid(content["study"], notebook, list(jobs.values()))
+    arms = _arms(own, wholes)
+    plan = precision.parse(planned, primary, sorted(set(arms)), where)
+    for arm in plan.arms():
+        if arms.count(arm) != plan.at_most:
+            raise AtlabError(
+                f"{where}: expected one run per repetition of the arm {arm!r}, {plan.at_most} in all, got {arms.count(arm)}"
+            )
+    return Grid(content["study"], notebook, list(jobs.values()), plan, arms)
+
+
+def _planned_axes(axes: Mapping, constant: Mapping, at_most: int, where: str) -> dict[str, Any]:
+    """The axes with the repetitions before them; AtlabError where the grid sets these itself, too."""
+    inside = [
+        name
+        for axis, values in axes.items()
+        for item in _listed(values, axis, where)
+        if isinstance(item, Mapping)
+        for name in item
+    ]
+    for name in (*REPETITION, "repetition"):
+        if name in (*axes, *constant, *inside):
+            raise AtlabError(
+                f"{where}: precision makes the repetitions, each with a seed and a split of its own: leave out {name!r}"
+            )
+    return {"repetition": range(at_most), **axes}
+
+
+def _arms(own: list[dict[str, Any]], wholes: list[dict[str, Any]]) -> list[str]:
+    """The name of every run's arm: the values that its axes set, of the parameters that vary otherwise than by repetition."""
+    varying = {
+        name for name in wholes[0] if name not in REPETITION and len({repr(whole[name]) for whole in wholes}) > 1
+    }
+    return [".".join(str(shown(value)) for name, value in job.items() if name in varying) for job in own]
 
 
 def _shape(content: Any, keys: tuple[str, ...], where: str) -> None:
@@ -187,6 +240,8 @@ def _axis(name: str, values: Any, where: str) -> Iterator[dict[str, Any]]:
             choices = [_listed(value, key, where) for key, value in item.items()]
             for combination in itertools.product(*choices):
                 yield dict(zip(item, combination, strict=True))
+        elif name == "repetition":
+            yield dict.fromkeys(REPETITION, item)
         else:
             yield {name: item}
 

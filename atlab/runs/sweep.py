@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import queue
 import shlex
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dask.distributed import Client, Future, KilledWorker
 
 from atlab.errors import AtlabError
 from atlab.labels import shown
-from atlab.runs import engines, grid, notebooks
+from atlab.runs import engines, grid, notebooks, precision
 from atlab.runs.folder import is_done
 from atlab.runs.requirements import requirements
 from atlab.system.home import in_home, named
@@ -25,17 +26,19 @@ HELD_AGAIN = 2.0  # seconds until a run that another process holds is looked at 
 
 @dataclass
 class Outcome:
-    """What became of a sweep's runs; `failed` holds the message of each failed one by its name."""
+    """What became of a sweep's runs; `failed` holds the message of each failed one by its name, `looks` what was seen of a plan."""
 
     study: str
-    folders: list[Path]
+    folder: Path
+    folders: list[Path] = field(default_factory=list)
     done_before: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    looks: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """One line for people."""
+        """One line for people, and one for every look at planned differences."""
         from atlab.runs.progress import duration
 
         parts = [
@@ -43,7 +46,8 @@ class Outcome:
             f"{self.done_before} done before",
             f"{len(self.failed)} failed",
         ]
-        return f"{self.study}: {len(self.folders)} runs, {', '.join(parts)}; {self.folders[0].parent}"
+        line = f"{self.study}: {len(self.folders)} runs, {', '.join(parts)}; {self.folder}"
+        return "\n".join([line, *self.looks])
 
     def check(self) -> Outcome:
         """Itself; AtlabError if any run failed."""
@@ -57,7 +61,7 @@ class Outcome:
         """The finished runs of this grid, one row a run (`runs.table`, without the study's other runs)."""
         from atlab import runs
 
-        table = runs.table(self.folders[0].parent)
+        table = runs.table(self.folder)
         return table[table["id"].isin([folder.name for folder in self.folders])].reset_index(drop=True)
 
 
@@ -93,6 +97,9 @@ def run(
 
     The grid is a path or a name (`system.home.named`), a mapping as its YAML holds it (see `grid`), or a `Grid`.
 
+    Where the grid plans its precision (`precision`), the pilot is run, then as many repetitions as its primary differences need,
+    from look to look; what was planned is written into the study's folder first.
+
     What several runs require (networks of orthogonal tasks) is trained once, before them. A run that fails is reported,
     keeps its executed notebook as far as it came and does not stop the others; one whose process dies is tried three
     times; one that another sweep computes is waited for. Interrupted at any moment, the same call carries on.
@@ -105,22 +112,67 @@ def run(
         only: the number of a single run to do, from 0.
         fixed: parameters put over the grid's.
     """
-    opened = load(what, scale, **fixed)
-    nodes = plan(opened, root, only)
-    outcome = Outcome(opened.study, [node.folder for node in nodes if node.folder])
-    outcome.done_before = sum(node.state == "done" for node in nodes if node.folder)
-    if all(node.state == "done" for node in nodes if node.folder):
-        return outcome
     from atlab.runs.progress import view
 
-    start = time.monotonic()
-    slots = engines.slots(workers, devices, per_device)
-    with view(opened.study, nodes, progress) as show, engines.connect(slots, scheduler, trust_network) as client:
-        try:
-            _drive(nodes, client, outcome, show)
-        finally:
-            outcome.seconds = time.monotonic() - start
+    opened = load(what, scale, **fixed)
+    outcome = Outcome(opened.study, in_home(root).absolute() / opened.study)
+    start, slots = time.monotonic(), engines.slots(workers, devices, per_device)
+    for numbers in _parts(opened, only, outcome):
+        if progress and outcome.looks:
+            print(outcome.looks[-1], file=sys.stderr)
+        nodes = plan(opened, root, numbers)
+        jobs = [node for node in nodes if node.folder]
+        outcome.folders += [node.folder for node in jobs]
+        outcome.done_before += sum(node.state == "done" for node in jobs)
+        if all(node.state == "done" for node in jobs):
+            continue
+        with view(opened.study, nodes, progress) as show, engines.connect(slots, scheduler, trust_network) as client:
+            try:
+                _drive(nodes, client, outcome, show)
+            finally:
+                outcome.seconds = time.monotonic() - start
     return outcome
+
+
+def _parts(opened: grid.Grid, only: int | None, outcome: Outcome) -> Iterator[Sequence[int]]:
+    """The numbers of the runs to do: all of them, or where precision is planned from look to look until it is enough.
+
+    A look takes every run of its arms: if one has failed, the sweep ends there.
+    """
+    everything = _numbers(opened, only)
+    if opened.plan is None:
+        yield everything
+        return
+    jobs = [node.folder for node in plan(opened, outcome.folder.parent) if node.folder]
+    folders = {arm: [job for job, of in zip(jobs, opened.arms, strict=True) if of == arm] for arm in opened.plan.arms()}
+    precision.record(opened.plan, outcome.folder, folders)
+    if only is not None:
+        yield everything
+        return
+    first, left = 0, set()
+    for count in opened.plan.counts():
+        yield _between(opened, first, count, left)
+        if outcome.failed:
+            outcome.looks.append(f"no look at {count} repetitions: runs of them have failed")
+            return
+        seen = precision.look(opened.plan, count, *precision.scores(folders))
+        outcome.looks.append(precision.sentence(opened.plan, seen))
+        if seen.enough:
+            return
+        first, left = count, precision.dropped(opened.plan, seen.chosen)
+
+
+def _numbers(opened: grid.Grid, only: int | None) -> Sequence[int]:
+    """The numbers of all runs, or the one that is asked for."""
+    if only is not None and not 0 <= only < len(opened.jobs):
+        raise AtlabError(f"run {only} of {opened.study}: allowed are 0 to {len(opened.jobs) - 1}")
+    return range(len(opened.jobs)) if only is None else [only]
+
+
+def _between(opened: grid.Grid, first: int, end: int, left: Collection[str] = ()) -> list[int]:
+    """The numbers of the runs of the repetitions first to end - 1 of a plan, without the arms that are left out."""
+    jobs = zip(opened.jobs, opened.arms, strict=True)
+    return [number for number, (job, arm) in enumerate(jobs) if first <= job["seed"] < end and arm not in left]
 
 
 def load(what: str | Path | Mapping | grid.Grid, scale: str, **fixed: Any) -> grid.Grid:
@@ -134,10 +186,9 @@ def load(what: str | Path | Mapping | grid.Grid, scale: str, **fixed: Any) -> gr
     return grid.load(named(what, ".yaml"), scale, **fixed)
 
 
-def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[Node]:
-    """Every run of the grid as a node, after nodes of what it requires; done runs are marked so."""
-    if only is not None and not 0 <= only < len(opened.jobs):
-        raise AtlabError(f"run {only} of {opened.study}: allowed are 0 to {len(opened.jobs) - 1}")
+def plan(opened: grid.Grid, root: str | Path, numbers: Sequence[int] | None = None) -> list[Node]:
+    """Runs of the grid (all, or those with these numbers) as nodes, after nodes of what they require; done ones are marked so."""
+    chosen = opened.jobs if numbers is None else [opened.jobs[number] for number in numbers]
     root, notebook = in_home(root).absolute(), opened.notebook
     module, required_by, _ = requirements(notebook)
     needed: dict[Any, Node] = {}
@@ -152,10 +203,7 @@ def plan(opened: grid.Grid, root: str | Path, only: int | None = None) -> list[N
         return needed[what]
 
     jobs = []
-    folders = notebooks.places(notebook, opened.jobs, root, opened.study)
-    for number, (parameters, folder) in enumerate(zip(opened.jobs, folders, strict=True)):
-        if only is not None and number != only:
-            continue
+    for parameters, folder in zip(chosen, notebooks.places(notebook, chosen, root, opened.study), strict=True):
         arguments = (notebook, parameters, root, opened.study)
         node = Node(str(folder), _run_notebook, arguments, folder=folder)
         if is_done(folder):
@@ -266,31 +314,48 @@ def dry_run(
     """What a sweep would do and about what it costs, as text; a few training steps are timed, no run is begun.
 
     Every configuration (all parameters but the seeds) is timed once, on one thread as in a run. Time is an upper
-    bound: early stopping ends sooner. Only what trains by `atlab.experiment`, or by a module that has an
-    `estimate_run` of its own, can be estimated.
+    bound: early stopping ends sooner. Where precision is planned, both the pilot and the most are said. Only what trains
+    by `atlab.experiment`, or by a module that has an `estimate_run` of its own, can be estimated.
     """
+    opened = load(what, scale, **fixed)
+    module, _, remarks = requirements(opened.notebook)
+    lines: list[str] = []
+    for title, numbers in _extents(opened, only):
+        nodes = plan(opened, root, numbers)
+        left = [node.arguments[1] for node in nodes if node.folder and node.state != "done"]
+        needs = [node.arguments[1] for node in nodes if not node.folder]
+        done = len(numbers) - len(left)
+        lines.append(
+            f"{title}{len(numbers)} runs, {done} done, {len(left)} to do; {len(needs)} networks required first"
+        )
+        lines += dict.fromkeys(remark for parameters in left for remark in remarks(parameters) if remark not in lines)
+        if left and (estimate := _estimator(module)):
+            lines += _cost(_estimates([*(asdict(need) for need in needs), *left], estimate), workers)
+    return "\n".join(lines)
+
+
+def _extents(opened: grid.Grid, only: int | None) -> list[tuple[str, Sequence[int]]]:
+    """The least and the most that a sweep runs, with a title: the pilot and all repetitions of a plan, else the grid."""
+    if opened.plan is None or only is not None:
+        return [(f"{opened.study}: ", _numbers(opened, only))]
+    pilot = _between(opened, 0, opened.plan.look_every)
+    left = precision.dropped(opened.plan, {contrast: contrast.arms[0] for contrast in opened.plan.primary})
+    most = [*pilot, *_between(opened, opened.plan.look_every, opened.plan.at_most, left)]
+    return [
+        (f"{opened.study}, pilot of {opened.plan.look_every} repetitions: ", pilot),
+        (f"{opened.study}, at most {opened.plan.at_most} repetitions: ", most),
+    ]
+
+
+def _cost(found: list[dict[str, float]], workers: int) -> list[str]:
+    """Time and memory of runs, for people."""
     from atlab.runs.progress import duration
 
-    opened = load(what, scale, **fixed)
-    nodes = plan(opened, root, only)
-    jobs = [node for node in nodes if node.folder]
-    left = [node.arguments[1] for node in jobs if node.state != "done"]
-    needs = [node.arguments[1] for node in nodes if not node.folder]
-    lines = [
-        f"{opened.study}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to do; {len(needs)} networks required first"
+    seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
+    return [
+        f"at most about {duration(seconds / workers)} with {workers} workers ({duration(seconds)} of training in all)",
+        f"about {peak / 2**30:.2f} GiB a run beyond libraries at most, {workers * peak / 2**30:.2f} GiB at once",
     ]
-    module, _, remarks = requirements(opened.notebook)
-    lines += dict.fromkeys(remark for parameters in left for remark in remarks(parameters))
-    if left and (estimate := _estimator(module)):
-        found = _estimates([*(asdict(need) for need in needs), *left], estimate)
-        seconds, peak = sum(f["seconds"] for f in found), max(f["peak_bytes"] for f in found)
-        lines.append(
-            f"at most about {duration(seconds / workers)} with {workers} workers ({duration(seconds)} of training in all)"
-        )
-        lines.append(
-            f"about {peak / 2**30:.2f} GiB a run beyond libraries at most, {workers * peak / 2**30:.2f} GiB at once"
-        )
-    return "\n".join(lines)
 
 
 def _estimator(module: str) -> Callable[[Mapping], dict[str, float]] | None:
@@ -317,7 +382,7 @@ def sbatch(
     """One line that runs the grid as a Slurm job array, a task a run, for sites without a scheduler of Dask's.
 
     What runs require is trained by the first task that needs it, the others wait. `parameters` are "NAME=VALUE" texts for
-    the line, `fixed` the same as values.
+    the line, `fixed` the same as values. Tasks of an array cannot look at each other: planned repetitions are all run.
     """
     count = len(load(what, scale, **fixed).jobs)
     given = [word for text in parameters for word in ("-p", text)]

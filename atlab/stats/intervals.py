@@ -22,6 +22,15 @@ class Interval(NamedTuple):
     high: float
     n: int
 
+    @property
+    def half_width(self) -> float:
+        """Half the distance from low to high.
+
+        >>> Interval(0.5, 0.25, 0.75, 5).half_width
+        0.25
+        """
+        return (self.high - self.low) / 2
+
     def percent(self) -> str:
         """In percent, or percentage points of a difference.
 

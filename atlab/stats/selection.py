@@ -10,7 +10,6 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from atlab.errors import AtlabError
-from atlab.stats.intervals import Interval, paired_difference
 
 
 def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> pd.DataFrame:
@@ -33,40 +32,37 @@ def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> 
 
 
 class Best(NamedTuple):
-    """What choosing by validation gives: test scores by seed, the number of the choice by seed, and the budget."""
+    """A choice made before the test: the candidate's number, the seeds that had no part in it, their test scores, the budget."""
 
+    choice: int
+    tested: np.ndarray
     test: np.ndarray
-    choice: np.ndarray
     budget: int
 
 
-def best_of(validation: np.ndarray, test: np.ndarray, across: bool = False) -> Best:
-    """The test score of the candidate that validation picks, for every seed: [candidates, seeds] twice -> `Best`.
+def best_of(validation: np.ndarray, test: np.ndarray) -> Best:
+    """The candidate that validation picks on the first half of the seeds, and its test scores on the others: [candidates, seeds] twice.
 
-    The test score of a choice made on validation is unbiased; the validation score of it is not. Of equal candidates the
-    first is taken. With `across=True` one candidate is picked for all seeds, by its mean: the right way where candidates are
-    settings (a layer), but the scores of its seeds then share one choice, and their interval is given that choice. A
-    baseline is given the same budget by as many runs of other seeds as candidates; then `best_difference`.
+    The candidate has the highest mean validation score over the first half (rounded down), and is the first of equal ones. What
+    is tested had no part in the choice, so that a difference to a baseline with one try a seed is not raised by the choosing, as
+    that of the best of several tries on the same seeds is; nor is its interval too narrow, as it is where every seed is tested
+    with the choice of all the others. A single candidate is tested on all seeds. AtlabError for several candidates of one seed.
 
-    >>> validation, test = np.array([[0.5, 0.9], [0.7, 0.6]]), np.array([[0.4, 0.8], [0.6, 0.5]])
-    >>> best_of(validation, test).test.tolist(), best_of(validation, test, across=True).test.tolist()
-    ([0.6, 0.8], [0.4, 0.8])
+    >>> validation, test = np.array([[0.5, 0.9, 0.6, 0.5], [0.7, 0.8, 0.8, 0.6]]), np.array([[0.4, 0.8, 0.5, 0.3], [0.6, 0.5, 0.7, 0.2]])
+    >>> best_of(validation, test)
+    Best(choice=1, tested=array([2, 3]), test=array([0.7, 0.2]), budget=2)
     """
     validation, test = np.asarray(validation, float), np.asarray(test, float)
     if validation.ndim != 2 or validation.shape != test.shape or not validation.size:
         raise AtlabError(f"scores of candidates x seeds, found {validation.shape} and {test.shape}")
-    choice = np.full(validation.shape[1], validation.mean(1).argmax()) if across else validation.argmax(0)
-    return Best(test[choice, np.arange(test.shape[1])], choice, len(validation))
-
-
-def best_difference(candidates: Best, baseline: Best) -> Interval:
-    """Paired difference of two choices by seed; AtlabError unless both were given the same number of tries."""
-    if candidates.budget != baseline.budget:
+    candidates, seeds = validation.shape
+    if candidates > 1 and seeds < 2:
         raise AtlabError(
-            f"the best of {candidates.budget} candidates is not comparable with the best of {baseline.budget}: "
-            "give the baseline as many tries"
+            f"expected at least 2 seeds, one to choose among {candidates} candidates and one to test, got {seeds}"
         )
-    return paired_difference(candidates.test, baseline.test)
+    first = seeds // 2 if candidates > 1 else 0
+    choice = int(validation[:, :first].mean(1).argmax()) if first else 0
+    return Best(choice, np.arange(first, seeds), test[choice, first:], candidates)
 
 
 def expected_best_of(k: int, sd: float) -> float:

@@ -87,16 +87,15 @@ def test_table_3_reports_its_runs(place, words):
             assert row["difference"] == pytest.approx((scores - baseline).mean())
 
 
-def test_table_3_reads_its_claims_from_the_layer_that_validation_picks(place, words):
-    validation, test = (
-        np.array(
-            [accuracies(place, part, strategy="at", layers=layer, aggregation="gram") for layer in ("conv1", "conv5")]
-        )
-        for part in ("validation", "test")
-    )
-    gain = 100 * (test[validation.argmax(0), range(2)] - accuracies(place, strategy="baseline")).mean()
+AT = {layer: {"strategy": "at", "layers": layer, "aggregation": "gram"} for layer in ("conv1", "conv5")}
+
+
+def test_table_3_reads_its_claims_from_a_layer_chosen_on_the_first_seed(place, words):
+    validation = {layer: accuracies(place, "validation", **of) for layer, of in AT.items()}
+    layer = max(AT, key=lambda name: validation[name][0])
+    gain = 100 * (accuracies(place, **AT[layer]) - accuracies(place, strategy="baseline"))[1]
     said = words.result()["claims"]
-    assert f"({gain:+.1f} [" in next(line for line in said if "best of 2 layers by validation" in line)
+    assert f"({gain:+.1f} [" in next(line for line in said if f"({layer}, chosen among 2 layers" in line)
     assert said[0] in markdown(words.notebook_path) and "Layer n of the code ends before" in markdown(
         words.notebook_path
     )

@@ -93,23 +93,23 @@ def test_holm_is_the_step_down_procedure():
             assert {i for i, q in enumerate(stats.holm(p)) if q <= alpha} == rejected
 
 
-def test_the_best_by_validation_has_no_advantage_on_the_test_and_a_known_one_on_validation():
-    rng = np.random.default_rng(2)
-    validation, test = rng.normal(size=(13, 4000)), rng.normal(size=(13, 4000))
-    best = stats.best_of(validation, test)
-    assert abs(best.test.mean()) < 0.05 and best.budget == 13
-    chosen = validation[best.choice, np.arange(4000)]
-    assert chosen.mean() == pytest.approx(stats.expected_best_of(13, 1.0), abs=0.04)
+def test_the_best_of_equal_candidates_has_a_known_advantage_on_the_scores_that_chose_it():
+    best = np.random.default_rng(2).normal(size=(13, 4000)).max(0)
+    assert best.mean() == pytest.approx(stats.expected_best_of(13, 1.0), abs=0.04)
     assert stats.expected_best_of(2, 3.0) == pytest.approx(3 / math.sqrt(math.pi), rel=1e-6)
     assert stats.expected_best_of(1, 3.0) == pytest.approx(0, abs=1e-9)
 
 
-def test_choices_are_compared_by_seed_and_only_under_one_budget():
-    rng = np.random.default_rng(3)
-    at, base = (stats.best_of(rng.random((3, 5)), rng.random((3, 5))) for _ in range(2))
-    assert stats.best_difference(at, base) == stats.paired_difference(at.test, base.test)
-    with pytest.raises(AtlabError, match="the best of 3 candidates is not comparable with the best of 1"):
-        stats.best_difference(at, stats.best_of(rng.random((1, 5)), rng.random((1, 5))))
+@pytest.mark.parametrize(("n", "tests"), [(3, 1), (8, 1), (8, 4), (40, 2)])
+def test_what_could_have_been_seen_is_seen_in_four_studies_of_five(n, tests):
+    """Of studies that have this spread, and the true difference that is said for it."""
+    difference = stats.could_have_seen(stats.mean_interval(np.arange(n) % 3 - 0.9), tests) / np.std(
+        np.arange(n) % 3, ddof=1
+    )
+    drawn = np.random.default_rng(n).normal(difference, 1, (20_000, n))
+    p = scipy_stats.ttest_1samp(drawn, 0, axis=1).pvalue
+    assert np.mean(p < 0.05 / tests) == pytest.approx(0.8, abs=0.012)
+    assert math.isnan(stats.could_have_seen(stats.mean_interval([0.5, 0.5])))
 
 
 def test_groups_are_counted_and_the_worst_comes_first_with_its_wilson_interval():
@@ -160,26 +160,33 @@ def test_cluster_bootstrap_holds_its_level_where_a_bootstrap_over_clips_does_not
     assert np.mean([i.low < 0 < i.high for i in over_clips]) < 0.75
 
 
-def test_choices_under_one_budget_hold_their_level_and_one_try_against_many_does_not():
+def test_a_choice_made_before_the_test_holds_its_level_and_the_best_of_several_tries_does_not():
     rng, fair, unfair = np.random.default_rng(11), [], []
     for _ in range(1000):
         # Candidates differ by noise alone, which the clips of validation and test share in part.
-        runs = [rng.normal(0, 1, (13, 5)) for _ in range(2)]
-        scores = [(r + rng.normal(0, 0.5, r.shape), r + rng.normal(0, 0.5, r.shape)) for r in runs]
-        at, base = (stats.best_of(*s) for s in scores)
-        i, one = stats.best_difference(at, base), stats.paired_difference(at.test, scores[1][1][0])
-        fair.append(i.low < 0 < i.high)
-        unfair.append(one.low < 0 < one.high)
-    assert 0.93 < np.mean(fair) < 0.97
-    assert np.mean(unfair) < 0.6
+        runs = rng.normal(0, 1, (13, 10))
+        validation, test = (runs + rng.normal(0, 0.5, runs.shape) for _ in range(2))
+        base = rng.normal(0, math.sqrt(1.25), 10)
+        best = stats.best_of(validation, test)
+        fair.append(stats.paired_difference(best.test, base[best.tested]))
+        unfair.append(stats.paired_difference(test[validation.argmax(0), range(10)], base))
+    assert 0.93 < np.mean([i.low < 0 < i.high for i in fair]) < 0.97
+    assert np.mean([i.low < 0 < i.high for i in unfair]) < 0.6
 
 
-def test_one_choice_for_all_seeds_is_made_by_the_mean():
+@pytest.mark.parametrize("seeds", [2, 5, 6])
+def test_a_choice_is_made_by_the_mean_of_the_first_half_and_tested_on_the_rest(seeds):
     rng = np.random.default_rng(12)
-    validation, test = rng.random((4, 6)), rng.random((4, 6))
-    means = [sum(row) / 6 for row in validation]
-    best = stats.best_of(validation, test, across=True)
-    assert best.choice.tolist() == [means.index(max(means))] * 6 and best.test.tolist() == test[best.choice[0]].tolist()
+    validation, test = rng.random((4, seeds)), rng.random((4, seeds))
+    half = seeds // 2
+    means = [sum(row[:half]) / half for row in validation]
+    best = stats.best_of(validation, test)
+    assert (
+        best.choice == means.index(max(means)) and best.budget == 4 and best.tested.tolist() == list(range(half, seeds))
+    )
+    assert best.test.tolist() == test[best.choice, half:].tolist()
+    one = stats.best_of(validation[:1], test[:1])
+    assert (one.choice, one.tested.tolist(), one.test.tolist()) == (0, list(range(seeds)), test[0].tolist())
 
 
 @pytest.mark.parametrize(
@@ -189,6 +196,7 @@ def test_one_choice_for_all_seeds_is_made_by_the_mean():
         (lambda: stats.paired_p([0.1], [0.2]), "at least two pairs"),
         (lambda: stats.by_group([True], ["a", "b"]), "a group for every clip"),
         (lambda: stats.best_of([0.1], [0.2]), "scores of candidates x seeds"),
+        (lambda: stats.best_of([[0.1], [0.2]], [[0.1], [0.2]]), "at least 2 seeds, .* 2 candidates .*, got 1"),
         (lambda: stats.expected_best_of(0, 1.0), "at least one candidate"),
         (lambda: stats.cluster_bootstrap([1, 0], ["a"]), "a group for every clip"),
         (lambda: stats.cluster_bootstrap([1, 0, 1], ["a", "b", None]), "a group for every clip"),
