@@ -11,7 +11,7 @@ import pytest
 import atlab
 from atlab.system.processes import cores
 from benchmarks import __main__ as suite
-from benchmarks import machine, stacked, throughput
+from benchmarks import machine, precision, stacked, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
 
 TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
@@ -96,3 +96,18 @@ def test_what_the_machine_allows_is_steps_of_processes_on_cores_of_their_own():
 def test_networks_at_once_are_held_against_the_same_ones_in_turn():
     row = stacked.stacked_row(count=2, width=1 / 32, repeats=1, device="cpu", batch=2)
     assert row.value > 0 and row.case.startswith("2 networks") and row.limit == 1.0
+
+
+def test_planned_studies_say_holds_where_nothing_is_true_in_at_most_one_of_twenty():
+    row = precision.simulate("no effect", 3.0, studies=250)
+    assert row.any_holds <= 0.05 and 0.9 < row.covered < 0.98 and row.repetitions < precision.PLAN.at_most
+
+
+def test_planned_studies_find_three_points_in_four_of_five():
+    row = precision.simulate("all arms +3", 6.0, studies=100)
+    assert min(row.named_holds, row.chosen_holds) >= 0.8
+
+
+def test_more_baselines_than_arms_pay_by_the_square_root_rule():
+    assert precision.more_baselines(1) == (1, 0.0) and precision.more_baselines(2) == (1, 0.0)
+    assert precision.more_baselines(9) == (3, pytest.approx(1 - 16 / 20))

@@ -106,7 +106,7 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Interval:
     Interval(mean=0.25, low=nan, high=nan, n=1)
     """
     if len(one) == len(other) == 1:
-        return Interval(float(np.subtract(one, other)[0]), np.nan, np.nan, 1)
+        return Interval(float(np.subtract(np.asarray(one), np.asarray(other))[0]), np.nan, np.nan, 1)
     return stats.paired_difference(one, other)
 
 

@@ -82,6 +82,7 @@ def test_a_layer_is_chosen_on_two_seeds_and_tested_on_the_others(table):
     assert (difference.low, difference.high) == pytest.approx((low, high))
     two = table[table["seed"] < 2]
     assert analysis.best_layer(two, "at", "emotion")[1].percent().endswith("[no interval]")
+    assert any("chosen among 3 layers" in said and "[no interval], 1 seeds)" in said for said in claims.of_table(two))
 
 
 def test_seeds_that_are_missing_or_there_twice_are_named(table):
