@@ -15,7 +15,7 @@ ERRORS = {"phone": "phone error rate (%)", "emotion": "unweighted error (%)"}
 def errors_by_held(levels: pd.DataFrame) -> go.Figure:
     """Error against the number of held layers, a panel per task, a line per model and base, dotted what it is alone -> Figure.
 
-    `levels` as `atlab.transfer.gradual_summary.by_level` gives it. Depth is a share of all hidden layers, so that models of
+    `levels` as `atlab.transfer.gradual.reading.by_level` gives it. Depth is a share of all hidden layers, so that models of
     different depths can be compared; bars are 95 % t intervals over repetitions.
     """
     tasks = sorted(set(levels["task"]), key=lambda task: ([*list(TITLES), task]).index(task))

@@ -54,7 +54,7 @@ class TransferSettings:
         optimizer: see `training.fit`; iterations: training steps in place of `epochs`, the last epoch being completed.
         seed: of weights, order and dropout, of the base networks too; but base networks of factors have `base_seed`, as
             those of anti-transfer have one for all seeds of a study.
-        cached: run frozen layers once a clip instead of in every epoch.
+        cached: run frozen layers once per clip instead of in every epoch.
         role: "treatment", or "base" for a base network in root/networks/, whose treatment is "base" and whose n is 0.
     """
 

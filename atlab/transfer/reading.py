@@ -33,7 +33,7 @@ CAUSES = {"co-adaptation": ("base", "BnB"), "specificity": ("BnB", "AnB"), "both
 
 
 def by_unit(table: pd.DataFrame, score: str = "test_accuracy") -> pd.DataFrame:
-    """One row a division, treatment and n: the mean of both directions by seed, [rows x seeds], indexed halves, treatment, n.
+    """One row per division, treatment and n: the mean of both directions by seed, [rows x seeds], indexed halves, treatment, n.
 
     >>> runs = pd.DataFrame({"halves": "random", "treatment": "base", "n": 0, "half": ["A", "B"], "seed": 0, "test_accuracy": [0.5, 0.7]})
     >>> float(by_unit(runs).iloc[0, 0])
@@ -122,7 +122,7 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def boosts(table: pd.DataFrame, ranges: Sequence[str] = ("1-7", "3-7", "5-7")) -> pd.DataFrame:
-    """Table 1: AnB+ above base and above BnB+ in points, averaged over layers, beside the paper's numbers.
+    """Table 1: AnB+ above base and above BnB+ in points, averaged over layers, next to the paper's numbers.
 
     Columns layers, over_base, over_selffer (each an interval over seeds as text), the means over_base_points and
     over_selffer_points, and the paper's paper_over_base, paper_over_selffer. A range takes those of its layers that the

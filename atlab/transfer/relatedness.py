@@ -82,7 +82,7 @@ def asymmetry(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Transferability of a layer beside anti-transfer's gain there: pair, layer, transfer and gain with _low and _high.
+    """Transferability of a layer next to anti-transfer's gain there: pair, layer, transfer and gain with _low and _high.
 
     `pairs`: of `matrix`; `anti_transfer`: a name -> runs of an anti-transfer study (`runs.table`), with its baseline. Layer n
     is conv<n>. Pairs that only one side has are left out; AtlabError if none is left.

@@ -17,7 +17,7 @@ PREFIX = "errors."
 
 
 def by_level(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a task, model, base and number of held layers, from `runs.table` of transfer runs.
+    """One row per task, model, base and number of held layers, from `runs.table` of transfer runs.
 
     Runs between images have the data set as their task and the source as their model (see `of_images`).
     Columns: task, model, base, held (number), error with its 95 % t interval over repetitions (low, high), primary (mean
@@ -69,7 +69,7 @@ def of_images(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_random(table: pd.DataFrame) -> pd.DataFrame:
-    """Error with copied layers minus error with layers of random weights held, paired by repetition: one row a level.
+    """Error with copied layers minus error with layers of random weights held, paired by repetition: one row per level.
 
     Columns: task, model, held, difference, low, high, repetitions. Empty where the study has no random base.
     """

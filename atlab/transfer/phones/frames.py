@@ -124,7 +124,7 @@ class FrameBatches(Source):
         frames: the clips' frames.
         codes: class number of each frame, int64 [frames]; frames with -1 are left out.
         context: frames with their neighbours, odd.
-        every: take each so-manieth frame; neighbours are alike, and every third costs a third. 1 for all.
+        every: use every n-th frame; neighbours are alike, and n = 3 is three times cheaper. 1 for all.
 
     Raises AtlabError for an even context, codes of another length, and if no frame has a class.
 

@@ -81,7 +81,7 @@ def phones(fs: FactorSet, workers: int | None = None) -> list[str]:
     """The phones of every clip as text, "0 2000 h#;2000 3600 sh": first sample, end sample, one of TIMIT's 61 phones.
 
     TIMIT's clips have them as a column. Embedded speech is rendered again with the engine's own events, compared with
-    the clips bit for bit, and the result is kept as `phones.parquet` in the data set's folder, beside the files that its
+    the clips bit for bit, and the result is kept as `phones.parquet` in the data set's folder, next to the files that its
     content hash covers. Boundaries are then exact to the sample: a phone begins where the engine begins to produce it.
 
     Args:
