@@ -50,7 +50,7 @@ class AntiTransferLoss(nn.Module):
 
     >>> import atlab, torch.nn.functional as F
     >>> student = atlab.models.vgg16(num_classes=10, width=1 / 8)
-    >>> teacher = Teacher(atlab.models.vgg16(num_classes=24, width=1 / 8), layers="conv5")
+    >>> teacher = atlab.Teacher(atlab.models.vgg16(num_classes=24, width=1 / 8), layers="conv5")
     >>> at = AntiTransferLoss(student, teacher, beta=1.0)
     >>> x, y = torch.randn(4, 1, 126, 129), torch.tensor([0, 1, 2, 3])
     >>> loss = F.cross_entropy(student(x), y) + at(x)

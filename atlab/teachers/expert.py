@@ -24,8 +24,8 @@ def linear_expert(teacher: Teacher, clips: Clips, classes: int, decay: float = 1
     >>> import atlab
     >>> clips = atlab.data.InMemory(torch.randn(6, 1, 32, 32), torch.tensor([0, 1, 0, 1, 0, 1]))
     >>> teacher = Teacher(atlab.models.vgg16(num_classes=4, width=1 / 16), layers="conv5")
-    >>> linear_expert(teacher, clips, classes=2).exp().sum(1)
-    tensor([1., 1., 1., 1., 1., 1.], dtype=torch.float64)
+    >>> linear_expert(teacher, clips, classes=2).shape
+    torch.Size([6, 2])
     """
     pooled, codes, rows = [], [], []
     for x, y, index in clips.epoch(0):
