@@ -36,7 +36,8 @@ class CaffeNet(Normalised):
     def __init__(self, num_classes: int, width: float, in_channels: int, dropout: float) -> None:
         super().__init__()
         self.arguments = {"num_classes": num_classes, "width": width, "in_channels": in_channels, "dropout": dropout}
-        hidden, channels, layers = max(1, round(HIDDEN * width)), in_channels, []
+        hidden, channels = max(1, round(HIDDEN * width)), in_channels
+        layers: list[nn.Module] = []
         self.tap_points = {}
         for number, (count, kernel, stride, padding, groups, after) in enumerate(CONVOLUTIONS, 1):
             self.tap_points |= {f"conv{number}.pre": f"features.{len(layers)}"}
@@ -107,4 +108,4 @@ def _initialise(model: CaffeNet) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.normal_(module.weight, std=0.005 if name in ("classifier.0", "classifier.3") else 0.01)
-            nn.init.constant_(module.bias, 1.0 if name in ONES else 0.0)
+            nn.init.constant_(module.get_parameter("bias"), 1.0 if name in ONES else 0.0)
