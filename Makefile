@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test rehearse bench lab
+.PHONY: help install demo lint test torture rehearse bench lab
 
 # More for pytest on the command line, e.g. make test ARGS="-k splits"
 ARGS ?=
@@ -9,6 +9,7 @@ NBVAL ?=
 help:
 	@echo "make demo   the quickstart: anti-transfer on embedded speech; prints where the notebook and its HTML are"
 	@echo "make test   every test, the doctests and the tutorials"
+	@echo "make torture   kills, spoiled raw files, changed files, all at random; takes an hour"
 	@echo "make lint   style, format and types"
 	@echo "make rehearse  every grid at paper scale on miniature corpora, from preparation to its table (GRIDS='table3_words ...', QUICK=1)"
 	@echo "make bench  what a training step costs here, beside its limits (QUICK=1: about a minute)"
@@ -30,6 +31,9 @@ test: lint
 
 rehearse: install
 	@.venv/bin/python -m tests.rehearsal $(if $(QUICK),--quick) $(GRIDS)
+
+torture: install
+	@for part in trainings sweeps inputs mutations; do .venv/bin/python -m scripts.torture $$part || exit 1; done
 
 bench: install
 	@.venv/bin/python -m benchmarks $(if $(QUICK),--quick)

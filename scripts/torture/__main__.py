@@ -1,4 +1,7 @@
-"""`python -m scripts.torture kills | inputs | mutations [COUNT]`: what `make torture` runs; each ends with a line of figures."""
+"""`python -m scripts.torture trainings | sweeps | inputs | mutations [COUNT]`: what `make torture` runs, one after the other.
+
+Each says what it found in a last line of figures and ends with 1 if that is not what it should be.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,12 @@ import sys
 
 from scripts.torture import inputs, kills, mutations
 
-PARTS = {"kills": (kills.run, 100), "inputs": (inputs.run, 640), "mutations": (mutations.run, 32_000)}
+PARTS = {
+    "trainings": (kills.trainings, 100),
+    "sweeps": (kills.sweeps, 10),
+    "inputs": (inputs.run, 640),
+    "mutations": (mutations.run, 32_000),
+}
 
 if __name__ == "__main__":
     part, count = PARTS[sys.argv[1]]

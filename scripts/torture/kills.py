@@ -1,4 +1,4 @@
-"""A small sweep, with its orthogonal network and its cache, killed at random moments: what comes of it is what comes undisturbed."""
+"""Runs with their orthogonal network and its cache, killed at random moments and begun again: the end is that of undisturbed ones."""
 
 from __future__ import annotations
 
@@ -8,136 +8,168 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from atlab.cli import command
 from atlab.data.synthetic.toy import toy
+from atlab.experiment import Settings, train
 
 GRID = """
 study: s
 notebook: {notebook}
 fixed: {{data: {data}, target: word, split: random, width: 0.015625, epochs: 2, clips: 40, teacher_clips: 40, precision: fp32}}
-axes:
-  seed: 0..1
-  arm:
-    - {{strategy: baseline}}
-    - {{strategy: at, layers: conv5}}
+axes: {{seed: [0], strategy: [baseline, at], layers: [conv5]}}
 """
-TIMES = ("seconds",)  # what differs from run to run, and may
-LONGEST = 300  # seconds that a sweep takes, undisturbed
+LONGEST = 600  # seconds that it takes to complete everything, undisturbed
 
 
-def run(count: int) -> int:
-    """Kill processes of a sweep `count` times, each time followed by the same sweep: -> 0 if every end was that of an undisturbed one."""
-    rng, kills, ends, wrong = random.Random(0), 0, 0, []
+def trainings(count: int) -> int:
+    """Kill a process that trains all runs, one after the other, `count` times: -> 0 if every end was that of undisturbed runs."""
+    return _series(_train_all, count)
+
+
+def sweeps(count: int) -> int:
+    """The same of `atlab sweep`, its workers and its kernels: the sweep itself is killed, or any of the processes below it."""
+    return _series(_sweep, count)
+
+
+def _train_all(place: Path) -> None:
+    given = {"target": "word", "split": "random", "width": 1 / 64, "epochs": 2, "clips": 40, "teacher_clips": 40}
+    for strategy in ("baseline", "at"):
+        train(
+            Settings(data=str(place / "data"), strategy=strategy, precision="fp32", **given),
+            place / "runs",
+            progress=False,
+        )
+
+
+def _sweep(place: Path) -> None:
+    sys.argv = ["atlab", "sweep", str(place / "g.yaml"), "--root", str(place / "runs")]
+    command()
+
+
+def _series(act: Callable[[Path], None], count: int) -> int:
+    torch.set_num_threads(1)  # and no thread before the first fork
+    rng, kills, ends, wrong = random.Random(0), 0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "tmp").mkdir()
-        data = toy(place / "data", words=4, speakers=4, repetitions=4, samples=2048).path
-        (place / "g.yaml").write_text(
-            GRID.format(notebook=Path("notebooks/experiments/train.ipynb").absolute(), data=data)
-        )
+        toy(place / "data", words=4, speakers=4, repetitions=4, samples=4096)
+        notebook = Path("notebooks/experiments/train.ipynb").absolute()
+        (place / "g.yaml").write_text(GRID.format(notebook=notebook, data=place / "data"))
         began = time.monotonic()
-        _finish(_sweep(place))
+        _completed(_begun(act, place), place)
         took, expected = time.monotonic() - began, _content(place / "runs")
-        print(f"undisturbed: {len(expected)} files in {took:.0f} s", flush=True)
+        print(f"undisturbed: {len(expected)} files in {took:.1f} s", flush=True)
         while kills < count:
             shutil.rmtree(place / "runs")
-            for _ in range(rng.randint(1, 6)):
-                kills += _killed(_sweep(place), rng, took)
-            _finish(_sweep(place))
+            for _ in range(rng.randint(1, 8)):
+                kills += _killed(_begun(act, place), rng, took)
+            _completed(_begun(act, place), place)
             ends += 1
             found, litter = _content(place / "runs"), _litter(place)
             differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            wrong += bool(differ or litter)
             if differ or litter:
-                wrong.append((kills, differ, litter))
                 print(f"after {kills} kills: {differ} differ, {litter} left", flush=True)
-    print(
-        f"{kills} kills, {ends} completed sweeps, {len(wrong)} of them differ from an undisturbed one or leave litter"
-    )
+    print(f"{kills} kills, {ends} times completed, {wrong} of them other than undisturbed, or with litter", flush=True)
     return int(bool(wrong))
 
 
-def _sweep(place: Path) -> subprocess.Popen:
-    words = ["-c", "from atlab.cli import command; command()", "sweep", place / "g.yaml", "--root", place / "runs"]
-    return subprocess.Popen(
-        [sys.executable, *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=os.environ | {"TMPDIR": str(place / "tmp")},
-    )
-
-
-def _finish(process: subprocess.Popen) -> None:
-    if process.wait(LONGEST):
-        sys.exit(f"the sweep ended with {process.returncode}")
-
-
-def _killed(process: subprocess.Popen, rng: random.Random, took: float) -> int:
-    """Kill the sweep, or one of the processes that it started, at a random moment: -> 1, or 0 if it was done before."""
+def _begun(act: Callable[[Path], None], place: Path) -> int:
+    """The process id of a fork that acts; what it says is thrown away, but for a traceback."""
+    if pid := os.fork():
+        return pid
+    os.setsid()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(place / "tmp")
+    quiet = os.open(os.devnull, os.O_RDWR)
+    os.dup2(quiet, 1)
+    code = 1
     try:
-        process.wait(rng.uniform(0.5, took))
-        return 0
-    except subprocess.TimeoutExpired:
-        pass
-    everyone = _descendants(process.pid)
-    victim = rng.choice([process.pid, rng.choice([process.pid, *everyone])])
-    try:
-        os.kill(victim, signal.SIGKILL)
-    except ProcessLookupError:
-        return 0
-    if victim != process.pid:  # the sweep may go on, or say what failed
-        time.sleep(rng.uniform(0, 2))
-        process.kill()
-    process.wait()
-    limit = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in everyone):
+        with open(place / "said", "w") as file:
+            os.dup2(file.fileno(), 2)
+            act(place)
+        code = 0
+    except SystemExit as error:
+        code = error.code or 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)
+
+
+def _completed(pid: int, place: Path) -> None:
+    limit = time.monotonic() + LONGEST
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > limit:
-            sys.exit(f"processes of a killed sweep stay: {everyone}")
+            sys.exit("it hangs")
+        time.sleep(0.02)
+    if ended[1]:
+        sys.exit((place / "said").read_text())
+
+
+def _killed(pid: int, rng: random.Random, took: float) -> int:
+    """Kill the process, or now and then one below it, at a random moment: -> 1, or 0 if it was done before."""
+    limit = time.monotonic() + rng.uniform(0, took)
+    while time.monotonic() < limit:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return 0
+        time.sleep(0.005)
+    below = _descendants(pid)
+    if below and rng.random() < 0.5:
+        os.kill(rng.choice(below), signal.SIGKILL)
+        time.sleep(rng.uniform(0, 2))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    limit = time.monotonic() + 120
+    while any(_alive(other) for other in below):
+        if time.monotonic() > limit:
+            sys.exit(f"processes of one that was killed stay: {below}")
         time.sleep(0.05)
     return 1
 
 
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def _descendants(pid: int) -> list[int]:
     try:
-        children = [
-            int(word)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for word in (task / "children").read_text().split()
-        ]
+        tasks = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:
         return []
-    return [*children, *(below for child in children for below in _descendants(child))]
+    return [found for words in tasks for child in map(int, words) for found in (child, *_descendants(child))]
 
 
 def _content(root: Path) -> dict[str, str]:
-    """The hash of every file under the root that is a result; of tables and JSON without what says how long something took."""
+    """The hash of every result under the root; of a table without the seconds that it took."""
     found = {}
     for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if not path.is_file() or path.name in ("out.ipynb", "done", ".lock") or path.suffix == ".lock":
+        if not path.is_file() or path.name in ("out.ipynb", "out.html", "done") or path.name.endswith(".lock"):
             continue
+        content = path.read_bytes()
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-            content = table.drop(columns=[column for column in TIMES if column in table]).to_csv().encode()
-        elif path.suffix == ".json":
-            content = json.dumps(json.loads(path.read_text()), sort_keys=True).encode()
-        else:
-            content = path.read_bytes()
-        found[name] = hashlib.sha256(content).hexdigest()
+            content = pd.read_parquet(path).drop(columns="seconds", errors="ignore").to_csv().encode()
+        if path.suffix == ".json":
+            content = json.dumps(json.loads(content), sort_keys=True).encode()
+        found[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
 
 
 def _litter(place: Path) -> list[str]:
-    """What killed processes left and the sweep after them did not remove: half-written files of runs, older temporary folders."""
+    """What killed processes left and the last one did not remove: half-written files, temporary folders older than a sweep."""
     left = [path for path in (place / "runs").rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".out.")]
     old = [
-        path for path in (place / "tmp").glob("atlab-*") if path.is_dir() and time.time() - path.stat().st_mtime > 120
+        path for path in (place / "tmp").glob("atlab-*") if path.is_dir() and time.time() - path.stat().st_mtime > 600
     ]
     return [str(path.relative_to(place)) for path in left + old]

@@ -182,6 +182,10 @@ def test_what_needs_the_data_is_checked_before_a_kernel_starts(tmp_path, monkeyp
     with pytest.raises(AtlabError, match=message):
         notebooks.run(train, {"data": str(data), **given}, root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+    said: list[str] = []
+    with pytest.raises(pytest.fail.Exception):
+        notebooks.run(train, {"data": str(data), "strategy": "wi", "beta": 7}, root=tmp_path, announce=said.append)
+    assert said[1:] == ["note      the strategy 'wi' does not use beta 7.0"]
 
 
 def test_files_that_are_no_notebook(tmp_path):
