@@ -191,6 +191,8 @@ def official_parts(instruments: Iterable[str], seed: int = 0) -> dict[str, str]:
 def _tables(path: Path) -> dict[str, list[dict]]:
     """The needed columns of the three tables, as rows sorted by id."""
     tables = {}
+    if not path.is_file():
+        raise AtlabError(f"{path} is no readable sqlite database: it is no file")
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
     connection.set_authorizer(_only_tables)
     try:

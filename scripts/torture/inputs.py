@@ -42,13 +42,15 @@ CORPORA: dict[str, Callable[[Path], object]] = {
     "ms_snsd": lambda root: corpora.ms_snsd(root),
     "nsynth": lambda root: corpora_music.nsynth(root, {"nsynth-train": 22, "nsynth-valid": 11, "nsynth-test": 11}),
     "ravdess": corpora_named.ravdess,
-    "svhn": lambda root: corpora_images.svhn(root, {"train": 30, "test": 12}),
+    "svhn": lambda root: corpora_images.svhn(root, {"train": 30, "test": 12, "extra": 12}),
     "tess": corpora_named.tess,
     "timit": lambda root: corpora.timit(root),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "folder": {"pattern": "{word}/{speaker}_nohash_*.wav", "seconds": 1.0},
+    "good_sounds": {"balanced": False},  # which notes are drawn depends on which are there
     "librispeech_words": {"part": "dev-clean"},
+    "nsynth": {"per_family": "all"},
     "gsc": {"words": "all"},
 }
 GONE = ("named pipe", "directory", "dangling link", "link to itself", "removed")  # where no file is, none is counted
