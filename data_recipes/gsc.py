@@ -95,6 +95,7 @@ NOISE_LEVELS = {  # true SNR in dB, five steps
 SAMPLES = corpus.SAMPLE_RATE
 _FILE = re.compile(r"([0-9a-f]{8})_nohash_\d+\.wav", re.IGNORECASE)
 _LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+LISTED = {"validation_list.txt": 9981, "testing_list.txt": 11_005}  # files that v0.02's lists name
 
 
 def prepare(
@@ -133,8 +134,9 @@ def prepare(
         dropped["no speaker hash in file name"] += len(found) - len(files[word])
     counts = corpus.compare(
         NAME,
-        {word: len(found) for word, found in files.items()},
-        {word: PUBLISHED[word] for word in words if word in PUBLISHED},
+        {word: len(found) for word, found in files.items()}
+        | {n: list(listed.values()).count(p) for p, n in _LISTS.items()},
+        {word: PUBLISHED[word] for word in words if word in PUBLISHED} | LISTED,
     )
     items = [
         (word, path.name, listed.get(f"{word}/{path.name}", "train"))
@@ -175,8 +177,14 @@ def _official_lists(raw: Path) -> dict[str, str]:
     for part, name in _LISTS.items():
         text = read_text(corpus.expect(raw / name, "list of the official split"))
         for line in filter(None, map(str.strip, text.splitlines())):
+            if not re.fullmatch(rf"[^/]+/{_FILE.pattern}", line, re.IGNORECASE):
+                raise AtlabError(
+                    f"{raw / name} has the line {line[:80]!r}; expected files such as yes/004ae714_nohash_0.wav"
+                )
             if listed.setdefault(line, part) != part:
                 raise AtlabError(f"{line!r} is in two lists of the official split of {raw}; expected it in one")
+        if part not in listed.values():
+            raise AtlabError(f"{raw / name} names no file; expected lines such as yes/004ae714_nohash_0.wav")
     return listed
 
 

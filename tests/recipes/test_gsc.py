@@ -25,11 +25,14 @@ def fs(raw, tmp_path_factory):
     return result
 
 
+LISTS = {"validation_list.txt": 8, "testing_list.txt": 10}  # files that the lists name
+
+
 def test_every_clip_and_drop_is_accounted_for(fs):
     table = fs.factors
     assert len(fs) == 3 * 12 + 1  # the short one of "one"; zero's silent clip and two's unnamed one are dropped
     assert fs.card["dropped"] == {"silent": 1, "no speaker hash in file name": 1}
-    assert fs.card["published_clips"]["found"] == {"zero": 13, "one": 13, "two": 12}
+    assert fs.card["published_clips"]["found"] == {"zero": 13, "one": 13, "two": 12} | LISTS
     assert fs.card["published_clips"]["published"]["zero"] == 4052
     assert table.word.value_counts().to_dict() == {"zero": 12, "one": 13, "two": 12}
     assert set(table.speaker) == set(corpora.GSC_SPEAKERS)

@@ -105,9 +105,13 @@ def test_an_utterance_with_two_labels_is_refused(tmp_path):
     with pytest.raises(AtlabError, match="b.txt, line 2: the utterance '1-2-0000' comes twice"):
         librispeech_words._read_alignments(tmp_path / "b.txt")
     for name in gsc._LISTS.values():
-        (tmp_path / name).write_text("one/a_nohash_0.wav\n")
-    with pytest.raises(AtlabError, match="'one/a_nohash_0.wav' is in two lists of the official split"):
+        (tmp_path / name).write_text("one/004ae714_nohash_0.wav\n")
+    with pytest.raises(AtlabError, match="'one/004ae714_nohash_0.wav' is in two lists of the official split"):
         gsc._official_lists(tmp_path)
+    for content, message in (("", "names no file"), ("404: not found", "has the line '404: not found'")):
+        (tmp_path / "validation_list.txt").write_text(content)
+        with pytest.raises(AtlabError, match=f"validation_list.txt {message}; expected"):
+            gsc._official_lists(tmp_path)
 
 
 @pytest.mark.parametrize(
