@@ -34,6 +34,14 @@ def refuse_raw(name: str, raw: str | Path | None) -> None:
         raise AtlabError(f"{name} is rendered here and takes no raw folder, got {raw}")
 
 
+def expect_file(path: str | Path, what: str) -> Path:
+    """`path` if it is a file; AtlabError naming it otherwise."""
+    path = expect(path, what)
+    if not path.is_file():
+        raise AtlabError(f"{what} is not a file: {path}")
+    return path
+
+
 def expect_folder(path: str | Path, what: str) -> Path:
     """`path` if it is a folder; AtlabError naming it otherwise."""
     path = expect(path, what)

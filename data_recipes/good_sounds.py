@@ -118,7 +118,7 @@ def prepare(
     """
     raw = corpus.expect(raw, "Good-Sounds folder")
     raw = raw / "good-sounds" if (raw / "good-sounds").is_dir() else raw
-    tables = _tables(corpus.expect(raw / "database.sqlite", "database of Good-Sounds"))
+    tables = _tables(corpus.expect_file(raw / "database.sqlite", "database of Good-Sounds"))
     corpus.expect(raw / "sound_files", "sound files of Good-Sounds")
     takes, dropped = _takes(raw, tables, microphone)
     if balanced:
@@ -191,8 +191,6 @@ def official_parts(instruments: Iterable[str], seed: int = 0) -> dict[str, str]:
 def _tables(path: Path) -> dict[str, list[dict]]:
     """The needed columns of the three tables, as rows sorted by id."""
     tables = {}
-    if not path.is_file():
-        raise AtlabError(f"{path} is no readable sqlite database: it is no file")
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
     connection.set_authorizer(_only_tables)
     try:

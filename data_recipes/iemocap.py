@@ -113,7 +113,7 @@ def _utterances(session: Path, dropped: Counter) -> list[tuple[Path, str]]:
     waves = corpus.expect_folder(session / "sentences" / "wav", "folder of utterances")
     labelled = []
     for dialog in sorted(p for p in waves.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        labels = _labels(corpus.expect(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file"))
+        labels = _labels(corpus.expect_file(session / "dialog" / "EmoEvaluation" / f"{dialog.name}.txt", "label file"))
         paths = {path.stem: path for path in corpus.sounds(dialog, ".wav")}
         dropped["no emotion label"] += len(paths.keys() - labels.keys())
         dropped["label without sound file"] += len(labels.keys() - paths.keys())

@@ -78,6 +78,7 @@ def _series(act: Callable[[Path], None], count: int) -> int:
             found, litter = _content(place / "runs"), _litter(place)
             differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             wrong += bool(differ or litter)
+            print(f"{kills} kills, {ends} times completed", flush=True)
             if differ or litter:
                 print(f"after {kills} kills: {differ} differ, {litter} left", flush=True)
     print(f"{kills} kills, {ends} times completed, {wrong} of them other than undisturbed, or with litter", flush=True)
