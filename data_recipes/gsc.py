@@ -177,7 +177,7 @@ def _official_lists(raw: Path) -> dict[str, str]:
     for part, name in _LISTS.items():
         text = read_text(corpus.expect(raw / name, "list of the official split"))
         for line in filter(None, map(str.strip, text.splitlines())):
-            if not re.fullmatch(rf"[^/]+/{_FILE.pattern}", line, re.IGNORECASE):
+            if not re.fullmatch(rf"\w+/{_FILE.pattern}", line, re.IGNORECASE):
                 raise AtlabError(
                     f"{raw / name} has the line {line[:80]!r}; expected files such as yes/004ae714_nohash_0.wav"
                 )
