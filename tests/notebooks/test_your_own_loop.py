@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from atlab.runs import notebooks
+from atlab.runs import execution
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/02_your_own_loop.ipynb"
 
@@ -16,7 +16,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/tutorials/02_your_own_loop.ipy
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
     out = tmp_path_factory.mktemp("loop") / "out.ipynb"
-    notebooks.execute(NOTEBOOK, {}, out, progress=False)
+    execution.execute(NOTEBOOK, {}, out, progress=False)
     cells = nbformat.read(out, as_version=4).cells
     return "\n".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
 
