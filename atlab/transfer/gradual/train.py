@@ -138,10 +138,9 @@ def _transfer(s: GradualSettings, job: Job, task: Prepared) -> dict:
     from atlab.transfer.gradual.method import gradual
 
     classes, names = len(task.classes), {held: name for name, held in s.levels().items()}
-    if s.base == "random":
-        base = s.network(classes + 1, s.seed + 1)
-    else:
-        base = models.load(s.model_path() or job.networks[0].model_path)
+    base = s.network(classes + 1, s.seed + 1)
+    if s.base != "random":
+        base = _same_kind(models.load(s.model_path() or job.networks[0].model_path), base)
     validation, test, epochs, histories = {}, {}, {}, []
     for result in gradual(
         base,
@@ -174,6 +173,14 @@ def _transfer(s: GradualSettings, job: Job, task: Prepared) -> dict:
         "classes": classes,
         **task.counts,
     }
+
+
+def _same_kind(found: nn.Module, new: nn.Module) -> nn.Module:
+    """The network that is copied; AtlabError if it is of another architecture or width than the settings say."""
+    kinds = [f"{model.architecture} of width {model.arguments['width']:g}" for model in (found, new)]
+    if kinds[0] != kinds[1]:
+        raise AtlabError(f"the copied network is a {kinds[0]}; expected a {kinds[1]}")
+    return found
 
 
 learn.register(GradualSettings, learn_gradual)

@@ -120,6 +120,8 @@ def test_the_copied_network_may_be_a_file(transferred):
     run = speech.train(settings, root, "files", progress=False)
     assert run.result()["errors"] == found["emotion"].result()["errors"], "the same network, however it is named"
     assert run.result()["primary_error"] == found["emotion"].result()["primary_error"]
+    with pytest.raises(AtlabError, match="a fayek_a of width 0.03125; expected a fayek_a of width 0.0625"):
+        speech.train(replace(settings, width=1 / 16, epochs=1, clips=10), root, "files", progress=False)
 
 
 def test_emotions_of_parts_of_utterances_are_refused(spoken):
