@@ -65,6 +65,7 @@ class Settings:
             clips, no target label of which is used (at, inverse_at, gradient_reversal; `second_stream` is their control).
         against: what at, inverse_at and dual_at compare a clip's features with: the teacher's "features", its "predictions"
             (softmax), the mean of its features over the clip's orthogonal class ("class_means"), or that class ("labels", one-hot).
+            Predictions and labels have no positions: features are averaged over theirs.
         stream_statistics: whether batch norms count the orthogonal clips in their running statistics ("shared") or not ("apart").
         width, batch_norm, head: of VGG16, for the orthogonal networks too; the published one has width 1.0, no batch norm and
             the head "flatten" (see `models.vgg16`).

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atlab.errors import AtlabError, unknown
 from atlab.functional.aggregations import AGGREGATIONS
 from atlab.functional.anti_transfer import Aggregation, SimilarityName, anti_transfer_loss, resolve, target_loss
-from atlab.functional.descriptors import Descriptor
+from atlab.functional.descriptors import Descriptor, flat
 from atlab.functional.similarities import SIMILARITIES
 from atlab.losses.term import ramp
 from atlab.taps import Taps
@@ -158,6 +158,8 @@ class AntiTransferLoss(nn.Module):
 
     def _compare(self, student: Tensor, target: Tensor | Descriptor, teacher: AnyTeacher) -> Tensor:
         form = (self.aggregation, self.similarity)
+        if isinstance(teacher, StoredTeacher) and teacher.without_positions:
+            student = flat(student).mean(2)
         if isinstance(teacher, CachedTeacher) or not isinstance(target, Tensor):
             return target_loss(student, target, *form, reduction=self.reduction)
         return anti_transfer_loss(student, target, *form, published=self.published, reduction=self.reduction)

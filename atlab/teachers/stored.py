@@ -18,7 +18,7 @@ class StoredTeacher:
     """A teacher that returns a stored value for every clip and runs no network.
 
     `of_predictions`, `of_class_means` and `of_labels` make one. Predictions and labels are vectors [B, K], which have neither
-    positions nor the student's channels: only `clip_kernel` compares them with feature maps.
+    positions nor the student's channels: only `clip_kernel` compares them, with the student's features averaged over positions.
 
     Args:
         what: what is stored, in words.
@@ -62,9 +62,14 @@ class StoredTeacher:
             digest.update(f"{layer} {list(values.shape)}".encode() + values.cpu().contiguous().numpy().tobytes())
         return f"{self.what} {digest.hexdigest()[:16]}"
 
+    @property
+    def without_positions(self) -> bool:
+        """Whether the values are vectors [B, K]."""
+        return any(values.ndim == 2 for values in self._values.values())
+
     def check_use(self, aggregation: object, wants_features: bool) -> None:
         """AtlabError for an aggregation that needs channels and positions where there are none."""
-        if aggregation != "clip_kernel" and any(values.ndim == 2 for values in self._values.values()):
+        if aggregation != "clip_kernel" and self.without_positions:
             raise AtlabError(
                 f"{self.what} have neither channels nor positions: expected aggregation 'clip_kernel', got {aggregation!r}"
             )

@@ -82,7 +82,7 @@ def test_labels_are_one_hot_and_zero_where_they_are_unknown():
 
 
 @pytest.mark.parametrize("what", ["predictions", "labels"])
-def test_the_loss_is_the_unbiased_cka_of_the_students_features_with_them(parts, what):
+def test_the_loss_is_the_unbiased_cka_of_the_students_pooled_features_with_them(parts, what):
     batches, x = parts
     network = vgg(0)
     network.classifier[-1].weight.data *= 1e4  # untrained, it predicts the same for all clips but for 1e-5
@@ -93,7 +93,7 @@ def test_the_loss_is_the_unbiased_cka_of_the_students_features_with_them(parts, 
     value = loss(x, index=torch.arange(8))
     with torch.no_grad(), atlab.Taps(student, "conv5") as taps:
         student(x)
-        features = taps["conv5"].double().flatten(1).numpy()
+        features = taps["conv5"].double().mean((2, 3)).numpy()
     targets = stored.targets(index=torch.arange(8))["conv5"].double().numpy()
     assert float(value.detach()) == pytest.approx(3 * unbiased_cka(features, targets), rel=1e-4)
     value.backward()
