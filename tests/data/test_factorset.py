@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import tempfile
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from atlab.data import Clip, FactorSet, build
+from atlab.data.display import as_text
 from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
 
@@ -273,3 +279,30 @@ def test_what_card_and_table_lack_is_named(fs):
     fs.factors.drop(columns=["word", "source"]).to_parquet(fs.path / "factors.parquet")
     with pytest.raises(AtlabError, match=r"factors.parquet lacks the columns \['source', 'word'\]; it has \['id'"):
         FactorSet.open(fs.path)
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(["audio", "image", 10**400]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(data=st.data(), value=ODD)
+def test_a_card_of_any_content_is_read_or_refused(stored, data, value):
+    """What is read can be shown: entries that nobody checks are text at most."""
+    card = json.loads((stored.path / "card.json").read_text())
+    key = data.draw(st.sampled_from([*card, "published_clips", "noise"]))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("inputs.npy", "factors.parquet"):
+            os.symlink(stored.path / name, f"{folder}/{name}")
+        with open(f"{folder}/card.json", "w") as file:
+            json.dump(card | {key: value}, file)
+        with contextlib.suppress(AtlabError):
+            as_text(FactorSet.open(folder))
