@@ -57,7 +57,7 @@ def without_comments(code: str) -> str:
     try:
         ast.parse(code)
         tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
-    except (SyntaxError, ValueError, tokenize.TokenError):
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError):
         return code
     for token in tokens:
         if token.type == tokenize.COMMENT:

@@ -88,7 +88,7 @@ def notebook(source: object, **changes: object) -> dict:
 
 def only_atlab_errors(path, content: object) -> None:
     path.write_text(json.dumps(content))
-    for read in (parameters.specification, ipynb.metadata, parameters.defaults):
+    for read in (parameters.specification, ipynb.metadata, parameters.defaults, ipynb.source):
         with contextlib.suppress(AtlabError):
             read(path)
 
@@ -98,6 +98,7 @@ def only_atlab_errors(path, content: object) -> None:
 @example(source="a: int")
 @example(source="a = 1  # >= 1.2.3")
 @example(source="a = " + "(" * 3000)
+@example(source="a = " + "-" * 5000 + "1")
 def test_a_parameters_cell_of_any_text(tmp_path, source):
     only_atlab_errors(tmp_path / "n.ipynb", notebook(source))
 
