@@ -12,7 +12,6 @@ from atlab.plots.ablation import cell_runs, sweep_curves, sweep_map
 from atlab.plots.audit import gain_of_choosing, similarity_by_layer, true_noise_levels
 from atlab.plots.cost import added_memory, step_time
 from atlab.plots.data import (
-    activation_maps,
     crossing_table,
     durations,
     factor_counts,
@@ -45,7 +44,6 @@ __all__ = [
     "Picture",
     "accuracy_by_strategy",
     "accuracy_map",
-    "activation_maps",
     "added_memory",
     "cell_runs",
     "channel_maps",

@@ -28,34 +28,6 @@ def spectrograms(
     return figure
 
 
-def activation_maps(
-    magnitude: np.ndarray, maps: Mapping[str, np.ndarray], times: np.ndarray, frequencies: np.ndarray, title: str = ""
-) -> go.Figure:
-    """Class activation maps over the spectrogram of their clip (paper fig. 5): {model: [time, frequency] in [0, 1]}."""
-    figure = _panels({"spectrogram": magnitude, **maps}, title)
-    figure.add_trace(_spectrogram_trace(magnitude, times, frequencies, showscale=False), row=1, col=1)
-    for column, heat in enumerate(maps.values(), start=2):
-        figure.add_trace(
-            _spectrogram_trace(magnitude, times, frequencies, showscale=False, colours="Greys_r"), row=1, col=column
-        )
-        figure.add_trace(
-            go.Heatmap(
-                z=heat.T,
-                x=times,
-                y=frequencies,
-                colorscale="Inferno",
-                zmin=0,
-                zmax=1,
-                opacity=0.6,
-                showscale=column == 2,
-                colorbar={"title": "relevance"},
-            ),
-            row=1,
-            col=column,
-        )
-    return figure
-
-
 def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
     """Number of clips for each pair of values of two factors: a DataFrame of counts -> Figure."""
     heat = go.Heatmap(

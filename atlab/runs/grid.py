@@ -1,18 +1,20 @@
 """Grids: a readable YAML of fixed parameters and axes becomes a list of notebook runs.
 
-study: words                     # runs go to ROOT/words/
-notebook: ../train.ipynb         # relative to this file
-fixed: {target: word, width: 0.125}
-axes:
-  repetition: 0..4               # a range, or a list of values; this axis sets seed and split_seed together
-  arm:                           # items that are mappings set several parameters together; a list inside one expands
-    - {strategy: baseline}
-    - {strategy: at, orthogonal: speaker, layers: [conv5, conv9]}
-exclude:
-  - {seed: 4, layers: conv9}     # a run that matches every pair is left out; an item that matches none is an error
-scales:                          # merged over the above: `fixed` updated, axes of the same name replaced
-  laptop: {fixed: {clips: 256}}
-  paper:  {fixed: {width: 1.0}}
+::
+
+    study: words                     # runs go to ROOT/words/
+    notebook: ../train.ipynb         # relative to this file
+    fixed: {target: word, width: 0.125}
+    axes:
+      repetition: 0..4               # a range, or a list of values; this axis sets seed and split_seed together
+      arm:                           # items that are mappings set several parameters together; a list inside one expands
+        - {strategy: baseline}
+        - {strategy: at, orthogonal: speaker, layers: [conv5, conv9]}
+    exclude:
+      - {seed: 4, layers: conv9}     # a run that matches every pair is left out; an item that matches none is an error
+    scales:                          # merged over the above: `fixed` updated, axes of the same name replaced
+      laptop: {fixed: {clips: 256}}
+      paper:  {fixed: {width: 1.0}}
 
 With `precision` and `primary` (see `precision`) the repetitions are planned: they are an axis of their own, the first one.
 An arm is what differs otherwise; it is named by the values that its axes give it, as far as they vary: at.conv5.

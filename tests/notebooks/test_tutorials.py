@@ -17,12 +17,31 @@ SMALL = {
     "01_quickstart": {"data": "toy", "pairing": 0.8, "width": 0.0625, "epochs": 1, "seeds": 2, "workers": 1},
     "03_bring_your_own_data": {"epochs": 2},
     "04_your_own_strategy": {"epochs": 1},
+    "07_image_study": {
+        "data": "digits",
+        "width": 0.03125,
+        "clips": 100,
+        "teacher_clips": 100,
+        "epochs": 1,
+        "seeds": 2,
+        "workers": 1,
+    },
+    "08_another_corpus": {
+        "data": "toy",
+        "elsewhere": "toy2",
+        "width": 0.03125,
+        "clips": 0,
+        "teacher_clips": 0,
+        "epochs": 1,
+    },
 }
 
 
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_every_cell_runs(tutorial, tmp_path):
-    atlab.data.toy(tmp_path / "toy", words=3, speakers=6, repetitions=8, samples=4096)
+    for name, seed in (("toy", 0), ("toy2", 5)):
+        atlab.data.toy(tmp_path / name, words=3, speakers=6, repetitions=8, samples=4096, seed=seed)
+    atlab.data.synthetic_digits(tmp_path / "digits", images=12, workers=0)
     notebook = nbformat.read(tutorial, as_version=4)
     cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in SMALL.get(tutorial.stem, {}).items())

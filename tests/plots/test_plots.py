@@ -49,13 +49,6 @@ def test_spectrograms_are_in_decibel_with_hertz_and_seconds():
     assert titles(figure, "xaxis") == {"time (s)"} and "frequency (Hz)" in titles(figure, "yaxis")
 
 
-def test_activation_maps_lie_over_their_spectrogram():
-    magnitude, heat = np.ones((3, 4)), np.arange(12).reshape(3, 4) / 11
-    figure = plots.activation_maps(magnitude, {"baseline": heat, "AT": heat}, np.arange(3), np.arange(4))
-    assert len(figure.data) == 5
-    assert figure.data[-1].z.tolist() == heat.T.tolist() and 0 < figure.data[-1].opacity < 1
-
-
 def test_crossing_table_counts():
     counts = pd.crosstab(pd.Series(["a", "a", "b"], name="word"), pd.Series(["x", "y", "x"], name="speaker"))
     figure = plots.crossing_table(counts)

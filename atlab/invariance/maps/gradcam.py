@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atlab.data.display import spectrograms
+from atlab.data import frontend
+from atlab.data.display import caption
 from atlab.errors import AtlabError, unknown
-from atlab.plots import NAMES
+from atlab.plots import NAMES, Picture
 from atlab.taps import find_layer, unwrap
 
 METHODS = ("GradCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM")
@@ -83,18 +84,25 @@ def map_agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def activation_maps(fs, row: int, runs: Mapping[str, object], layer: str = "conv13"):
-    """Arguments of `plots.activation_maps` for one clip and several runs, each for the class it predicts."""
-    import torch
-
+    """Arguments of `plots.class_maps` for one clip or picture and several runs, each for the class it predicts."""
     from atlab import models
-    from atlab.data import frontend
 
-    magnitudes, times, frequencies = spectrograms(fs, [row])
-    x = frontend(fs)(torch.from_numpy(fs.read([row])))
-    maps = {}
+    x, maps = frontend(fs)(torch.from_numpy(fs.read([row]))), {}
     for name, run in runs.items():
         model = models.load(run.model_path)
         with torch.no_grad():
             predicted = model.card["classes"][int(model(x).argmax())]
-        maps[f"{NAMES.get(name, name)}: {predicted}"] = class_activation_map(model, x, layer)[0]
-    return magnitudes[0], maps, times, frequencies
+        heat = class_activation_map(model, x, layer)
+        maps[f"{NAMES.get(name, name)}: {predicted}"] = [heat[0] if fs.kind == "image" else heat[0].T]
+    return [_ground(fs, row, x)], maps
+
+
+def _ground(fs, row: int, x: Tensor) -> Picture:
+    """What maps of a clip are laid over: its spectrogram in dB below the maximum, or the picture in grey."""
+    if fs.kind == "image":
+        height, width = x.shape[2:]
+        axes = np.arange(width), np.arange(height), "column (px)", "row (px)"
+        return Picture(x[0].mean(0).numpy(), *axes, caption(fs, row), upward=False)
+    front = frontend(fs)
+    decibel = 20 * torch.log10((x[0, 0] / x.max().clamp_min(1e-8)).clamp_min(1e-4))
+    return Picture(decibel.T.numpy(), front.times(fs.inputs.shape[1]), front.frequencies, caption=caption(fs, row))
