@@ -29,19 +29,27 @@ FORM = {
     "warm_up": 0,
     "start": "random",
     "residual": False,
+    "noise": "none",
 }
+SAME = (
+    "data",
+    "split",
+    "width",
+)  # what a transfer run and an anti-transfer run must share to be set against each other
+FEWEST = 4  # points of a correlation
 
 
 def matrix(table: pd.DataFrame) -> pd.DataFrame:
-    """Frozen transfer of n layers less training from scratch: target, base, n, test, difference, low, high, units.
+    """Frozen transfer of n layers less training from scratch: data, split, width, target, base, n, test, difference, low, high, units.
 
     `table`: runs of pairs of factors with treatments base (from scratch), AnB and BnB; the base of BnB is the target itself.
     Differences are paired by seed, with 95 % t intervals. AtlabError for a target without runs from scratch.
     """
     rows, frozen = [], table[table["treatment"].isin(["AnB", "BnB"])]
     frozen = frozen.assign(source=np.where(frozen["treatment"] == "BnB", frozen["target"], frozen["base"]))
-    for (target, base, n), runs in frozen.groupby(["target", "source", "n"], sort=False):
-        scratch = table[(table["treatment"] == "base") & (table["target"] == target)].set_index("seed")["test_accuracy"]
+    for (*same, target, base, n), runs in frozen.groupby([*SAME, "target", "source", "n"], sort=False):
+        scratch = _only(table, {**dict(zip(SAME, same, strict=True)), "treatment": "base", "target": target})
+        scratch = scratch.set_index("seed")["test_accuracy"]
         if not set(runs["seed"]) <= set(scratch.index):
             raise AtlabError(
                 f"transfer to {target!r} is read against training from scratch: a run with treatment 'base' is missing"
@@ -50,6 +58,7 @@ def matrix(table: pd.DataFrame) -> pd.DataFrame:
         d = stats.paired_difference(scores, scratch.loc[scores.index])
         rows.append(
             {
+                **dict(zip(SAME, same, strict=True)),
                 "target": target,
                 "base": base,
                 "n": int(n),
@@ -85,22 +94,19 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
     """Transferability of a layer next to anti-transfer's gain there: pair, layer, transfer and gain with _low and _high.
 
     `pairs`: of `matrix`; `anti_transfer`: a name -> runs of an anti-transfer study (`runs.table`), with its baseline. Layer n
-    is conv<n>. Pairs that only one side has are left out; AtlabError if none is left.
+    is conv<n>. Only runs on the same data, split and width are set against each other; there may be none.
     """
     rows = []
     for table in anti_transfer.values():
         if not set(FORM) <= set(table):
             continue  # not a study of anti-transfer
-        gains = table
-        for name, value in FORM.items():
-            gains = gains[gains[name] == value]
-        for (target, base, layer), runs in gains.groupby(["target", "orthogonal", "layers"], sort=False):
-            found = pairs[
-                (pairs["target"] == target) & (pairs["base"] == base) & ("conv" + pairs["n"].astype(str) == layer)
-            ]
+        for (*same, target, base, layer), runs in _only(table, FORM).groupby([*SAME, "target", "orthogonal", "layers"]):
+            alike = {**dict(zip(SAME, same, strict=True)), "target": target}
+            found = _only(pairs, {**alike, "base": base})
+            found = found["conv" + found["n"].astype(str) == layer]
             if found.empty:
                 continue
-            baseline = table[(table["strategy"] == "baseline") & (table["target"] == target)].set_index("seed")[
+            baseline = _only(table, {**alike, "strategy": "baseline", "noise": "none"}).set_index("seed")[
                 "test_accuracy"
             ]
             scores = runs.set_index("seed")["test_accuracy"]
@@ -117,12 +123,16 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
                     "gain_high": d.high,
                 }
             )
-    if not rows:
-        raise AtlabError("no pair of tasks and layer has both a transfer run and an anti-transfer run")
-    table = pd.DataFrame(rows)
+    columns = ["pair", "layer", *(f"{name}{end}" for name in ("transfer", "gain") for end in ("", "_low", "_high"))]
+    table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(
         ["pair", "layer"], key=lambda c: c if c.name == "pair" else c.str[4:].astype(int)
     ).reset_index(drop=True)
+
+
+def _only(table: pd.DataFrame, values: Mapping) -> pd.DataFrame:
+    """The rows that have these values."""
+    return table[np.logical_and.reduce([table[name] == value for name, value in values.items()])]
 
 
 def correlation(points: pd.DataFrame, seed: int = 0) -> dict[str, float]:
@@ -136,8 +146,8 @@ def correlation(points: pd.DataFrame, seed: int = 0) -> dict[str, float]:
     {'pearson': -0.8, 'spearman': -0.8, 'p': 0.3, 'points': 4, 'pairs': 2}
     """
     x, y = points["transfer"].to_numpy(float), points["gain"].to_numpy(float)
-    if len(x) < 4:
-        raise AtlabError(f"a correlation of {len(x)} points says nothing: at least 4 are needed")
+    if len(x) < FEWEST:
+        raise AtlabError(f"a correlation of {len(x)} points says nothing: at least {FEWEST} are needed")
     ranks = [scipy_stats.rankdata(v) - (len(v) + 1) / 2 for v in (x, y)]
     rng = np.random.default_rng(seed)
     drawn = np.array([rng.permutation(ranks[1]) @ ranks[0] for _ in range(SHUFFLES)])
@@ -171,6 +181,12 @@ def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
             f"The two directions differ most between {plain(most['first'])} and {plain(most['second'])} at n = {most['n']}: {100 * most['second_to_first']:+.1f} points from "
             f"{plain(most['second'])} to {plain(most['first'])}, {100 * most['first_to_second']:+.1f} the other way."
         )
+    if len(points) < FEWEST:
+        lines.append(
+            f"Transferability of a layer and anti-transfer's gain there: {len(points)} points, too few for a relation. Transfer and "
+            "anti-transfer runs are set against each other where data, split and width are the same."
+        )
+        return "\n\n".join(lines)
     found = correlation(points)
     if found["p"] >= 0.05:
         verdict = "no relation is shown"

@@ -37,6 +37,10 @@ def anti_transfer(root: Path, study: str, target: str, orthogonal: str, gain: fl
         "warm_up": 0,
         "start": "random",
         "residual": False,
+        "noise": "none",
+        "data": "synthetic_speech",
+        "split": "disjoint",
+        "width": 0.0625,
     }
     for seed in range(2):
         for strategy, layers in (("baseline", "conv5"), ("at", "conv5"), ("at", "conv13")):

@@ -13,13 +13,14 @@ from atlab.runs import grid
 from atlab.transfer import relatedness
 
 TASKS = {"word": "emotion", "emotion": "word"}
+SAME = {"data": "speech", "split": "disjoint", "width": 0.125}
 
 
 def transfer_table() -> pd.DataFrame:
     rng, rows = np.random.default_rng(0), []
     for seed in range(3):
         for target, base in TASKS.items():
-            scratch = {"seed": seed, "target": target, "base": base, "treatment": "base", "n": 0}
+            scratch = {**SAME, "seed": seed, "target": target, "base": base, "treatment": "base", "n": 0}
             rows.append(scratch | {"test_accuracy": 0.6 + 0.02 * rng.standard_normal()})
             for n in (1, 5):
                 for treatment, lost in (("AnB", 0.02 * n if target == "word" else 0.01), ("BnB", -0.1)):
@@ -30,7 +31,7 @@ def transfer_table() -> pd.DataFrame:
 
 def at_table(target: str, orthogonal: str, gain: dict[str, float]) -> pd.DataFrame:
     rng = np.random.default_rng(1)
-    form = {**relatedness.FORM, "target": target, "orthogonal": orthogonal}
+    form = {**SAME, **relatedness.FORM, "target": target, "orthogonal": orthogonal}
     rows = []
     for seed in range(4):
         base = 0.5 + 0.01 * rng.standard_normal()
@@ -135,16 +136,23 @@ def test_figures_show_the_cells_and_the_points(pairs, points):
             lambda pairs, points: relatedness.matrix(transfer_table().query("treatment != 'base'")),
             "read against training from scratch",
         ),
-        (
-            lambda pairs, points: relatedness.joined(pairs, {"x": at_table("goodness", "instrument", {"conv5": 0.1})}),
-            "no pair of tasks and layer",
-        ),
         (lambda pairs, points: relatedness.correlation(points.head(3)), "3 points says nothing"),
     ],
 )
 def test_too_little_is_refused(pairs, points, call, message):
     with pytest.raises(AtlabError, match=message):
         call(pairs, points)
+
+
+@pytest.mark.parametrize("other", [{"data": "iemocap"}, {"split": "random"}, {"width": 1.0}, {"noise": "low"}])
+def test_runs_on_other_data_are_not_set_against_each_other(pairs, points, other):
+    """A study holds runs of several scales: the paper's has other data, and two splits or three levels of noise."""
+    ours = at_table("word", "emotion", {"conv1": 0.01, "conv5": 0.05})
+    theirs = ours.assign(**other, test_accuracy=0.0)
+    assert relatedness.joined(pairs, {"words": theirs}).empty
+    both = relatedness.joined(pairs, {"words": pd.concat([ours, theirs])})
+    pd.testing.assert_frame_equal(both, points[points["pair"] == "word against emotion"].reset_index(drop=True))
+    assert "2 points, too few for a relation" in relatedness.reading(pairs, both)
 
 
 def test_the_grid_asks_for_the_networks_of_anti_transfer():
