@@ -95,9 +95,22 @@ RAW = {
 }
 
 
-def write(recipe: str, home: Path) -> Path:
-    """The raw folder of a recipe below `home`, written unless it is there."""
-    name, make = RAW[recipe]
+# Parts of a download that a command's `--raw` names.
+PARTS = {
+    "Arabic-Digits": lambda root: arabic(root, ("zero", "one", "two", "three", "four", "five")),
+    "Arabic-Commands": lambda root: arabic(root, ("stop", "go")),
+}
+
+
+def arabic(root: Path, words: tuple[str, ...]) -> None:
+    """Eighteen speakers say each word three times."""
+    corpora_named.arabic_speech_commands(root, words, speakers=18, takes=3)
+
+
+def write(recipe: str, home: Path, named: str = "") -> Path:
+    """The raw folder of a recipe below `home`, or the one that a command names, written unless it is there."""
+    known = dict(RAW.values()) | PARTS
+    name = named if named in known else RAW[recipe][0]
     if not (home / name).exists():
-        make(home / name)
+        known[name](home / name)
     return home / name

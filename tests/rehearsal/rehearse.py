@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from unittest import mock
 
 import nbformat
@@ -91,18 +91,13 @@ def prepare(path: Path, home: Path) -> str:
     wanted = heads.commands(path) + [[name] for name in sorted(heads.named(jobs_of(path)) & set(EMBEDDED))]
     for words in wanted:
         recipe = words[0]
-        if "--raw" in words:
-            raw.write(next(name for name, (folder, _) in raw.RAW.items() if folder == _top(words)), home)
-        elif recipe in raw.RAW:
-            words = [*words, "--raw", str(raw.write(recipe, home))]
+        given = PurePosixPath(words[words.index("--raw") + 1]) if "--raw" in words else PurePosixPath()
+        if recipe in raw.RAW or given.parts:
+            folder = raw.write(recipe, home, given.parts[0] if given.parts else "")
+            words = [*words, "--raw", str(folder.joinpath(*given.parts[1:]))]  # the last one counts
         options = [word for option in OPTIONS.get(recipe, []) for word in ("--option", option)]
         app(["data", "prepare", *words, *options, "--workers", "1"], standalone_mode=False)
     return ", ".join(map(heads.folder, wanted))
-
-
-def _top(words: list[str]) -> str:
-    """The name of the download that a command's `--raw` lies in."""
-    return Path(words[words.index("--raw") + 1]).parts[0]
 
 
 class InProcess:
