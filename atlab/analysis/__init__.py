@@ -17,12 +17,11 @@ from atlab.analysis.figures import (
     pretraining,
     strategy_groups,
 )
-from atlab.analysis.grouping import CONDITIONS, LAYERED, PLAIN, arms, conditions, label
+from atlab.analysis.grouping import CONDITIONS, PLAIN, arms, conditions, label
 from atlab.analysis.paired import best_layer, comparison, findings, percent, records, result
 
 __all__ = [
     "CONDITIONS",
-    "LAYERED",
     "PLAIN",
     "arms",
     "at_layer",

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from atlab.experiment.acting import read_by
 from atlab.experiment.settings import Settings
 from atlab.labels import NAMES, shown
 
 CONDITIONS = ("data", "split", "noise")
-
-
 PLAIN = ("orthogonal", "layers", "aggregation", "similarity")  # columns whose values speak for themselves
-
-
-LAYERED = ("at", "inverse_at", "dual_at", "frozen_wi", "gradient_reversal", "product_of_experts")
 
 
 def conditions(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -44,10 +40,8 @@ def arms(table: pd.DataFrame) -> pd.DataFrame:
     """
     runs = table.astype({"orthogonal": object, "layers": object, "aggregation": object, "similarity": object}).copy()
     runs.loc[runs["strategy"] == "baseline", "orthogonal"] = ""
-    runs.loc[~runs["strategy"].isin(LAYERED), "layers"] = ""
-    lossless = ~runs["strategy"].isin(("at", "inverse_at", "dual_at"))
-    runs.loc[lossless, ["aggregation", "similarity"]] = ""
-    runs.loc[lossless & ~runs["strategy"].isin(("gradient_reversal", "just_train_twice")), "beta"] = 0.0
+    for setting, unused in (("layers", ""), ("aggregation", ""), ("similarity", ""), ("beta", 0.0)):
+        runs.loc[[setting not in read_by(strategy) for strategy in runs["strategy"]], setting] = unused
     runs["arm"] = [
         label(("strategy", "orthogonal", "layers"), r[["strategy", "orthogonal", "layers"]]) for _, r in runs.iterrows()
     ]
