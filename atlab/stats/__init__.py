@@ -4,8 +4,8 @@ from atlab.system.extras import check
 
 check(__name__)
 
-from atlab.stats.intervals import Interval, clip_bootstrap, mean_interval, paired_difference, verdict
-from atlab.stats.paired import could_have_seen, holm, paired_p
+from atlab.stats.intervals import Interval, clip_bootstrap, could_have_seen, mean_interval, paired_difference, verdict
+from atlab.stats.paired import holm, paired_p
 from atlab.stats.resampling import cluster_bootstrap
 from atlab.stats.selection import Best, best_of, by_group, expected_best_of
 

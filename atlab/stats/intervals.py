@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 from scipy import stats as scipy_stats
 
 from atlab.errors import AtlabError
@@ -108,11 +109,28 @@ def clip_bootstrap(
     return Interval((only_a - only_b) / n, float(low), float(high), n)
 
 
+def could_have_seen(difference: Interval, tests: int = 1, power: float = 0.8, level: float = 0.95) -> float:
+    """The true difference that so many pairs with this spread show with a probability of `power`: a size, never below 0.
+
+    Of the two-sided paired t-test whose interval is given (`paired_difference`), by the noncentral t distribution. With several
+    `tests` of one family the level is that of Holm's first step. nan where the interval is.
+
+    >>> round(could_have_seen(Interval(0.01, -0.02, 0.04, 16)), 4)
+    0.0422
+    """
+    if np.isnan(difference.half_width):
+        return float("nan")
+    df = difference.n - 1
+    error = difference.half_width / scipy_stats.t.ppf(0.5 + level / 2, df)
+    limit = scipy_stats.t.ppf(1 - (1 - level) / (2 * tests), df)
+    return float(error * special.nctdtrinc(df, 1 - power, limit))
+
+
 def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") -> str:
     """One sentence on a paired difference in accuracy, computed from its interval.
 
     >>> verdict("AT", "the baseline", Interval(0.02, -0.03, 0.07, 3))
-    'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown.'
+    'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown (6.6 points could have been seen).'
     """
     points = f"{name} is {abs(100 * difference.mean):.1f} points {'above' if difference.mean >= 0 else 'below'} {other}"
     if np.isnan(difference.low):
@@ -122,4 +140,5 @@ def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") ->
     )
     if difference.low > 0 or difference.high < 0:
         return f"{points}, and {interval} excludes zero."
-    return f"{points}, but {interval} includes zero: no difference is shown."
+    seen = f"{100 * could_have_seen(difference):.1f} points could have been seen"
+    return f"{points}, but {interval} includes zero: no difference is shown ({seen})."

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 from scipy import stats as scipy_stats
 
 from atlab.errors import AtlabError
-from atlab.stats.intervals import Interval, all_equal
+from atlab.stats.intervals import all_equal
 
 
 def paired_p(a: Sequence[float], b: Sequence[float]) -> float:
@@ -45,23 +44,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     result = np.empty(len(p))
     result[order] = np.minimum(1.0, adjusted)
     return result
-
-
-def could_have_seen(difference: Interval, tests: int = 1, power: float = 0.8, level: float = 0.95) -> float:
-    """The true difference that so many pairs with this spread show with a probability of `power`: a size, never below 0.
-
-    Of the two-sided paired t-test whose interval is given (`paired_difference`), by the noncentral t distribution. With several
-    `tests` of one family the level is that of Holm's first step. nan where the interval is.
-
-    >>> round(could_have_seen(Interval(0.01, -0.02, 0.04, 16)), 4)
-    0.0422
-    """
-    if np.isnan(difference.half_width):
-        return float("nan")
-    df = difference.n - 1
-    error = difference.half_width / scipy_stats.t.ppf(0.5 + level / 2, df)
-    limit = scipy_stats.t.ppf(1 - (1 - level) / (2 * tests), df)
-    return float(error * special.nctdtrinc(df, 1 - power, limit))
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> np.ndarray:
