@@ -4,43 +4,44 @@ from atlab.system.extras import check
 
 check(__name__)
 
+from atlab.analysis.across import averages
+from atlab.analysis.choice import picked
 from atlab.analysis.figures import (
-    at_layer,
     beside,
     beside_all,
     beside_cells,
     by_layer,
     by_layers,
     histories,
-    improvements,
     loss_left,
+    on_training,
+    one_layer,
     pretraining,
-    strategy_groups,
 )
 from atlab.analysis.grouping import CONDITIONS, PLAIN, arms, conditions, label
-from atlab.analysis.paired import best_layer, comparison, findings, percent, records, result
+from atlab.analysis.paired import comparison, findings, percent, records, result
 
 __all__ = [
     "CONDITIONS",
     "PLAIN",
     "arms",
-    "at_layer",
+    "averages",
     "beside",
     "beside_all",
     "beside_cells",
-    "best_layer",
     "by_layer",
     "by_layers",
     "comparison",
     "conditions",
     "findings",
     "histories",
-    "improvements",
     "label",
     "loss_left",
+    "on_training",
+    "one_layer",
     "percent",
+    "picked",
     "pretraining",
     "records",
     "result",
-    "strategy_groups",
 ]

@@ -9,9 +9,10 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from atlab import stats
-from atlab.analysis.figures import by_layer
+from atlab.analysis.choice import layer_of, picked, shared_layers
+from atlab.analysis.figures import by_layer, layered
 from atlab.analysis.grouping import arms, conditions
-from atlab.analysis.paired import best_layer, comparison, difference
+from atlab.analysis.paired import comparison, difference
 from atlab.labels import NAMES, listed, plain
 from atlab.stats import Interval
 
@@ -30,50 +31,42 @@ def claim(sentence: str, found: Interval, above: bool = True) -> str:
 
 
 def of_table(table: pd.DataFrame) -> list[str]:
-    """Tables 3 to 5: WI, AT (a layer chosen before the test) and dual AT against the baseline, AT against WI and dual AT."""
+    """Tables 3 to 5: WI, AT and dual AT against the baseline and each other.
+
+    AT and dual AT stand at a layer chosen before the test (`picked`): every arm has one try per seed.
+    """
     return [
         line for name, part in conditions(table).items() for line in _of_condition(part, f"{name}: " if name else "")
     ]
 
 
 def _of_condition(table: pd.DataFrame, where: str) -> list[str]:
-    runs, lines, chosen = arms(table), [], {}
-    tests = _by_arm(runs, "test_accuracy")
-    base = tests["baseline"]
-    for task in runs.loc[runs["strategy"] == "at", "orthogonal"].unique():
-        best, gain, layer = best_layer(table, "at", task)
-        chosen[task] = best
-        tries = f"{layer}, chosen among {best.budget} layers by validation on other seeds" if best.budget > 1 else layer
-        lines.append(claim(f"{where}AT against {task} is above the baseline ({tries})", gain))
-        lines.append(
-            claim(
-                f"{where}AT against {task} is above it on the training clips, too",
-                _training_gain(runs, best, task, layer),
-            )
-        )
-        if f"WI {task}" in tests:
-            wi = tests[f"WI {task}"]
-            lines.append(claim(f"{where}WI from {task} is above the baseline", stats.paired_difference(wi, base)))
-            lines.append(
-                claim(f"{where}AT against {task} is above WI from it", difference(best.test, wi.iloc[best.tested]))
-            )
-    for _, row in runs[runs["strategy"] == "dual_at"].drop_duplicates("arm").iterrows():
-        lines.append(
-            claim(f"{where}{row['arm']} is above the baseline", stats.paired_difference(tests[row["arm"]], base))
-        )
-        last = listed(row["orthogonal"])[-1]
-        if last in chosen:
-            gain = difference(tests[row["arm"]].iloc[chosen[last].tested], chosen[last].test)
-            lines.append(claim(f"{where}{row['arm']} is above AT against {last} alone", gain))
+    runs, lines = arms(table), []
+    base = picked(runs, "baseline")
+    tasks = {s: runs.loc[runs["strategy"] == s, "orthogonal"].unique() for s in ("at", "wi", "dual_at")}
+    for task in tasks["at"]:
+        at, name = picked(runs, "at", task), f"{where}AT against {task}"
+        lines.append(claim(f"{name} ({layer_of(at)}) is above the baseline", gain(at, base)))
+        lines.append(claim(f"{name} is above it on the training clips, too", gain(at, base, "train_accuracy")))
+        if task in tasks["wi"]:
+            wi = picked(runs, "wi", task)
+            lines.append(claim(f"{where}WI from {task} is above the baseline", gain(wi, base)))
+            lines.append(claim(f"{name} is above WI from it", gain(at, wi)))
+    for task in tasks["dual_at"]:
+        dual, name = picked(runs, "dual_at", task), f"{where}dual AT {task}"
+        lines.append(claim(f"{name} ({layer_of(dual)}) is above the baseline", gain(dual, base)))
+        lines.append(claim(f"{name} is above it on the training clips, too", gain(dual, base, "train_accuracy")))
+        for one in listed(task):
+            if shared := shared_layers(runs, ("dual_at", task), ("at", one)):
+                alone = gain(picked(runs, "dual_at", task, shared), picked(runs, "at", one, shared))
+                lines.append(claim(f"{name} is above AT against {one} alone", alone))
     return lines
 
 
-def _training_gain(runs: pd.DataFrame, best: stats.Best, task: str, layer: str) -> Interval:
-    """Of the chosen layer, on the training clips of the seeds that test it."""
-    at = runs[(runs["strategy"] == "at") & (runs["orthogonal"] == task)]
-    train = at[at["layers"] == layer].set_index("seed")["train_accuracy"].sort_index()
-    base = runs[runs["strategy"] == "baseline"].set_index("seed")["train_accuracy"]
-    return difference(train.iloc[best.tested], base[train.index[best.tested]])
+def gain(one: pd.DataFrame, other: pd.DataFrame, score: str = "test_accuracy") -> Interval:
+    """Paired difference of two choices (`picked`), over the seeds that test both."""
+    seeds = one.index.intersection(other.index)
+    return difference(one.loc[seeds, score], other.loc[seeds, score])
 
 
 def of_strategies(studies: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -129,8 +122,40 @@ def of_beta(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def of_dynamics(left: pd.DataFrame) -> list[str]:
-    """Fig. 7: the anti-transfer loss falls, and is small beside the cross-entropy from the first epoch (`loss_left`)."""
+def of_several(table: pd.DataFrame) -> list[str]:
+    """Section 5.3: AT at several layers at once is below the baseline, and above AT at each of the single layers tried."""
+    runs, lines = arms(table), []
+    tests = _by_arm(runs, "test_accuracy")
+    at = runs[runs["strategy"] == "at"].drop_duplicates("arm")
+    several = at["layers"].str.contains(",")
+    for _, row in at[several].iterrows():
+        below = stats.paired_difference(tests[row["arm"]], tests["baseline"])
+        lines.append(claim(f"{row['arm']} is below the baseline", below, above=False))
+        for single in at.loc[~several & (at["orthogonal"] == row["orthogonal"]), "arm"]:
+            lines.append(
+                claim(f"{row['arm']} is above {single}", stats.paired_difference(tests[row["arm"]], tests[single]))
+            )
+    return lines
+
+
+def of_teachers(table: pd.DataFrame) -> list[str]:
+    """AT against several networks at once: above the baseline, above AT against each alone, above dual AT."""
+    runs, lines = arms(table), []
+    tests = _by_arm(runs, "test_accuracy")
+    named = runs.drop_duplicates("arm")
+    at, dual = (named[named["strategy"] == strategy] for strategy in ("at", "dual_at"))
+    for _, row in at[at["orthogonal"].str.contains(",")].iterrows():
+        both = tests[row["arm"]]
+        alone = at.loc[at["orthogonal"].isin(listed(row["orthogonal"])) & (at["layers"] == row["layers"]), "arm"]
+        same = dual["orthogonal"].map(lambda tasks, of=row["orthogonal"]: set(listed(tasks)) == set(listed(of)))
+        for other in ("baseline", *alone, *dual.loc[same, "arm"]):
+            name = "the baseline" if other == "baseline" else other
+            lines.append(claim(f"{row['arm']} is above {name}", stats.paired_difference(both, tests[other])))
+    return lines
+
+
+def of_dynamics(left: pd.DataFrame, condition: str = "") -> list[str]:
+    """Fig. 7: the anti-transfer loss falls, and is small next to the cross-entropy from the first epoch (`loss_left`)."""
     lines = []
     for arm, row in left.iterrows():
         if pd.isna(row.get("fall", float("nan"))) or arm.startswith(NAMES["inverse_at"]):
@@ -139,7 +164,7 @@ def of_dynamics(left: pd.DataFrame) -> list[str]:
         verdict = "not decided here" if not sure else "holds here" if row["fall"] > 0 else "does not hold here"
         share = row["AT loss, first epoch"] / row["cross-entropy, first epoch"]
         lines.append(
-            f"- {plain(arm)}: the anti-transfer loss falls during training: **{verdict}** (from {row['AT loss, first epoch']:.3g} to "
+            f"- {plain(', '.join(filter(None, (condition, arm))))}: the anti-transfer loss falls during training: **{verdict}** (from {row['AT loss, first epoch']:.3g} to "
             f"{row['AT loss, last epoch']:.3g}, difference [{row['f_low']:.2g}, {row['f_high']:.2g}]); in the first epoch it is "
             f"{100 * share:.2g} % of the cross-entropy."
         )
@@ -147,34 +172,37 @@ def of_dynamics(left: pd.DataFrame) -> list[str]:
 
 
 def layer_tests(studies: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Fig. 6, in each study and condition: does the layer matter? study, layers, seeds, best and worst mean, Friedman's p.
+    """Fig. 6, in each study and condition, for each task tried at several layers: does the layer matter? study, task, layers, seeds, best and worst mean, Friedman's p.
 
     Friedman's test (1937) ranks the layers within every seed; it needs at least three layers and is NaN below.
     """
     rows = []
     for study, table in studies.items():
         for condition, part in conditions(table).items():
-            name, gains = ", ".join(filter(None, (study, condition))), by_layer(comparison(part))
-            runs, task = arms(part), gains["orthogonal"].iloc[0]
-            of_at = runs[(runs["strategy"] == "at") & (runs["orthogonal"] == task)]
-            scores = of_at.pivot(index="layers", columns="seed", values="test_accuracy")
-            p = scipy_stats.friedmanchisquare(*scores.to_numpy()).pvalue if len(scores) > 2 else float("nan")
-            best, worst = gains.loc[gains["difference"].idxmax()], gains.loc[gains["difference"].idxmin()]
-            rows.append(
-                {
-                    "study": name,
-                    "task": task,
-                    "layers": len(gains),
-                    "seeds": scores.shape[1],
-                    "best": best["layers"],
-                    "best_difference": best["difference"],
-                    "worst": worst["layers"],
-                    "worst_difference": worst["difference"],
-                    "friedman_p": p,
-                    "smallest_p_holm": gains["p_holm"].min(),
-                }
-            )
+            name, compared = ", ".join(filter(None, (study, condition))), comparison(part)
+            runs = arms(part)
+            for task in layered(compared):
+                rows.append(_layer_test(name, runs, by_layer(compared, task)))
     return pd.DataFrame(rows)
+
+
+def _layer_test(study: str, runs: pd.DataFrame, gains: pd.DataFrame) -> dict:
+    task = gains["orthogonal"].iloc[0]
+    of_at = runs[(runs["strategy"] == "at") & (runs["orthogonal"] == task)]
+    scores = of_at.pivot(index="layers", columns="seed", values="test_accuracy")
+    best, worst = gains.loc[gains["difference"].idxmax()], gains.loc[gains["difference"].idxmin()]
+    return {
+        "study": study,
+        "task": task,
+        "layers": len(gains),
+        "seeds": scores.shape[1],
+        "best": best["layers"],
+        "best_difference": best["difference"],
+        "worst": worst["layers"],
+        "worst_difference": worst["difference"],
+        "friedman_p": scipy_stats.friedmanchisquare(*scores.to_numpy()).pvalue if len(scores) > 2 else float("nan"),
+        "smallest_p_holm": gains["p_holm"].min(),
+    }
 
 
 def of_layers(tests: pd.DataFrame) -> list[str]:

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from atlab import stats
+from atlab.analysis.choice import layer_of, picked
 from atlab.analysis.grouping import arms, conditions
-from atlab.analysis.paired import _interval, best_layer, comparison
+from atlab.analysis.paired import _interval, comparison, difference
 from atlab.data.orthogonal import OrthogonalTask
 from atlab.errors import AtlabError
 from atlab.labels import NAMES, listed, natural, shown
 from atlab.paper import tables
 
 
-def pretraining(networks: pd.DataFrame) -> pd.DataFrame:
-    """Table 2: networks of orthogonal tasks, a row a task: data, task, n, train and test accuracy (means), extremes."""
+def pretraining(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 2: networks by data set and task, with what the paper prints (percent; empty for other corpora).
+
+    Args:
+        table: runs of baselines, each trained for an orthogonal task.
+
+    Returns one row per network: data, task, n, train, test, low, high (percent; means with the 95 % t interval of the test
+    accuracy over seeds), classes, paper's corpus, paper's train, paper's test, paper's classes.
+    """
     rows = []
-    networks = networks[networks["role"] == "teacher"]  # first stages of dual AT are there, too
-    for (data, task), part in networks.groupby(["data", "orthogonal"], sort=True):
-        rows.append(
-            {
-                "data": data,
-                "task": task,
-                "n": len(part),
-                "train": part["train_accuracy"].mean(),
-                "test": part["test_accuracy"].mean(),
-                "lowest": part["test_accuracy"].min(),
-                "highest": part["test_accuracy"].max(),
-            }
-        )
+    for (data, task), part in table.groupby(["data", "target"], sort=False):
+        test = stats.mean_interval(part["test_accuracy"])
+        row = {"data": data, "task": task, "n": test.n, "classes": int(part["classes"].iloc[0])}
+        row |= {"train": 100 * part["train_accuracy"].mean(), "test": 100 * test.mean}
+        rows.append(row | {"low": 100 * test.low, "high": 100 * test.high} | tables.printed_network(data))
     return pd.DataFrame(rows)
 
 
@@ -39,37 +39,36 @@ def beside(table: pd.DataFrame, compared: pd.DataFrame, printed: pd.DataFrame) -
     """The paper's improvements (`tables.improvements`) next to those here, in points.
 
     Of one condition, for the tasks that are in both with a network of the same kind: of the target's own corpus, or of
-    another one. AT is shown at a layer chosen before the test (`best_layer`); the paper's is the best of 13.
+    another one. AT and dual AT stand at a layer chosen before the test (`picked`); the paper's is the best of 13.
     """
-    rows, kinds = [], compared["orthogonal"].map(_kind)
+    rows, runs, kinds = [], arms(table), compared["orthogonal"].map(kind)
     for _, row in printed.iterrows():
         wanted = (shown(row["task"].split("+")), row["elsewhere"])
-        ours = compared[(compared["strategy"] == row["strategy"]) & (kinds == wanted)]
-        if ours.empty:
-            continue
-        task = ours.iloc[0]["orthogonal"]
-        if row["strategy"] == "at":
-            best, difference, layer = best_layer(table, "at", task)
-            how = f"{layer}, chosen among {best.budget} by validation on other seeds" if best.budget > 1 else layer
-        else:
-            difference, how = _interval(ours.iloc[0]), ours.iloc[0]["layers"]
-        rows.append(
-            {
-                "strategy": NAMES.get(row["strategy"], row["strategy"]),
-                "task": task,
-                "paper's corpus": row["data"],
-                "paper": round(row["improvement"], 2),
-                "here": difference.percent(),
-                "layer": how,
-            }
-        )
+        for task in compared.loc[(compared["strategy"] == row["strategy"]) & (kinds == wanted), "orthogonal"].unique():
+            chosen, base = picked(runs, row["strategy"], task), picked(runs, "baseline")
+            found = difference(chosen["test_accuracy"], base.loc[chosen.index, "test_accuracy"])
+            rows.append(
+                {
+                    "strategy": NAMES.get(row["strategy"], row["strategy"]),
+                    "task": task,
+                    "paper's corpus": row["data"],
+                    "paper": round(row["improvement"], 2),
+                    "here": found.percent(),
+                    "layer": layer_of(chosen),
+                }
+            )
     return pd.DataFrame(rows, columns=["strategy", "task", "paper's corpus", "paper", "here", "layer"])
 
 
-def _kind(orthogonal: str) -> tuple[str, bool]:
-    """The factors of an arm's orthogonal tasks, and whether their networks come from another data set."""
+def kind(orthogonal: str) -> tuple[str, bool]:
+    """The factors of an arm's orthogonal tasks as the paper names them, and whether their networks come from another data set.
+
+    >>> kind("session"), kind("emotion@data/iemocap_1s, noise@data/ms_snsd")
+    (('speaker', False), ('emotion, noise', True))
+    """
     tasks = [OrthogonalTask.parse(text) for text in listed(orthogonal)]
-    return shown([task.factor for task in tasks]), bool(tasks) and all(task.data for task in tasks)
+    factors = [tables.NAMED.get(task.factor, task.factor) for task in tasks]
+    return shown(factors), bool(tasks) and all(task.data for task in tasks)
 
 
 def beside_all(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -100,41 +99,38 @@ def beside_cells(compared: pd.DataFrame, printed: pd.DataFrame, baseline: float)
     )
 
 
-def at_layer(compared: pd.DataFrame, layer: str = "conv5") -> pd.DataFrame:
-    """Fig. 4: AT, inverse AT and frozen WI at one layer in a comparison of several studies, each named by its study."""
-    found = compared[(compared["layers"] == layer) & compared["strategy"].isin(["at", "inverse_at", "frozen_wi"])]
+def one_layer(compared: pd.DataFrame) -> pd.DataFrame:
+    """Fig. 4: inverse AT and frozen WI of several studies, each with AT at the same layer and task; arms named by their study."""
+    case = ["study", "condition", "orthogonal", "layers"]
+    others = compared[compared["strategy"].isin(["inverse_at", "frozen_wi"])]
+    here = pd.MultiIndex.from_frame(compared[case]).isin(pd.MultiIndex.from_frame(others[case]))
+    found = compared[here & compared["strategy"].isin(["at", "inverse_at", "frozen_wi"])]
     return found.assign(arm=found["study"] + ": " + found["arm"])
 
 
-def improvements(compared: pd.DataFrame, groups: dict[str, pd.Series]) -> pd.DataFrame:
-    """Fig. 3: the mean of the arms' differences in named groups of rows: group, arms, improvement, smallest, largest."""
-    rows = []
-    for name, mask in groups.items():
-        found = compared.loc[mask & compared["difference"].notna(), "difference"]
-        if len(found):
-            rows.append(
-                {
-                    "group": name,
-                    "arms": len(found),
-                    "improvement": found.mean(),
-                    "smallest": found.min(),
-                    "largest": found.max(),
-                }
-            )
-    return pd.DataFrame(rows)
+def layered(compared: pd.DataFrame) -> list[str]:
+    """The orthogonal tasks that AT was tried against at several layers."""
+    tried = compared[compared["strategy"] == "at"].groupby("orthogonal", sort=False)["layers"].nunique()
+    return tried.index[tried > 1].tolist()
 
 
-def by_layer(compared: pd.DataFrame) -> pd.DataFrame:
-    """Fig. 6: the AT arms of the task that was tried at most layers, in the layers' order; p_holm is over these arms.
+def by_layer(compared: pd.DataFrame, orthogonal: str = "") -> pd.DataFrame:
+    """Fig. 6: the AT arms of a task (the one tried at most layers), in the layers' order; p_holm is over these arms.
 
     An arm of several layers ("conv1, conv5") has a row of its own. Of one condition; `by_layers` takes several, and several studies.
     """
     at = compared[compared["strategy"] == "at"]
     if at.empty:
         raise AtlabError("there are no runs of strategy 'at'")
-    at = at[at["orthogonal"] == at.groupby("orthogonal", sort=False)["layers"].nunique().idxmax()]
+    task = orthogonal or at.groupby("orthogonal", sort=False)["layers"].nunique().idxmax()
+    at = at[at["orthogonal"] == task]
     at = at.assign(p_holm=stats.holm(at["p"]))
     return at.sort_values("layers", key=lambda layers: layers.map(_place)).reset_index(drop=True)
+
+
+def on_training(table: pd.DataFrame) -> pd.DataFrame:
+    """The same runs, scored on their training clips (fig. 6 shows both)."""
+    return table.assign(test_accuracy=table["train_accuracy"])
 
 
 def _place(layers: str) -> tuple:
@@ -143,40 +139,22 @@ def _place(layers: str) -> tuple:
 
 
 def by_layers(compared: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """`by_layer` of every study and condition: {study: comparison} -> {"study" or "study, condition": rows}."""
-    parts = {
-        (study, name): part
+    """`by_layer` of every study, condition and task tried at several layers: {study: comparison} -> {"study, condition: task": rows}."""
+    return {
+        f"{', '.join(filter(None, (study, name)))}: {task}": by_layer(part, task)
         for study, all_of in compared.items()
         for name, part in all_of.groupby("condition", sort=False)
+        for task in layered(part)
     }
-    return {", ".join(filter(None, key)): by_layer(part) for key, part in parts.items()}
 
 
-def strategy_groups(compared: pd.DataFrame) -> dict[str, pd.Series]:
-    """The groups of fig. 3 in a comparison of several studies: every strategy, and every strategy of every study."""
-    known = [s for s in NAMES if s != "baseline" and (compared["strategy"] == s).any()]
-    groups = {NAMES[s]: compared["strategy"] == s for s in known}
-    for study in compared["study"].unique():
-        groups |= {f"{NAMES[s]}, {study}": (compared["strategy"] == s) & (compared["study"] == study) for s in known}
-    return groups
-
-
-def histories(table: pd.DataFrame, wanted: Sequence[str] = (), layer: str = "conv5") -> dict[str, list[pd.DataFrame]]:
-    """Learning curves (fig. 7): {arm: histories of its seeds}, of the first condition if there are several.
-
-    The arms that are named, those without runs left out; if none is named: baseline, WI, AT and inverse AT at `layer`.
-    """
+def histories(table: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+    """Learning curves (fig. 7) of runs of one condition: {arm: histories of its seeds}, the baseline first."""
     from atlab.runs.folder import Run
 
-    runs = arms(next(iter(conditions(table).values())))
-    if not wanted:
-        at_layer = runs["strategy"].isin(["at", "inverse_at"]) & (runs["layers"] == layer)
-        chosen = runs[runs["strategy"].isin(["baseline", "wi"]) | at_layer]
-        wanted = sorted(
-            chosen["arm"].unique(), key=lambda arm: (arm != "baseline", not arm.startswith(NAMES["wi"]), arm)
-        )
-    found = {arm: [Run(path).history() for path in runs.loc[runs["arm"] == arm, "path"]] for arm in wanted}
-    return {arm: curves for arm, curves in found.items() if curves}
+    by_arm = arms(table).groupby("arm", sort=True)["path"].agg(list)
+    names = sorted(by_arm.index, key=lambda arm: arm != "baseline")
+    return {arm: [Run(path).history() for path in by_arm[arm]] for arm in names}
 
 
 def loss_left(curves: Mapping[str, list[pd.DataFrame]]) -> pd.DataFrame:

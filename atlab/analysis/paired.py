@@ -80,25 +80,6 @@ def _in_order(column: pd.Series) -> pd.Series:
     return column.map(natural) if column.name == "layers" else column
 
 
-def best_layer(table: pd.DataFrame, strategy: str = "at", orthogonal: str = "") -> tuple[stats.Best, Interval, str]:
-    """A layer chosen before the test, and the paired difference of its test accuracy to the baseline.
-
-    -> (choice with its budget, difference, the layer); of one condition. The validation of the first half of the seeds chooses,
-    the others test (`stats.best_of`): the baseline needs no more than its one try a seed.
-    """
-    runs = arms(table)
-    chosen = runs[(runs["strategy"] == strategy) & ((runs["orthogonal"] == orthogonal) | (orthogonal == ""))]
-    validation, test = (
-        chosen.pivot(index="layers", columns="seed", values=f"{part}_accuracy").sort_index(key=_in_order)
-        for part in ("validation", "test")
-    )
-    if validation.empty or validation.isna().any(axis=None):
-        raise AtlabError(f"choosing a layer needs every layer and seed of {strategy!r} ({orthogonal or 'any task'})")
-    best = stats.best_of(validation.to_numpy(), test.to_numpy())
-    base = runs[runs["strategy"] == "baseline"].set_index("seed")["test_accuracy"].reindex(test.columns)
-    return best, difference(best.test, base.to_numpy()[best.tested]), validation.index[best.choice]
-
-
 def difference(one: Sequence[float], other: Sequence[float]) -> Interval:
     """The mean difference of pairs with its interval; one pair has none (nan).
 

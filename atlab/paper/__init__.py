@@ -4,6 +4,6 @@ from atlab.system.extras import check
 
 check(__name__)
 
-from atlab.paper.tables import averages, deviations, table
+from atlab.paper.tables import averages, deviations, preprint, table
 
-__all__ = ["averages", "deviations", "table"]
+__all__ = ["averages", "deviations", "preprint", "table"]

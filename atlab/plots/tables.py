@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlab.labels import natural
-from atlab.plots.style import COLOURS, LAYOUT
+from atlab.plots.style import COLOURS, LAYOUT, cycle
 
 _CONVOLUTION = r"conv\d+"
 
@@ -18,7 +18,7 @@ _CONVOLUTION = r"conv\d+"
 def improvement_by_arm(
     compared: pd.DataFrame, published: Mapping[str, float] | None = None, title: str = ""
 ) -> go.Figure:
-    """Difference to the baseline in points with 95 % intervals over seeds, a row an arm (`artefacts.comparison`).
+    """Difference to the baseline in points with 95 % intervals over seeds, a row an arm (`analysis.comparison`).
 
     `published`: arm -> points that the paper prints, shown as crosses.
     """
@@ -45,7 +45,7 @@ def improvement_by_arm(
 
 
 def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -> go.Figure:
-    """AT's difference to the baseline over layers (paper fig. 6), a line per study: {name: comparison of AT arms}.
+    """AT's difference to the baseline over layers (paper fig. 6), one line per name: {name: comparison of AT arms}.
 
     Arms of several layers ("conv1, conv5") stand to the right of the single layers, as points without a line.
     """
@@ -66,7 +66,7 @@ def improvement_by_layer(studies: Mapping[str, pd.DataFrame], title: str = "") -
     texts = [re.sub(f"^{_CONVOLUTION}$", str(x), layers) for layers, x in places.items()]
     ticks = {"tickvals": list(places.values()), "ticktext": texts}
     figure.update_xaxes(title_text=f"convolution at which anti-transfer is applied ({over})", **ticks)
-    figure.update_yaxes(title_text="test accuracy above the baseline (points)")
+    figure.update_yaxes(title_text="accuracy above the baseline (points)")
     return figure.update_layout(title=title, height=440, width=860, showlegend=True, **LAYOUT)
 
 
@@ -125,45 +125,42 @@ def accuracy_map(compared: pd.DataFrame, rows: str, columns: str, title: str = "
 
 
 def dynamics(histories: Mapping[str, list[pd.DataFrame]], title: str = "") -> go.Figure:
-    """Validation accuracy and both losses over epochs (paper fig. 7): {arm: histories of its seeds}; mean and extremes."""
-    figure = make_subplots(
-        1,
-        3,
-        subplot_titles=["validation accuracy", "validation cross-entropy", "anti-transfer loss"],
-        horizontal_spacing=0.09,
-    )
-    for colour, (name, runs) in zip(COLOURS, histories.items(), strict=False):
+    """Accuracy and both losses over epochs (paper fig. 7): {arm: histories of its seeds}; mean and extremes.
+
+    Validation is drawn in full with the range of its seeds, training dotted.
+    """
+    panels = {"accuracy": "accuracy", "cross-entropy": "loss", "anti-transfer loss": "at"}
+    figure = make_subplots(1, 3, subplot_titles=list(panels), horizontal_spacing=0.09)
+    for colour, (name, runs) in zip(cycle(), histories.items(), strict=False):
         everything = pd.concat(runs)
-        for column, key in enumerate(("validation_accuracy", "validation_loss", "train_at"), start=1):
-            if key not in everything:
-                continue
-            found = everything.groupby("epoch")[key].agg(["mean", "min", "max"])
-            band = go.Scatter(
-                x=[*found.index, *found.index[::-1]],
-                y=[*found["max"], *found["min"][::-1]],
-                fill="toself",
-                opacity=0.2,
-                line={"width": 0},
-                fillcolor=colour,
-                showlegend=False,
-                hoverinfo="skip",
-                name=f"{name}, seeds",
-            )
-            line = go.Scatter(
-                x=found.index,
-                y=found["mean"],
-                name=name,
-                legendgroup=name,
-                showlegend=column == 1,
-                line={"color": colour},
-            )
-            figure.add_trace(band, row=1, col=column)
-            figure.add_trace(line, row=1, col=column)
-    figure.update_xaxes(title_text="epoch").update_yaxes(title_text="accuracy", col=1).update_yaxes(
-        title_text="loss (nats)", col=2
+        for column, measure in enumerate(panels.values(), start=1):
+            for part, dash in (("validation", "solid"), ("train", "dot")):
+                if f"{part}_{measure}" not in everything:
+                    continue
+                found = everything.groupby("epoch")[f"{part}_{measure}"].agg(["mean", "min", "max"])
+                shown = {"legendgroup": name, "line": {"color": colour, "dash": dash}}
+                if part == "validation":
+                    figure.add_trace(_band(found, name, colour), row=1, col=column)
+                text = name if part == "validation" else f"{name}, training"
+                line = go.Scatter(x=found.index, y=found["mean"], name=text, showlegend=column == 1, **shown)
+                figure.add_trace(line, row=1, col=column)
+    figure.update_xaxes(title_text="epoch").update_yaxes(title_text="accuracy", col=1)
+    figure.update_yaxes(title_text="loss (nats)", col=2).update_yaxes(title_text="similarity x beta", col=3)
+    return figure.update_layout(title=title, height=420, width=1050, legend={"orientation": "h", "y": -0.2}, **LAYOUT)
+
+
+def _band(found: pd.DataFrame, name: str, colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=[*found.index, *found.index[::-1]],
+        y=[*found["max"], *found["min"][::-1]],
+        fill="toself",
+        opacity=0.2,
+        line={"width": 0},
+        fillcolor=colour,
+        showlegend=False,
+        hoverinfo="skip",
+        name=f"{name}, seeds",
     )
-    figure.update_yaxes(title_text="similarity x beta", col=3)
-    return figure.update_layout(title=title, height=400, width=1050, legend={"orientation": "h", "y": -0.2}, **LAYOUT)
 
 
 def _interval_over(rows: pd.DataFrame) -> str:

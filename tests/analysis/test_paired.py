@@ -72,19 +72,6 @@ def test_differences_are_paired_by_seed_and_holm_counts_all_arms(table):
     assert numbers["baseline"]["difference"] is None
 
 
-def test_a_layer_is_chosen_on_two_seeds_and_tested_on_the_others(table):
-    best, difference, layer = analysis.best_layer(table, "at", "emotion")
-    validation = np.array([scores(table, "at", "emotion", layer, "validation") for layer in LAYERS])
-    assert layer == LAYERS[validation[:, :2].mean(1).argmax()] and best.budget == 3
-    d = (scores(table, "at", "emotion", layer) - scores(table, "baseline"))[2:]
-    assert difference.mean == pytest.approx(d.mean()) and difference.n == 3
-    low, high = scipy_stats.t.interval(0.95, 2, d.mean(), scipy_stats.sem(d))
-    assert (difference.low, difference.high) == pytest.approx((low, high))
-    two = table[table["seed"] < 2]
-    assert analysis.best_layer(two, "at", "emotion")[1].percent().endswith("[no interval]")
-    assert any("chosen among 3 layers" in said and "[no interval], 1 seeds)" in said for said in claims.of_table(two))
-
-
 def test_seeds_that_are_missing_or_there_twice_are_named(table):
     with pytest.raises(AtlabError, match="seeds missing"):
         analysis.comparison(table[~((table["strategy"] == "wi") & (table["seed"] == 3))])
@@ -98,7 +85,11 @@ def test_the_papers_improvements_stand_beside_those_here(table):
     printed = tables.improvements("table4_emotion_recognition", "test_speaker")
     here = analysis.beside(table, analysis.comparison(table), printed)
     assert here[["strategy", "task", "paper"]].values.tolist() == [["WI", "speaker", 1.3], ["AT", "speaker", 4.1]]
-    assert here["here"].iloc[1] == analysis.best_layer(table, "at", "speaker")[1].percent()
+    d = (scores(table, "at", "speaker", "conv5") - scores(table, "baseline"))[
+        2:
+    ]  # validation knows that conv5 is better
+    assert here["here"].iloc[1].startswith(f"{100 * d.mean():+.1f} [")
+    assert here["layer"].iloc[1] == "conv5, chosen among 3 by validation on other seeds"
     words = tables.improvements("table3_word_recognition", "test_none")  # its networks are of other corpora
     assert analysis.beside(table, analysis.comparison(table), words).empty
     elsewhere = table.replace({"orthogonal": {"emotion, noise": "emotion@b, noise@b"}})
@@ -110,25 +101,21 @@ def test_claims_are_decided_by_their_intervals(table):
     assert "**does not hold here**" in claims.claim("x", Interval(-0.1, -0.15, -0.05, 5))
     assert "**holds here**" in claims.claim("x", Interval(-0.1, -0.15, -0.05, 5), above=False)
     said = claims.of_table(table)
-    assert any("is above the baseline (conv5, chosen among 3 layers" in s and "holds here" in s for s in said)
+    assert any("AT against speaker (conv5, chosen among 3" in s and "holds here" in s for s in said)
     assert any("WI from speaker is above the baseline" in s and "not decided" in s for s in said)
+    assert sum("on the training clips, too" in s for s in said) == 3
     of_four = claims.of_strategies({"words": table})
     assert [("does not hold" in s, "**holds" in s) for s in of_four] == [(False, True)] * 3
 
 
 def test_layers_are_told_apart_where_they_differ(table):
     tests = claims.layer_tests({"words": table})
-    same = np.array([scores(table, "at", tests["task"][0], layer) for layer in LAYERS])
-    assert tests["friedman_p"][0] == pytest.approx(scipy_stats.friedmanchisquare(*same).pvalue)
-    assert (tests["best"][0], tests["layers"][0], tests["seeds"][0]) == ("conv5", 3, 5)
-    assert "layers differ" in claims.of_layers(tests)[0]
-
-
-def test_averages_are_means_of_arms(table):
-    compared = analysis.comparison(table).assign(study="words")
-    averages = analysis.improvements(compared, analysis.strategy_groups(compared)).set_index("group")
-    want = compared.loc[compared["strategy"] == "at", "difference"]
-    assert averages.loc["AT", "improvement"] == pytest.approx(want.mean()) and averages.loc["AT", "arms"] == 6
+    assert tests["task"].tolist() == ["emotion", "speaker"]
+    for _, row in tests.iterrows():
+        same = np.array([scores(table, "at", row["task"], layer) for layer in LAYERS])
+        assert row["friedman_p"] == pytest.approx(scipy_stats.friedmanchisquare(*same).pvalue)
+        assert (row["best"], row["layers"], row["seeds"]) == ("conv5", 3, 5)
+    assert all("layers differ" in line for line in claims.of_layers(tests))
 
 
 def test_the_figures_show_differences_in_points(table):
@@ -163,18 +150,42 @@ def test_arms_of_several_layers_have_a_place_and_a_name_of_their_own(table):
     )
 
 
-def test_pretraining_is_the_mean_over_networks_of_a_task():
-    networks = pd.DataFrame(
+def test_networks_stand_next_to_the_printed_ones_of_their_corpus():
+    runs = pd.DataFrame(
         {
-            "data": "s",
-            "orthogonal": ["speaker", "speaker", "word", "speaker"],
-            "role": ["teacher"] * 3 + ["student"],
+            "data": ["data/iemocap"] * 2 + ["synthetic_speech"] * 2,
+            "target": ["session"] * 2 + ["speaker"] * 2,
+            "classes": 5,
             "train_accuracy": [1.0, 0.8, 0.7, 0.1],
-            "test_accuracy": [0.5, 0.7, 0.6, 0.1],
+            "test_accuracy": [0.5, 0.7, 0.6, 0.2],
         }
     )
-    row = analysis.pretraining(networks).set_index("task").loc["speaker"]
-    assert (row["n"], row["test"], row["lowest"]) == (2, pytest.approx(0.6), 0.5)
+    first, second = (row for _, row in analysis.pretraining(runs).iterrows())
+    low, high = scipy_stats.t.interval(0.95, 1, 60, scipy_stats.sem([50, 70]))
+    assert first[["n", "train", "test", "low", "high"]].tolist() == pytest.approx([2, 90, 60, low, high])
+    assert (first["paper's corpus"], first["paper's test"], first["paper's classes"]) == ("IEMOCAP (4 s)", 96.5, 5)
+    assert second["test"] == pytest.approx(40) and pd.isna(second["paper's test"])
+
+
+def test_figure_4_sets_each_case_against_at_there(table):
+    other = table[table["strategy"].isin(["baseline", "at", "inverse_at"])].replace({"layers": {"conv5": "conv6"}})
+    compared = pd.concat(
+        [analysis.comparison(table).assign(study="words"), analysis.comparison(other).assign(study="goodness")]
+    )
+    assert analysis.one_layer(compared)["arm"].tolist() == [
+        "words: frozen WI speaker conv5",
+        "words: AT speaker conv5",
+        "words: inverse AT speaker conv5",
+        "goodness: AT speaker conv6",
+        "goodness: inverse AT speaker conv6",
+    ]
+
+
+def test_figure_6_scores_the_training_clips_too(table):
+    compared = analysis.by_layer(analysis.comparison(analysis.on_training(table)), "speaker").set_index("layers")
+    for layer in LAYERS:
+        d = scores(table, "at", "speaker", layer, "train") - scores(table, "baseline", part="train")
+        assert compared.loc[layer, "difference"] == pytest.approx(d.mean())
 
 
 @pytest.mark.parametrize(
@@ -185,6 +196,8 @@ def test_pretraining_is_the_mean_over_networks_of_a_task():
         ("table5_sound_goodness", "strategy == 'none'", "test_instr", 22.8),
         ("table6_aggregation_similarity", "aggregation == 'gram' and similarity == 'squared_cosine'", "test", 66.9),
         ("table2_pretraining", "dataset == 'MS-SNSD'", "test_acc", 99.8),
+        ("preprint_table1_pretraining", "dataset == 'Iemocap'", "train_acc", 99.88),
+        ("preprint_table1_pretraining", "dataset == 'Librispeech'", "test_acc", 91.85),
     ],
 )
 def test_printed_numbers_are_the_papers(name, query, column, value):
@@ -216,8 +229,7 @@ def test_conditions_are_compared_apart_and_stand_beside_their_own_columns(table)
         ["random split", "AT", 2.8],
     ]
     assert list(analysis.by_layers({"words": analysis.comparison(both)})) == [
-        "words, disjoint split",
-        "words, random split",
+        f"words, {split} split: {task}" for split in ("disjoint", "random") for task in ("emotion", "speaker")
     ]
     assert analysis.beside_all(table.assign(split="confounded"), "table4_emotion_recognition").empty
 
@@ -311,26 +323,34 @@ def test_the_dynamics_are_those_of_the_histories(tmp_path):
                 run.finish({"test_accuracy": 0.5})
                 falls.setdefault(strategy, []).append(first - 0.02)
     curves = analysis.histories(runs.table(tmp_path / "s"))
-    assert {arm: len(found) for arm, found in curves.items()} == {
-        "baseline": 3,
-        "AT word conv5": 3,
-        "inverse AT word conv5": 3,
-    }
+    assert list(curves) == ["baseline", "AT word conv5", "inverse AT word conv5"]
+    assert [len(found) for found in curves.values()] == [3, 3, 3]
     left = analysis.loss_left(curves)
     low, high = scipy_stats.t.interval(0.95, 2, np.mean(falls["at"]), scipy_stats.sem(falls["at"]))
     assert left.loc["AT word conv5", ["fall", "f_low", "f_high"]].tolist() == pytest.approx(
         [np.mean(falls["at"]), low, high]
     )
     said = claims.of_dynamics(left)
+    assert "random split, AT word conv5: " in claims.of_dynamics(left, "random split")[0]
     assert len(said) == 1 and "**holds here** (from 0.11 to 0.02" in said[0] and "5.5 % of the cross-entropy" in said[0]
 
 
 def test_the_printed_tables_do_not_give_the_average_that_the_text_states():
     best = [96.60 - 95.32, 95.20 - 93.67, 91.38 - 90.44, 66.9 - 63.7, 61.3 - 57.2, 86.3 - 83.8, 34.3 - 22.8]
     averages = tables.averages().set_index("group")["improvement"]
-    assert averages["all three tasks"] == pytest.approx(np.mean(best)) and averages["sound goodness"] == pytest.approx(
-        np.mean(best[-2:])
+    assert averages["all three tasks"] == pytest.approx(np.mean(best))
+    assert averages["goodness"] == pytest.approx(np.mean(best[-2:]))
+    assert averages["AT, another corpus"] == pytest.approx(
+        np.mean([66.9 - 63.7, 61.1 - 57.2, 86.3 - 83.8, 30.0 - 22.8])
     )
+    assert averages["AT, the same corpus"] == pytest.approx(
+        np.mean([66.5 - 63.7, 61.3 - 57.2, 85.7 - 83.8, 34.3 - 22.8])
+    )
+    single = [95.70, 95.57, 94.81, 94.91, 90.99, 91.38]
+    dual = [96.60, 95.64, 94.91, 95.20, 90.98, 90.67]
+    base = np.repeat([95.32, 93.67, 90.44], 2)
+    assert averages["single AT"] == pytest.approx(np.mean(single - base))
+    assert averages["dual AT"] == pytest.approx(np.mean(dual - base))
     assert tables.STATED["average improvement of the test accuracy (section 4.3)"] == 4.11
 
 

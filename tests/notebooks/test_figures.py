@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
+import plotly.io
 import pytest
 import torch
 import yaml
@@ -17,6 +19,7 @@ from sklearn import metrics
 
 import atlab
 from atlab import runs, strategies
+from atlab.invariance.maps import gradcam
 from atlab.labels import shown
 from atlab.runs import notebooks
 
@@ -39,6 +42,19 @@ GRIDS = {
     "table4_emotions": ("emotions", "emotion", "speaker", [AT, OTHERS]),
     "table5_goodness": ("goodness", "goodness", "instrument", [AT, OTHERS]),
     "fig8_beta": ("emotions", "emotion", "speaker", [{"strategy": "at", "layers": "conv5", "beta": [1.0, 20.0]}]),
+    "fig6_layers": ("emotions", "emotion", "speaker", [AT]),
+    "fig7_dynamics": ("emotions", "emotion", "speaker", [{"strategy": "at", "layers": "conv5"}]),
+    "fig5_maps": ("words", "word", "noise,emotion", [{"strategy": "dual_at", "layers": "conv13", "noise": "low"}]),
+    "several_layers": ("emotions", "emotion", "speaker", [{"strategy": "at", "layers": ["conv5", "conv1,conv5"]}]),
+    "several_teachers": (
+        "words",
+        "word",
+        "emotion",
+        [
+            {"strategy": "at", "layers": "conv5", "orthogonal": ["emotion", "emotion,speaker"]},
+            {"strategy": "dual_at", "layers": "conv5", "orthogonal": "emotion,speaker"},
+        ],
+    ),
 }
 
 
@@ -62,8 +78,13 @@ def place(tmp_path_factory) -> Path:
             "split_by": by,
         }
         content = {"study": study, "notebook": str(FOLDER / "train.ipynb"), "fixed": fixed}
-        axes = {"seed": "0..1", "arm": [{"strategy": "baseline"}, *arms]}
+        noise = {"noise": "low"} if name == "fig5_maps" else {}
+        axes = {"seed": "0..1", "arm": [{"strategy": "baseline", **noise}, *arms]}
         (grids / f"{name}.yaml").write_text(yaml.safe_dump({**content, "axes": axes, "scales": {"laptop": {}}}))
+    fixed = {**TINY, "data": str(speech.path), "strategy": "baseline", "orthogonal": "", "split": "random"}
+    content = {"study": "pretraining", "notebook": str(FOLDER / "train.ipynb"), "fixed": fixed}
+    axes = {"seed": "0..1", "network": [{"target": "emotion"}]}
+    (grids / "table2_pretraining.yaml").write_text(yaml.safe_dump({**content, "axes": axes, "scales": {"laptop": {}}}))
     return folder
 
 
@@ -76,7 +97,8 @@ def executed(place):
         if name not in done:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(place)
-                done[name] = notebooks.run(FOLDER / f"{name}.ipynb", {}, root=place / "runs", progress=False)
+                given = {"word": "two"} if name == "fig5_maps" else {}
+                done[name] = notebooks.run(FOLDER / f"{name}.ipynb", given, root=place / "runs", progress=False)
         return done[name]
 
     for table in ("table3_words", "table4_emotions", "table5_goodness"):
@@ -142,7 +164,7 @@ def test_frozen_convolutions_are_those_of_the_orthogonal_network(executed, place
 )
 def test_tables_report_their_runs(executed, place, name, study, task):
     arms = executed(name).result()["arms"]
-    baseline = accuracy(place, study, strategy="baseline")
+    baseline = accuracy(place, study, strategy="baseline", noise="none")
     for strategy, label in (
         ("wi", f"WI {task}"),
         ("frozen_wi", f"frozen WI {task} conv5"),
@@ -153,39 +175,99 @@ def test_tables_report_their_runs(executed, place, name, study, task):
         assert arms[label]["difference"] == pytest.approx((scores - baseline).mean())
 
 
+def gain(place: Path, study: str, **wanted) -> float:
+    return float((accuracy(place, study, **wanted) - accuracy(place, study, strategy="baseline", noise="none")).mean())
+
+
 def test_figures_3_and_4_average_the_tables(executed, place):
-    averages = executed("fig3_4_strategies").result()["averages"]
-    gains = [
-        (accuracy(place, study, strategy="frozen_wi") - accuracy(place, study, strategy="baseline")).mean()
-        for study in ("words", "emotions", "goodness")
-    ]
-    assert averages["frozen WI"] == pytest.approx(np.mean(gains))
+    result = executed("fig3_4_strategies").result()
+    averages = {row["arm"]: row for row in result["averages"]}
+    dual = gain(place, "words", strategy="dual_at", orthogonal="emotion, speaker")
+    assert averages["dual AT"]["difference"] == pytest.approx(dual) and averages["all three tasks"]["cells"] == 3
+    frozen = gain(place, "goodness", strategy="frozen_wi")
+    said = next(line for line in result["claims"] if "goodness: frozen WI instrument conv5 is below" in line)
+    assert f"({100 * frozen:+.1f} [" in said
 
 
 def test_figure_6_has_every_layer(executed, place):
     result = executed("fig6_layers").result()
-    assert set(result) == {"table3_words", "table4_emotions", "table5_goodness"}
-    conv1 = accuracy(place, "emotions", strategy="at", layers="conv1") - accuracy(
-        place, "emotions", strategy="baseline"
-    )
-    assert result["table4_emotions"]["AT speaker conv1"]["difference"] == pytest.approx(conv1.mean())
+    assert {(row["study"], row["task"]) for row in result["tests"]} == {
+        ("this figure", "speaker"),
+        ("table3_words", "emotion"),
+        ("table4_emotions", "speaker"),
+        ("table5_goodness", "instrument"),
+    }
+    conv1 = {"strategy": "at", "layers": "conv1"}
+    assert result["test clips"]["AT speaker conv1"]["difference"] == pytest.approx(gain(place, "emotions", **conv1))
+    trained = [accuracy(place, "emotions", "train", **of).mean() for of in (conv1, {"strategy": "baseline"})]
+    training = result["training clips"]["AT speaker conv1"]["difference"]
+    assert training == pytest.approx(trained[0] - trained[1])
 
 
 def test_figure_7_shows_the_losses_of_the_histories(executed, place):
-    arms = executed("fig7_dynamics").result()["arms"]
+    run = executed("fig7_dynamics")
+    arms = run.result()["arms"]["all"]
     table = runs.table(place / "runs/emotions")
     chosen = table[(table["strategy"] == "at") & (table["layers"] == "conv5") & (table["beta"] == 1.0)]
-    first = [runs.Run(path).history()["train_at"].iloc[0] for path in chosen["path"]]
-    assert arms["AT speaker conv5"]["AT loss, first epoch"] == pytest.approx(np.mean(first))
+    curves = [runs.Run(path).history() for path in chosen["path"]]
+    first = np.mean([history["train_at"].iloc[0] for history in curves])
+    assert list(arms) == ["baseline", "AT speaker conv5"]
+    assert arms["AT speaker conv5"]["AT loss, first epoch"] == pytest.approx(first)
+    lines = {line["name"]: line for line in _traces(run) if line["xaxis"] == "x3"}
+    assert list(lines["AT speaker conv5, training"]["y"]) == pytest.approx([first])
+    assert list(lines["AT speaker conv5"]["y"]) == pytest.approx(
+        [np.mean([history["validation_at"].iloc[0] for history in curves])]
+    )
+
+
+def _traces(run: runs.Run) -> list[dict]:
+    cells = [cell for cell in nbformat.read(run.notebook_path, 4).cells if cell.cell_type == "code"]
+    shown = [out.get("data", {}).get("application/vnd.plotly.v1+json") for cell in cells for out in cell.outputs]
+    figures = [plotly.io.from_json(json.dumps(figure), skip_invalid=True) for figure in shown if figure]
+    return [trace.to_plotly_json() for figure in figures for trace in figure.data]
 
 
 def test_figure_8_and_table_2(executed, place):
     arms = executed("fig8_beta").result()["arms"]
     strong = accuracy(place, "emotions", strategy="at", layers="conv5", beta=20.0)
     assert arms["AT squared_cosine beta 20"]["test"] == pytest.approx(strong.mean())
-    networks = executed("table2_pretraining").result()
-    speaker = accuracy(place, "networks", orthogonal="speaker")
-    assert any(row["test"] == pytest.approx(speaker.mean()) for name, row in networks.items() if "speaker" in name)
+    networks = {row["task"]: row for row in executed("table2_pretraining").result()["networks"]}
+    assert set(networks) == {"emotion"} and networks["emotion"]["paper's test"] is None
+    emotion = accuracy(place, "pretraining", target="emotion")
+    assert len(emotion) == 2 and networks["emotion"]["test"] == pytest.approx(100 * emotion.mean())
+
+
+def test_figure_5_scores_all_test_clips(executed, place):
+    result = executed("fig5_maps").result()
+    rows = {(r["name"], r["seed"], r["task"]): r for r in result["agreement"]}
+    assert len(rows) == 8 and {task for _, _, task in rows} == {"noise", "emotion"}
+    table = runs.table(place / "runs/words")
+    (path,) = table.loc[(table["strategy"] == "dual_at") & (table["layers"] == "conv13") & (table["seed"] == 1), "path"]
+    networks = runs.table(place / "runs/networks")
+    noise = networks[(networks["orthogonal"] == "noise") & (networks["role"] == "teacher")]["path"].item()
+    settings = atlab.experiment.Settings(**runs.Run(path).parameters)
+    fs, predictions = settings.data_set(), pd.read_parquet(Path(path) / "predictions.parquet")
+    assert fs.labels("word")[result["row"]] == "two" and result["row"] in predictions["row"].tolist()
+    x = atlab.data.Spectrogram()(torch.from_numpy(fs.read(predictions["row"].to_numpy())))
+    student, teacher = (
+        gradcam.class_activation_map(atlab.models.load(runs.Run(p).model_path), x) for p in (path, noise)
+    )
+    want = [
+        np.corrcoef(a.ravel(), b.ravel())[0, 1]
+        for a, b in zip(student, teacher, strict=True)
+        if np.ptp(a) and np.ptp(b)
+    ]
+    found = rows["dual_at", 1, "noise"]
+    assert found["clips"] == len(want) and found["correlation"] == pytest.approx(np.mean(want), abs=0.02)
+
+
+def test_several_layers_and_teachers_are_their_runs(executed, place):
+    result = executed("several_at_once").result()
+    both = {"strategy": "at", "layers": "conv1, conv5"}
+    assert result["layers"]["AT speaker conv1, conv5"]["difference"] == pytest.approx(gain(place, "emotions", **both))
+    two = {"strategy": "at", "orthogonal": "emotion, speaker"}
+    assert result["teachers"]["AT emotion, speaker conv5"]["difference"] == pytest.approx(gain(place, "words", **two))
+    assert len(result["claims"]) == 2 + 3
 
 
 def test_the_notebook_of_costs_measures_what_it_predicts(tmp_path):

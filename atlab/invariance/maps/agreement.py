@@ -81,7 +81,7 @@ def between_models(
     for x, _, index in progress_bar(batches, "maps", progress):
         a = class_activation_map(model, x, layer, None, method)
         b = class_activation_map(other, x, other_layer or layer, None, method)
-        found.append(_compared(index.cpu().numpy(), a, b, share))
+        found.append(compared(index.cpu().numpy(), a, b, share))
     return pd.concat(found, ignore_index=True)
 
 
@@ -126,7 +126,7 @@ def across_pairs(
         Batches(fs, rows, codes, batch_size=2 * batch_size, device=device), "maps", progress
     ):
         maps = class_activation_map(model, x, layer, y.tolist(), method)
-        found.append(_compared(index.numpy()[::2], maps[::2], maps[1::2], share))
+        found.append(compared(index.numpy()[::2], maps[::2], maps[1::2], share))
     found = pd.concat(found, ignore_index=True)
     return pairs.reset_index(drop=True).assign(correlation=found["correlation"], overlap=found["overlap"])
 
@@ -179,7 +179,12 @@ def _drawn(pairs: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _compared(rows: np.ndarray, a: np.ndarray, b: np.ndarray, share: float) -> pd.DataFrame:
+def compared(rows: np.ndarray, a: np.ndarray, b: np.ndarray, share: float = SHARE) -> pd.DataFrame:
+    """Correlation and overlap of two stacks of maps [B, H, W], one row per clip: columns row, correlation, overlap.
+
+    >>> compared(np.array([7]), np.eye(3)[None], np.eye(3)[None]).round(3).values.tolist()
+    [[7.0, 1.0, 1.0]]
+    """
     return pd.DataFrame({"row": rows, "correlation": map_agreement(a, b), "overlap": top_overlap(a, b, share)})
 
 
