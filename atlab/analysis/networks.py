@@ -20,6 +20,8 @@ def accuracies(table: pd.DataFrame) -> pd.DataFrame:
     for column in [c for c in table if c.startswith(PREFIX) and c.endswith(ACCURACY)]:
         name = column[len(PREFIX) : -len(ACCURACY)]
         known = table[[column, f"{PREFIX}{name}{CHANCE}"]].dropna().drop_duplicates()
+        if known.empty:  # a network of other runs of the study
+            continue
         accuracy, chance = known.mean()
         weak = bool((accuracy - chance) < WEAK * (1 - chance))
         rows.append({"task": name, "networks": len(known), "accuracy": accuracy, "chance": chance, "weak": weak})

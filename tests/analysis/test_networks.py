@@ -30,3 +30,9 @@ def test_sentences_warn_of_weak_ones_only():
 
 def test_names_from_data_are_plain_text():
     assert "<img" not in networks.sentences(runs(**{"x@<img src=x>": 0.9}))
+
+
+def test_a_network_that_no_run_of_the_table_took_goes_unsaid():
+    columns = {"orthogonal_networks.speaker.test_accuracy": [0.9], "orthogonal_networks.speaker.chance": [0.1]}
+    columns |= {name.replace("speaker", "noise"): [float("nan")] for name in columns}
+    assert networks.accuracies(pd.DataFrame(columns))["task"].tolist() == ["speaker"]
