@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test torture rehearse bench lab
+.PHONY: help install demo docs lint test torture rehearse bench lab
 
 # More for pytest on the command line, e.g. make test ARGS="-k splits"
 ARGS ?=
@@ -9,6 +9,7 @@ NBVAL ?=
 help:
 	@echo "make demo   the quickstart: anti-transfer on embedded speech; prints where the notebook and its HTML are"
 	@echo "make test   every test, the doctests and the tutorials"
+	@echo "make docs   the documentation site, tutorials executed (about ten minutes; QUICK=1: not executed)"
 	@echo "make torture   kills, spoiled raw files, changed files, all at random; takes an hour"
 	@echo "make lint   style, format and types"
 	@echo "make rehearse  every grid at paper scale on miniature corpora, from preparation to its table (GRIDS='table3_words ...', QUICK=1)"
@@ -20,6 +21,9 @@ install:
 
 demo: install
 	@.venv/bin/atlab run notebooks/tutorials/01_quickstart.ipynb --html
+
+docs: install
+	@.venv/bin/python docs/build.py $(if $(QUICK),--without-tutorials)
 
 lint: install
 	@.venv/bin/ruff check
