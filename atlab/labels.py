@@ -26,6 +26,8 @@ NAMES = {
 # Strategies that take no orthogonal network; of these, all but the baseline take orthogonal labels or clips.
 WITHOUT_NETWORK = ("baseline", "gradient_reversal", "second_stream", "reweighting", "group_dro")
 
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
 # What Markdown or HTML would read as more than text; an underscore inside a word means nothing to either.
 _MARKUP = re.compile(r"""[\\`*{}\[\]<>&$#|~!"']|(?<![^\W_])_|_(?![^\W_])|:(?=//)""")
 
@@ -66,13 +68,15 @@ def shown(value: object) -> object:
 
 
 def natural(text: str) -> tuple:
-    """A sorting key that puts conv5 before conv13 and 0.5 before 10.
+    """A sorting key that puts conv5 before conv13, 0.5 before 10, and the digits' names in the order of the digits.
 
     >>> sorted(["conv13", "conv5", "conv1, conv5"], key=natural)
     ['conv1, conv5', 'conv5', 'conv13']
+    >>> sorted(["one", "zero", "two"], key=natural)
+    ['zero', 'one', 'two']
     """
     try:
-        return (0, float(text), ())
+        return (0, float(DIGITS.index(text)) if text in DIGITS else float(text), ())
     except ValueError:
         parts = re.findall(r"\d+|\D+", str(text))
         return (1, 0.0, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts))

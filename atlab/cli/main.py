@@ -154,14 +154,16 @@ def measure(
 
 @app.command()
 def explore(
-    study: Annotated[Path, typer.Argument(help="Folder of a study's runs, e.g. runs/quickstart.")],
+    study: Annotated[
+        Path | None, typer.Argument(help="Folder of a study's runs, the newest study if not given.")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of 127.0.0.1.")] = 8866,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = False,
 ) -> None:
-    """Serve the explorers of a study on this machine only, without JupyterLab (Voila); Ctrl+C ends them."""
+    """Serve the explorers on this machine only, without JupyterLab (Voila); Ctrl+C ends them."""
     from atlab.explore import serving
 
-    raise typer.Exit(serving.serve(str(study), port, browser, typer.echo))
+    raise typer.Exit(serving.serve(str(study or ""), port, browser, typer.echo))
 
 
 @app.command()

@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pandas as pd
 
@@ -24,9 +25,11 @@ from atlab.data.orthogonal import content_hash
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.experiment.skeleton import NETWORKS
+from atlab.runs.progress import duration
 from atlab.system.home import data_folder, home
 from atlab.system.processes import end_with_input
 
+SILENCE = 600.0  # seconds without a new file after which a run counts as given up
 STATES = ("new", "starting", "training", "stopped", "failed", "done")
 
 
@@ -66,17 +69,7 @@ class Training:
         if self._log is not None:
             self._log.close()
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the process has ended
-        environment = os.environ | {"ATLAB_DATA": str(data_folder().resolve())}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "atlab.explore.process"],  # -P: no module of the current folder
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=self._log,
-            text=True,
-            cwd=home(),
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the notebook is not meant for it
-        )
+        self._process = started("atlab.explore.process", self._log)
         wanted = {"settings": asdict(self.settings), "root": str(self.root.resolve()), "study": self.study}
         self._process.stdin.write(json.dumps(wanted) + "\n")
         self._process.stdin.flush()
@@ -111,9 +104,9 @@ class Training:
         if self.running:
             if not len(history):
                 return Status("starting", settings.role, history, f"starting; {what}no epoch is done yet")
-            return Status("training", settings.role, history, f"training, {reached}")
+            return Status("training", settings.role, history, f"training, {what}{watched(path).sentence}")
         if self._process is not None and self._process.returncode not in (0, 1):
-            return Status("failed", settings.role, history, f"the training ended: {self._last_words()}")
+            return Status("failed", settings.role, history, f"the training ended: {last_words(self._log)}")
         if path.exists() and len(history):
             return Status("stopped", settings.role, history, f"stopped, {reached}; it goes on from there")
         return Status("new", settings.role, history, "not started")
@@ -128,10 +121,52 @@ class Training:
                 return need, path
         return self.settings, self.path
 
-    def _last_words(self) -> str:
-        self._log.seek(0)
-        lines = [line for line in self._log.read().splitlines() if line.strip()]
-        return lines[-1] if lines else f"exit code {self._process.returncode}"
+
+def started(module: str, log: IO[str]) -> subprocess.Popen:
+    """A process that runs a module in the project's folder and reads from a pipe; the end of this process closes it."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", module],  # -P: no module of the current folder
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        text=True,
+        cwd=home(),
+        env=os.environ | {"ATLAB_DATA": str(data_folder().resolve())},
+        start_new_session=True,  # Ctrl-C in the notebook is not meant for it
+    )
+
+
+def last_words(log: IO[str]) -> str:
+    """The last line that a process wrote."""
+    log.seek(0)
+    return next((line for line in reversed(log.read().splitlines()) if line.strip()), "without a word")
+
+
+def unfinished(root: Path) -> list[Path]:
+    """Folders of runs below a root that gave a sign of life in the last minutes and are not done, the latest first."""
+    seen = {path.parent: _last_sign(path.parent) for path in root.glob("*/*/params.json")}
+    alive = [path for path, sign in seen.items() if time.time() - sign < SILENCE and not runs.is_done(path)]
+    return sorted(alive, key=lambda path: -seen[path])
+
+
+def _last_sign(path: Path) -> float:
+    return max((file.stat().st_mtime for file in path.glob("*")), default=0.0)
+
+
+def watched(path: Path) -> Status:
+    """How far a run is that any process trains, by what is in its folder; AtlabError if the folder is no run's."""
+    run = runs.Run(path)
+    role = str(run.parameters.get("role", "student"))
+    if runs.is_done(path):
+        return Status("done", role, run.history(), "done")
+    history = checkpoint_history(run.checkpoint_path)
+    epochs = int(run.parameters.get("epochs", 0))
+    if not len(history):
+        return Status("starting", role, history, "no epoch is done yet")
+    left = duration(max(0, epochs - len(history)) * float(history["seconds"].median()))
+    quiet = time.time() - _last_sign(path)
+    sign = f"; last sign of life {duration(quiet)} ago" if quiet > 60 else ""
+    return Status("training", role, history, f"epoch {len(history)} of at most {epochs}, at most {left} left{sign}")
 
 
 def run_path(settings: Settings, root: str | Path, study: str) -> Path:

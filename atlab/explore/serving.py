@@ -1,6 +1,6 @@
-"""The explorers of a study as pages without JupyterLab, served by Voila on this machine only.
+"""The explorers as a page without JupyterLab, served by Voila on this machine only.
 
-`python -m atlab.explore.serving FOLDER` is Voila for the pages in a folder; it ends when its standard input does, so that no
+`python -m atlab.explore.serving FOLDER` is Voila for the page in a folder; it ends when its standard input does, so that no
 server outlives the process that started it.
 """
 
@@ -26,19 +26,12 @@ from atlab.system.files import scratch
 from atlab.system.home import data_folder, find, home
 from atlab.system.processes import end_with_input
 
+PAGE = "atlab.ipynb"
 PATIENCE = 120.0  # seconds until Voila has to answer
-
-PAGES = {  # page: what opens it
-    "grad-cam": "explore.maps(study)",
-    "layers": "explore.layers(study)",
-    "ablation": "explore.ablation(study)",
-    "data": "explore.data(data)",
-    "cockpit": "explore.cockpit(data, root)",
-}
 
 
 def serve(study: str, port: int = 8866, open_browser: bool = False, announce: Callable[[str], None] = print) -> int:
-    """Serve the explorers of a study on 127.0.0.1 until interrupted: -> Voila's exit code.
+    """Serve the explorers on 127.0.0.1 until interrupted, opened at a study or at the newest one: -> Voila's exit code.
 
     The address, announced once it answers, holds a token: nobody else on the machine gets at the kernels. SIGTERM and SIGHUP
     end the server, too. AtlabError for a study without finished runs, for a port that is taken and for no answer.
@@ -47,7 +40,7 @@ def serve(study: str, port: int = 8866, open_browser: bool = False, announce: Ca
     before = [signal.signal(stop, lambda number, _: sys.exit(128 + number)) for stop in stops]
     try:
         with served(study, port, open_browser) as (process, address):
-            announce(f"explorers of {study}: {address} (Ctrl+C ends them)")
+            announce(f"explorers: {address} (Ctrl+C ends them)")
             try:
                 return process.wait()
             except KeyboardInterrupt:
@@ -59,8 +52,9 @@ def serve(study: str, port: int = 8866, open_browser: bool = False, announce: Ca
 
 @contextmanager
 def served(study: str, port: int = 8866, open_browser: bool = False) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A Voila process that answers with the pages, and its address with the token; both are gone afterwards."""
-    studies.study_table(study)
+    """A Voila process that answers with the page, and its address with the token; both are gone afterwards."""
+    if study:
+        studies.study_table(study)
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,15 +63,14 @@ def served(study: str, port: int = 8866, open_browser: bool = False) -> Iterator
             raise AtlabError(f"port {port} of 127.0.0.1 is taken: choose another with --port") from None
     token = secrets.token_urlsafe(24)
     with scratch("explore") as folder:
-        pages, settings, shared = Path(folder, "pages"), Path(folder, "settings"), Path(folder, "shared")
-        pages.mkdir()
+        settings, shared = Path(folder, "settings"), Path(folder, "shared")
         settings.mkdir()
-        write_pages(study, pages)
+        write_page(study, Path(folder))
         write_templates(shared)
         # In a file that only this user reads: arguments of a process can be read by everybody.
         config = {
             "Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "token": token, "open_browser": open_browser},
-            "VoilaConfiguration": {"classic_tree": True, "show_tracebacks": False},
+            "VoilaConfiguration": {"show_tracebacks": False},
         }
         (settings / "voila.json").write_text(json.dumps(config))
         searched = [str(shared), *filter(None, [os.environ.get("JUPYTER_PATH")])]
@@ -115,35 +108,34 @@ def _wait_for_answer(process: subprocess.Popen, port: int) -> None:
 
 
 def main() -> None:
-    """Voila for the pages and settings in a folder that `served` made; ends when standard input does."""
+    """Voila for the page and settings in a folder that `served` made; ends when standard input does."""
     from voila.app import main as voila
 
     folder = Path(sys.argv[1])
     end_with_input(lambda: os.kill(os.getpid(), signal.SIGTERM))  # Voila's way to end its kernels
-    voila([str(folder / "pages"), f"--Voila.config_file_paths={folder / 'settings'}", "--Voila.log_level=WARN"])
+    voila([str(folder / PAGE), f"--Voila.config_file_paths={folder / 'settings'}", "--Voila.log_level=WARN"])
 
 
-def write_pages(study: str, folder: Path) -> list[Path]:
-    """A notebook for each explorer, opened at the study: -> their paths."""
+def write_page(study: str, folder: Path) -> Path:
+    """The notebook that opens the explorers at a study, or at what the address of its page asks for: -> its path."""
     import nbformat
 
-    settings = studies.settings_of(study)
-    found = find(study).resolve()
-    opening = (
-        f"import os, sys\n\nsys.path[:] = filter(None, sys.path)\nos.chdir({str(home().resolve())!r})\nos.environ['ATLAB_DATA'] = {str(data_folder().resolve())!r}\n"
-        f"study, root, data = {str(found)!r}, {str(found.parent)!r}, {settings.data!r}\n\nfrom atlab import explore\n\n"
+    found = find(study).resolve() if study else None
+    named = str(
+        found.relative_to(home().resolve()) if found and found.is_relative_to(home().resolve()) else found or ""
     )
-    paths = []
-    for name, call in PAGES.items():
-        cells = [nbformat.v4.new_code_cell(opening + call)]
-        for number, cell in enumerate(cells):
-            cell["id"] = f"cell-{number:02d}"
-        page = nbformat.v4.new_notebook(
-            cells=cells, metadata={"kernelspec": {"name": _kernel(), "display_name": "atlab", "language": "python"}}
-        )
-        paths.append(folder / f"{name}.ipynb")
-        nbformat.write(page, paths[-1])
-    return paths
+    code = (
+        f"import os, sys\n\nsys.path[:] = filter(None, sys.path)\nos.chdir({str(home().resolve())!r})\n"
+        f"os.environ['ATLAB_DATA'] = {str(data_folder().resolve())!r}\n\n"
+        f"from atlab import explore\n\nexplore.open_link({named!r})"
+    )
+    cell = nbformat.v4.new_code_cell(code, id="cell-00")
+    kernel = {"name": _kernel(), "display_name": "atlab", "language": "python"}
+    path = folder / PAGE
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel, "title": "atlab explorers"}), path
+    )
+    return path
 
 
 def write_templates(folder: Path) -> None:

@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from atlab.data.catalog import data_set_folder, load_data
+import numpy as np
+
+from atlab.data.catalog import data_set_folder, data_sets, load_data
+from atlab.data.splits import Split
 from atlab.errors import AtlabError, unknown
 from atlab.explore.cache import MODELS, RESULTS
-from atlab.labels import NAMES, shown
+from atlab.explore.naming import TOLD, arm_name, unique
+from atlab.explore.widgets.shown import Shown
+from atlab.labels import NAMES, listed, natural
 from atlab.system.home import find
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_COLUMNS = 5  # networks shown side by side unless others are chosen
-# What a label says of a run beside its strategy, if runs of the study differ in it.
-_TOLD = {
-    "layers": "",
-    "orthogonal": "",
-    "aggregation": "",
-    "similarity": "",
-    "beta": "beta ",
-    "start": "start ",
-    "warm_up": "warm-up ",
-    "residual": "residual ",
-    "noise": "noise ",
-    "clips": "clips ",
-    "pairing": "pairing ",
-    "held_out": "without ",
-    "split_seed": "split ",
-    "width": "width ",
-    "data": "",
-    "target": "",
-    "base": "from ",
-    "halves": "",
-    "half": "half ",
-}
+RUNS = "runs"  # below the project's folder: where studies are found
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network of a study: its label, model file, strategy (or treatment), and the seed it was trained with."""
+    """A trained network of a study: its label, model file, strategy (or treatment), seed, layers and validation accuracy.
+
+    Networks of one `arm` differ in their seed only.
+    """
 
     label: str
     path: Path
     strategy: str
     role: str
     seed: int
-    id: str = ""
+    id: str
+    arm: str
+    layers: tuple[str, ...]
+    validation: float
 
 
 def open_data(data: str | Path):
@@ -74,18 +63,39 @@ def row_of(fs, clip: str) -> int:
     return ids[clip]
 
 
+def finished() -> list[str]:
+    """Studies of the project with a finished run, the latest first; a folder that only serves others is not among them."""
+    from atlab.experiment.skeleton import NETWORKS
+
+    latest: dict[str, float] = {}
+    for done in find(RUNS).glob("*/*/done"):
+        name = done.parent.parent.name
+        latest[name] = max(latest.get(name, 0.0), done.stat().st_mtime)
+    latest.pop(NETWORKS, None)
+    return [f"{RUNS}/{name}" for name in sorted(latest, key=lambda name: (-latest[name], name))]
+
+
+def settle(state) -> tuple[Any, Shown]:
+    """A state with its study, the newest finished one where it names none, and the studies to choose from.
+
+    AtlabError if there is no finished study.
+    """
+    known = finished()
+    study = state.study or next(iter(known), "")
+    if not study:
+        raise AtlabError("there is no finished study yet: the page “Home” trains a small one")
+    offered = Shown(choices={"study": list(dict.fromkeys([*known, study]))}, resolved={"study": study})
+    return replace(state, study=study), offered
+
+
 def study_table(study: str) -> pd.DataFrame:
     """The finished runs of a study (`runs.table`); AtlabError, in words, if there is no such study or none is finished."""
     from atlab import runs
 
     folder = find(study)
     if not study or not folder.is_dir():
-        near = [path.parent.parent.name for path in find("runs").glob("*/*/params.json")]
-        shown = (
-            ", ".join(dict.fromkeys(f"runs/{name}" for name in near))
-            or "none here yet; explore.demo_study() trains a small one"
-        )
-        raise AtlabError(f"there is no study folder {study!r}; studies: {shown}")
+        known = ", ".join(finished()) or "none here yet; explore.demo_study() trains a small one"
+        raise AtlabError(f"there is no study folder {study!r}; studies: {known}")
     table = RESULTS.get(("study", *study_stamp(folder)), lambda: runs.table(folder))
     if table.empty:
         raise AtlabError(f"the study {study} has no finished run yet: an explorer shows runs that are done")
@@ -111,12 +121,18 @@ def settings_of(study: str):
 
 def study_data(study: str, data: str = ""):
     """The data set of a study as its students saw it (with noise if they did), or another one by name."""
-    settings = settings_of(study)
-    fs = open_data(data or settings.data)
     if data:
-        return fs
+        return open_data(data)
+    settings = settings_of(study)
+    fs = open_data(settings.data)
     key = ("noisy", fs.content_hash, settings.noise, settings.split_seed)
     return RESULTS.get(key, lambda: settings.seen(fs))
+
+
+def data_options(data: str) -> list[tuple[str, str]]:
+    """Data sets to choose from, the study's own first."""
+    names = [name for name in dict.fromkeys([data, *data_sets()]) if name]
+    return [("the study's", ""), *((name, name) for name in names)]
 
 
 def networks(study: str) -> dict[str, Network]:
@@ -151,8 +167,15 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
     if not found:
         raise AtlabError("the finished runs of this study left no network (model.safetensors)")
     parameters = [run.parameters for run in found]
-    varying = {n for n in _TOLD if len({str(p.get(n)) for p in parameters if p.get("role") != "teacher"}) > 1}
-    labels = _unique([_label(p, varying, len(parameters)) for p in parameters], [run.id for run in found])
+    varying = {n for n in TOLD if len({str(p.get(n)) for p in parameters if p.get("role") != "teacher"}) > 1}
+    arms = [arm_name(p, varying) for p in parameters]
+    labels = unique(
+        [
+            arm if p.get("role") == "teacher" else f"{arm} seed {p.get('seed', 0)}"
+            for arm, p in zip(arms, parameters, strict=True)
+        ],
+        [run.id for run in found],
+    )
     entries = [
         Network(
             label,
@@ -161,39 +184,22 @@ def _networks(table: pd.DataFrame, beside: Path) -> dict[str, Network]:
             str(p.get("role", "student")),
             int(p.get("seed", 0)),
             run.id,
+            arm,
+            listed(p.get("layers", "")),
+            float(run.result().get("validation_accuracy") or 0.0),
         )
-        for label, run, p in zip(labels, found, parameters, strict=True)
+        for label, run, p, arm in zip(labels, found, parameters, arms, strict=True)
     ]
     order = list(NAMES)
     entries.sort(
-        key=lambda e: (e.role != "teacher", order.index(e.strategy) if e.strategy in order else 99, e.seed, e.label)
+        key=lambda e: (
+            e.role != "teacher",
+            order.index(e.strategy) if e.strategy in order else 99,
+            e.seed,
+            natural(e.label),
+        )
     )
     return {entry.label: entry for entry in entries}
-
-
-def _label(parameters: dict, varying: set[str], count: int) -> str:
-    if parameters.get("role") == "teacher":
-        return f"{shown(parameters.get('orthogonal'))} network"
-    strategy, treatment = parameters.get("strategy", ""), parameters.get("treatment", "")
-    kind = f"{treatment} n = {parameters.get('n', 0)}" if treatment else NAMES.get(strategy, strategy) or "network"
-    # A baseline has no layer, no orthogonal factor and no loss, though its parameters name them.
-    idle = (
-        set()
-        if strategy not in ("baseline", "wi", "frozen_wi")
-        else {"layers", "aggregation", "similarity", "beta", "start", "warm_up", "residual"}
-    )
-    idle |= {"orthogonal"} if strategy == "baseline" else set()
-    told = [
-        f"{prefix}{shown(parameters[name])}"
-        for name, prefix in _TOLD.items()
-        if name in varying - idle and shown(parameters.get(name)) not in ("", None)
-    ]
-    return " ".join([kind, *told, f"seed {parameters.get('seed', 0)}"])
-
-
-def _unique(labels: Sequence[str], ids: Sequence[str]) -> list[str]:
-    twice = {label for label in labels if list(labels).count(label) > 1}
-    return [f"{label} ({run[:6]})" if label in twice else label for label, run in zip(labels, ids, strict=True)]
 
 
 def required(settings) -> list:
@@ -202,15 +208,21 @@ def required(settings) -> list:
     return list(dict.fromkeys(found))
 
 
-def first_choice(found: dict[str, Network], most: int = MOST_COLUMNS) -> tuple[str, ...]:
-    """Labels to begin with: orthogonal networks, baseline, WI, AT and dual AT, then other strategies, each at its lowest seed."""
-    teachers = [n.label for n in found.values() if n.role == "teacher"][: max(1, most - 3)]
+def first_choice(found: dict[str, Network], network: str = "") -> tuple[str, ...]:
+    """Labels to begin with: a baseline, the AT that validation likes best, `network` if it is another one, an orthogonal network.
+
+    Where there are fewer than two of these, the first of every other strategy follows.
+    """
+    students = [n for n in found.values() if n.role != "teacher"]
     firsts: dict[str, str] = {}
-    for network in found.values():
-        if network.role != "teacher":
-            firsts.setdefault(network.strategy, network.label)
-    begun = [name for name in ("baseline", "wi", "at", "dual_at") if name in firsts]
-    return tuple([*teachers, *(firsts[name] for name in dict.fromkeys([*begun, *firsts]))][:most])
+    for n in students:
+        firsts.setdefault(n.strategy, n.label)
+    at = [n for n in students if n.strategy in ("at", "dual_at")]
+    chosen = [firsts["baseline"]] if "baseline" in firsts else []
+    chosen += [max(at, key=lambda n: n.validation).label] if at else []
+    chosen += [network] if network in found else []
+    chosen += [n.label for n in found.values() if n.role == "teacher"][:1]
+    return tuple(dict.fromkeys(chosen if len(chosen) > 1 else [*chosen, *firsts.values()]))[:4]
 
 
 def model(study: str, name: str):
@@ -232,6 +244,15 @@ def model(study: str, name: str):
     if not path.exists():
         raise AtlabError(f"the model file of {label!r} is gone: {path}")
     return label, MODELS.get((str(path.resolve()), _stamp(path)), lambda: models.load(path))
+
+
+def unheard(study: str, name: str, fs) -> np.ndarray:
+    """Rows of the clips that a network was tested on; all rows of a data set that its split is not of."""
+    known = networks(study)
+    try:
+        return Split.load(known[name].path.parent / "split.json", fs).test if name in known else np.arange(len(fs))
+    except AtlabError:
+        return np.arange(len(fs))
 
 
 def layers_of(net) -> list[str]:

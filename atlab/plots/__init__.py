@@ -8,7 +8,7 @@ from atlab.system.extras import check
 check(__name__)
 
 from atlab.labels import NAMES
-from atlab.plots.ablation import cell_runs, sweep_curves, sweep_map
+from atlab.plots.ablation import cell_runs, parallel_runs, sweep_curves, sweep_map
 from atlab.plots.audit import gain_of_choosing, similarity_by_layer, true_noise_levels
 from atlab.plots.cost import added_memory, step_time
 from atlab.plots.data import (
@@ -71,6 +71,7 @@ __all__ = [
     "learning_curves",
     "map_agreements",
     "map_profiles",
+    "parallel_runs",
     "presence_by_layer",
     "similarity_by_layer",
     "spectrogram",

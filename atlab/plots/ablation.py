@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from atlab.labels import natural
 from atlab.plots.style import COLOURS, LAYOUT, cycle
 from atlab.stats import mean_interval
 
@@ -156,6 +157,25 @@ def cell_runs(values: Mapping[str, Sequence[float]], labels: Sequence[str], titl
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5])
     figure.update_yaxes(title_text="accuracy", range=[0, 1.02])
     return figure.update_layout(title=title, height=360, width=760, showlegend=False, **LAYOUT)
+
+
+def parallel_runs(axes: pd.DataFrame, values: pd.Series, metric: str) -> go.Figure:
+    """Every run as a line through its parameters to its result, coloured by it: texts [runs, parameters], numbers [runs] -> Figure."""
+    scale = 100 if _is_share(metric) else 1
+    dimensions = []
+    for name in axes:
+        texts = sorted(set(axes[name]), key=natural)
+        places = [texts.index(text) for text in axes[name]]
+        dimensions.append(
+            {"label": name, "values": places, "tickvals": list(range(len(texts))), "ticktext": [t[:24] for t in texts]}
+        )
+    shown = (scale * values.astype(float)).to_numpy()
+    unit = " (%)" if scale == 100 else ""
+    dimensions.append({"label": metric.replace("_", " ") + unit, "values": shown})
+    lines = go.Parcoords(line={"color": shown, "colorscale": "Cividis"}, dimensions=dimensions)
+    margin = {"l": 90, "r": 60, "t": 100, "b": 30}
+    title = "Every run; drag along an axis to select"
+    return go.Figure(lines).update_layout(title=title, height=360, width=1200, **LAYOUT | {"margin": margin})
 
 
 def _is_share(metric: str) -> bool:

@@ -10,34 +10,45 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlab.plots.ablation import PANELS, _broken
-from atlab.plots.style import COLOURS, LAYOUT
+from atlab.plots.style import COLOURS, LAYOUT, cycle
 
 
-def layer_similarity(
-    layers: Sequence[str],
-    similarity: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    cka: np.ndarray,
-    name: str = "",
-    title: str = "",
-) -> go.Figure:
-    """Anti-transfer similarity (mean, 95 % t interval over clips) and CKA at each layer: [L] each -> Figure."""
-    error = {
-        "type": "data",
-        "symmetric": False,
-        "array": high - similarity,
-        "arrayminus": similarity - low,
-        "thickness": 1.2,
-    }
-    figure = go.Figure(
-        go.Bar(x=list(layers), y=similarity, error_y=error, name=name or "AT similarity", marker={"color": COLOURS[0]})
-    )
-    look = {"color": COLOURS[4], "pattern": {"shape": "/"}}
-    figure.add_trace(go.Bar(x=list(layers), y=cka, name="linear CKA, unbiased", marker=look))
-    figure.update_xaxes(title_text="layer", type="category").update_yaxes(title_text="similarity")
+def layer_similarity(averaged: pd.DataFrame, marked: Sequence[str] = (), title: str = "") -> go.Figure:
+    """Anti-transfer similarity by layer, one line per arm: columns arm, layer, mean, low, high, n; `marked` layers are shaded."""
+    figure = go.Figure()
+    for number, (arm, part) in enumerate(averaged.groupby("arm", sort=False)):
+        error = {
+            "type": "data",
+            "symmetric": False,
+            "array": part["high"] - part["mean"],
+            "arrayminus": part["mean"] - part["low"],
+            "thickness": 1.2,
+        }
+        line = go.Scatter(
+            x=part["layer"],
+            y=part["mean"],
+            error_y=error,
+            name=arm,
+            mode="lines+markers",
+            text=[f"n = {n}" for n in part["n"]],
+            line={"color": cycle()[number], "dash": ["solid", "dash", "dot"][number % 3]},
+            marker={"symbol": ["circle", "diamond", "square"][number % 3], "size": 8},
+        )
+        figure.add_trace(line)
+    layers = list(dict.fromkeys(averaged["layer"]))
+    for layer in set(marked) & set(layers):
+        place = layers.index(layer)
+        figure.add_vrect(
+            x0=place - 0.4,
+            x1=place + 0.4,
+            fillcolor=COLOURS[4],
+            opacity=0.25,
+            line_width=0,
+            annotation_text="AT acts here",
+        )
+    figure.update_xaxes(title_text="layer", type="category").update_yaxes(title_text="similarity", rangemode="tozero")
     return figure.update_layout(
-        title=title, height=360, width=900, legend={"orientation": "h", "y": 1.16, "x": 0}, **PANELS
+        title=title, height=360, width=900, showlegend=True, legend={"orientation": "h", "y": 1.16, "x": 0}, **PANELS
     )
 
 
@@ -174,6 +185,7 @@ def effect_by_layer(effects: pd.DataFrame, title: str = "") -> go.Figure:
             mode="lines+markers",
             line=look,
             text=[f"n = {n}" for n in rows["n"]],
+            customdata=list(rows["x"]),
             marker={"symbol": ["circle", "diamond"][number % 2], "size": 9},
         )
         figure.add_trace(line)

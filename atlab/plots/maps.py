@@ -34,11 +34,12 @@ def class_maps(
     reference: str = "",
     scores: Mapping[str, float] | None = None,
     title: str = "",
+    method: str = "the map",
 ) -> go.Figure:
     """Maps over their clips, a column per network and a row per clip: {network: [map of each clip, height x width in [0, 1]]}.
 
     With `reference`, the other columns show their map minus that network's; `scores` are written above
-    the second row.
+    the second row, and where a map is zero everywhere, that `method` is zero there.
     """
     names, rows = list(maps), len(pictures)
     titles = [_broken(head) for head in ("clip", *names)]
@@ -81,6 +82,10 @@ def class_maps(
             )
             figure.add_trace(heat, row=row, col=column)
             ends.add(differs)
+            if not values.any():
+                where = {"x": (ground.x[0] + ground.x[-1]) / 2, "y": (ground.y[0] + ground.y[-1]) / 2}
+                look = {"font": {"color": "white"}, "bgcolor": "rgba(0, 0, 0, 0.6)", "showarrow": False}
+                figure.add_annotation(text=f"{method} is<br>zero here", row=row, col=column, **where, **look)
         figure.update_yaxes(
             title_text=f"{ground.y_title}<br>{_broken(ground.caption, 26)}", title_font_size=11, row=row, col=1
         )
@@ -142,8 +147,9 @@ def map_agreements(scores: pd.DataFrame, title: str = "") -> go.Figure:
         )
         figure.add_trace(points)
         if len(part) > 1:
-            found = mean_interval(part["agreement"])
-            error = {"type": "data", "array": [found.high - found.mean], "color": colour}
+            found = mean_interval(part["agreement"])  # few pairs: it may leave what a correlation can be
+            ends = [min(found.high, 1.0) - found.mean], [found.mean - max(found.low, -1.0)]
+            error = {"type": "data", "symmetric": False, "array": ends[0], "arrayminus": ends[1], "color": colour}
             mark = {"color": colour, "symbol": "diamond", "size": 11}
             figure.add_trace(
                 go.Scatter(

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from atlab import models, runs
+from atlab import explore, models, runs
 from atlab.experiment.settings import Settings
+from atlab.explore.app import PAGES
+from atlab.explore.widgets.explorer import Explorer
 
 LAYERS, BETAS, SEEDS = ("conv1", "conv5"), (0.5, 1.0), (0, 1, 2)
 
@@ -47,3 +49,8 @@ def write_run(root: Path, study: str, settings: Settings, fs, factor: str) -> ru
             | {"epochs_run": 2}
         )
     return run
+
+
+def page(name: str, **fields) -> Explorer:
+    """A page of the explorers at fields of its state, computed before this returns."""
+    return explore.page(PAGES[name].state(**fields), threaded=False)

@@ -14,11 +14,12 @@ from scipy import stats
 
 from atlab import AtlabError, explore, runs
 from atlab.explore.compute import ablation as compute
+from tests.explore.small_study import page
 
 
 @pytest.fixture
 def explorer(study):
-    return explore.ablation(str(study), threaded=False)
+    return page("ablation", study=str(study))
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def interval(values) -> float:
 
 def test_it_finds_what_the_study_varies(explorer):
     assert explorer.controls["x"].options == ("strategy", "layers", "beta", "seed")
-    assert explorer.state.metric == "test_accuracy" and (explorer.state.x, explorer.state.y) == ("strategy", "layers")
+    assert explorer.state.metric == "test_accuracy" and (explorer.state.x, explorer.state.y) == ("layers", "beta")
+    assert "A cell averages runs that differ in: seed (0, 1, 2)." in explorer.texts["pooled"].value
+    assert "6 runs that have no layers or no beta" in explorer.texts["pooled"].value
     assert set(explorer.controls["metric"].options) == {
         "test_accuracy",
         "validation_accuracy",
@@ -54,7 +57,8 @@ def test_the_heat_map_has_the_mean_of_every_pair(explorer, at):
             assert np.asarray(heat.z)[i, j] == pytest.approx(mine.mean())
             half = interval(mine)
             assert (
-                heat.text[i][j] == f"{mine.mean():.1f}<br>[{mine.mean() - half:.1f}, {mine.mean() + half:.1f}]<br>n = 3"
+                heat.text[i][j]
+                == f"{mine.mean():.1f}<br>[{max(mine.mean() - half, 0):.1f}, {min(mine.mean() + half, 100):.1f}]<br>n = 3"
             )
     assert explorer.views["cells"].figure.layout.yaxis.title.text == "layers"
 
@@ -67,10 +71,9 @@ def test_curves_have_intervals_and_runs_as_points(explorer, at):
         line.y, [np.mean(v) * 100 for v in at[at["layers"] == "conv1"].groupby("beta")["train_accuracy"].apply(list)]
     )
     assert len(mine) == 2 * 100 or len(mine) == 2  # two betas
-    np.testing.assert_allclose(
-        line.error_y.array,
-        [interval(100 * g) for _, g in at[at["layers"] == "conv1"].groupby("beta")["train_accuracy"]],
-    )
+    groups = [100 * g for _, g in at[at["layers"] == "conv1"].groupby("beta")["train_accuracy"]]
+    np.testing.assert_allclose(line.error_y.array, [min(interval(g), 100 - g.mean()) for g in groups])
+    np.testing.assert_allclose(line.error_y.arrayminus, [min(interval(g), g.mean()) for g in groups])
     assert sorted(dots.y) == pytest.approx(sorted(100 * at[at["layers"] == "conv1"]["train_accuracy"]))
     assert explorer.views["cells"].figure.layout.xaxis.type == "linear"
 
@@ -100,7 +103,7 @@ def test_differences_are_to_the_baseline_of_the_seed(explorer, study, at):
 def test_a_click_opens_a_cell_its_runs_and_learning_curves(explorer, at):
     explorer.change(x="beta", y="layers", where=(("strategy", ("at",)),))
     explorer.views["cells"].clicked = {"x": "0.5", "y": "conv5", "curve": 0, "count": 1}
-    assert (explorer.state.cell_x, explorer.state.cell_y) == ("0.5", "conv5")
+    assert explorer.state.cell == ("0.5", "conv5")
     chosen = at[(at["layers"] == "conv5") & (at["beta"] == 0.5)]
     points = next(t for t in explorer.views["runs"].figure.data if t.name == "test_accuracy, runs")
     assert sorted(points.y) == pytest.approx(sorted(chosen["test_accuracy"]))
@@ -117,14 +120,14 @@ def test_a_click_opens_a_cell_its_runs_and_learning_curves(explorer, at):
     assert all(run in explorer.texts["table"].value for run in chosen["id"])
     frame = explorer.views["cells"].figure.layout.shapes[0]
     assert (frame.x0, frame.y0) == (-0.5, 0.5)
-    explorer.controls["cell_y"].value = "conv1"  # the keyboard's way
+    explorer.controls["cell"].value = ("0.5", "conv1")  # the keyboard's way
     assert "layers conv1" in explorer.views["runs"].figure.layout.title.text
 
 
 def test_a_click_on_a_curve_opens_its_cell(explorer):
     explorer.change(x="beta", y="layers", kind="curves", where=(("strategy", ("at",)),))
     explorer.views["cells"].clicked = {"x": 1, "y": 50, "curve": 1, "customdata": ["1.0", "conv1"], "count": 1}
-    assert (explorer.state.cell_x, explorer.state.cell_y) == ("1.0", "conv1")
+    assert explorer.state.cell == ("1.0", "conv1")
 
 
 def test_filters_add_up_and_are_taken_back(explorer):
@@ -157,7 +160,8 @@ def test_exports_hold_the_cells_and_the_runs(explorer, at):
     cells = pd.read_csv(io.StringIO(files["small_cells.csv"])).set_index(["layers", "beta"])
     mine = at[(at["layers"] == "conv1") & (at["beta"] == 0.5)]["test_accuracy"]
     assert cells.loc[("conv1", 0.5), "mean"] == pytest.approx(mine.mean()) and cells.loc[("conv1", 0.5), "n"] == 3
-    assert f"conv1 & ${100 * mine.mean():.1f} \\pm {100 * interval(mine):.1f}$ &" in files["small_cells.tex"]
+    low, high = (100 * np.clip(mine.mean() + sign * interval(mine), 0, 1) for sign in (-1, 1))
+    assert f"conv1 & {100 * mine.mean():.1f} [{low:.1f}, {high:.1f}] &" in files["small_cells.tex"]
     assert r"\toprule" in files["small_cells.tex"] and "layers / beta & 0.5 & 1.0" in files["small_cells.tex"]
     assert sorted(pd.read_csv(io.StringIO(files["small_runs.csv"]))["id"]) == sorted(at["id"])
 
@@ -168,9 +172,7 @@ def test_latex_escapes_and_marks_what_is_missing():
         columns=["x", "y", "mean", "low", "high", "n"],
     )
     text = compute.latex(cells, "x_1", "y", "loss", percent=False)
-    assert (
-        r"y / x\_1 & a\_b & c \\" in text and r"u & $0.5$ & -- \\" in text and r"v\&w & -- & $2.0 \pm 1.0$ \\" in text
-    )
+    assert r"y / x\_1 & a\_b & c \\" in text and r"u & 0.5 & -- \\" in text and r"v\&w & -- & 2.0 [1.0, 3.0] \\" in text
 
 
 def test_layers_and_numbers_are_in_their_order():
@@ -188,7 +190,7 @@ def test_layers_and_numbers_are_in_their_order():
         ({"kind": "pie"}, "Unknown kind of figure 'pie'"),
         ({"where": (("strategy", ("wii",)),)}, "Unknown value of 'strategy' among the runs left 'wii'; nearest: 'wi'"),
         ({"where": (("colour", ("red",)),)}, "Unknown parameter 'colour'"),
-        ({"cell_x": "frozen_wi"}, "No run has strategy frozen_wi"),
+        ({"cell": ("conv9", "1.0")}, "No run has layers conv9 and beta 1.0: the best cell is shown"),
         (
             {"where": (("strategy", ("baseline",)),), "difference": True},
             "None of the runs shown has a value of test_accuracy",
@@ -218,9 +220,9 @@ def test_an_unfinished_or_foreign_study_is_said(explorer, study, tmp_path):
 
 
 def test_a_changed_axis_starts_with_a_cell_of_its_own(explorer):
-    explorer.change(cell_x="wi", cell_y="-")
+    explorer.change(x="strategy", y="-", cell=("wi", ""))
     explorer.controls["x"].value = "beta"
-    assert explorer.message == "" and explorer.state.cell_x in explorer.controls["cell_x"].options
+    assert explorer.message == "" and explorer.state.cell == explorer.controls["cell"].value != ("wi", "")
 
 
 def test_new_runs_are_seen(explorer, study, toy, tmp_path):
@@ -234,7 +236,7 @@ def test_new_runs_are_seen(explorer, study, toy, tmp_path):
 
 def test_state_and_code_bring_the_view_back(explorer):
     explorer.change(x="layers", y="beta", where=(("strategy", ("at",)),), kind="curves")
-    assert explore.show(explorer.state).state == explorer.state
+    assert explore.open(explorer.state, threaded=False).explorer.state == explorer.state
     space: dict = {}
     exec(explorer.code.rpartition("for figure")[0], space)
     assert space["figures"]["cells"] == explorer.views["cells"].figure

@@ -16,12 +16,13 @@ from atlab.experiment.settings import Settings
 from atlab.explore import process
 from atlab.explore.process import Training, checkpoint_history, keep, run_path
 from atlab.explore.views import cockpit as show_cockpit
+from tests.explore.small_study import page
 
 SMALL = {"strategy": "baseline", "width": 1 / 32, "epochs": 2, "batch_size": 16, "clips": 24}
 
 
 def cockpit(toy, root, **fields):
-    return explore.cockpit(str(toy.path), str(root), threaded=False, **SMALL | fields)
+    return page("cockpit", data=str(toy.path), study=str(root / "none"), **SMALL | fields)
 
 
 def button(explorer, name):
@@ -142,7 +143,7 @@ def test_the_networks_that_a_strategy_takes_come_first(toy, tmp_path):
 
 def test_a_root_that_is_made_by_the_run_is_the_same_root(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    state = show_cockpit.CockpitState(data=str(toy.path), root="trials")
+    state = show_cockpit.CockpitState(data=str(toy.path), study="trials/none")
     training = show_cockpit.training_of(state)
     (tmp_path / "trials").mkdir()
     assert show_cockpit.training_of(state) is training
@@ -189,7 +190,7 @@ def test_noise_belongs_to_the_runs_name(toy, tmp_path):
 
 def test_state_and_code_bring_the_view_back(finished):
     _, explorer = finished
-    assert explore.show(explorer.state).state == explorer.state
+    assert explore.open(explorer.state, threaded=False).explorer.state == explorer.state
     space: dict = {}
     exec(explorer.code.rpartition("for figure")[0], space)
     assert space["figures"]["curves"] == explorer.views["curves"].figure

@@ -14,11 +14,12 @@ from atlab.data import catalog
 from atlab.data.noise import active_part
 from atlab.explore import studies
 from atlab.explore.compute import data as compute
+from tests.explore.small_study import page
 
 
 @pytest.fixture
 def explorer(toy):
-    return explore.data(str(toy.path), threaded=False)
+    return page("data", data=str(toy.path))
 
 
 def test_counts_and_crossing_are_those_of_the_table(explorer, toy):
@@ -37,8 +38,8 @@ def test_the_clip_is_shown_and_played_with_noise_at_the_slider(explorer, toy):
     explorer.change(clip="word2-speaker1-3", noise="pink", snr_db=5.0)
     row = toy.factors["id"].tolist().index("word2-speaker1-3")
     clean = toy.read([row])[0].astype(float)
-    heard, rate = soundfile.read(io.BytesIO(explorer.sounds["clean"].value), dtype="int16")
-    noisy, _ = soundfile.read(io.BytesIO(explorer.sounds["noisy"].value), dtype="int16")
+    heard, rate = soundfile.read(io.BytesIO(explorer.player.sounds["clean"]), dtype="int16")
+    noisy, _ = soundfile.read(io.BytesIO(explorer.player.sounds["noisy"]), dtype="int16")
     assert rate == 16000 and np.array_equal(heard, clean)
     added, active = noisy - clean, active_part(clean)
     assert 10 * np.log10(np.mean(clean[active] ** 2) / np.mean(added**2)) == pytest.approx(5.0, abs=0.1)
@@ -47,7 +48,7 @@ def test_the_clip_is_shown_and_played_with_noise_at_the_slider(explorer, toy):
     explorer.controls["snr_db"].value = -5
     assert not np.allclose(before, explorer.views["clip"].figure.data[1].z)
     explorer.controls["noise"].value = "none"
-    assert explorer.sounds["noisy"].value == b"" and len(explorer.views["clip"].figure.data) == 1
+    assert "noisy" not in explorer.player.sounds and len(explorer.views["clip"].figure.data) == 1
 
 
 def test_the_spectrogram_is_the_front_ends(explorer, toy):
@@ -166,7 +167,7 @@ def test_pictures_are_shown_without_noise(tmp_path):
         workers=0,
     )
     assert isinstance(_picture(0)[0], Clip)
-    explorer = explore.data(str(fs.path), split="random", threaded=False)
+    explorer = page("data", data=str(fs.path), split="random")
     assert explorer.views["clip"].figure.data[0].type == "image" and explorer.message == ""
     explorer.change(noise="hum")
     assert explorer.message == "Noise is mixed into sound: this data set holds images."

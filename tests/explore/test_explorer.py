@@ -14,7 +14,8 @@ from atlab.explore.cache import Cache
 from atlab.explore.widgets import explorer as explorer_module
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import COMPUTING, Ended, Runner, Step
-from atlab.explore.widgets.explorer import Explorer, Shown, as_code
+from atlab.explore.widgets.explorer import Explorer, Page
+from atlab.explore.widgets.shown import Shown, as_code, as_query, from_query
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,17 @@ def steps(s: CountState):
 
 
 def counter(threaded=False, state=CountState(), how=steps) -> Explorer:
-    controls = {
-        "number": inputs.whole("number", 0, 20),
-        "name": inputs.choice("name"),
-        "chosen": inputs.several("chosen"),
-    }
-    return Explorer(
-        "Counter",
-        state,
-        how,
-        controls,
-        lambda e: [e.row("number", "name", "chosen"), e.view("bars"), e.text("said")],
-        threaded,
-    )
+    def controls():
+        return {
+            "number": inputs.whole("number", 0, 20),
+            "name": inputs.choice("name"),
+            "chosen": inputs.several("chosen"),
+        }
+
+    def body(e):
+        return [e.row("number", "name", "chosen"), e.view("bars"), e.view("more"), e.text("said")]
+
+    return Explorer(Page("Counter", CountState, how, controls, body), state, threaded)
 
 
 def test_a_control_changes_state_figure_text_and_code():
@@ -93,10 +92,65 @@ def test_errors_are_sentences_and_the_explorer_goes_on():
     explorer = counter()
     explorer.change(number=13)
     assert explorer.message == "13 is no number" and "role='alert'" in explorer._message.value
+    assert (
+        explorer.views["bars"].layout.display == "none" and explorer.texts["said"].value == ""
+    )  # they were of another number
     explorer.change(number=14)
     assert explorer.message.startswith("This view failed with KeyError") and "Traceback" not in explorer.message
     explorer.change(number=2)
     assert explorer.message == "counted" and list(explorer.views["bars"].figure.data[0].y) == [2, 2]
+
+
+def test_what_belongs_to_another_state_is_dimmed_until_it_is_replaced_or_gone():
+    dimmed = []
+
+    def look(s):
+        dimmed.append({name: explorer.views[name].stale for name in ("bars", "more")} if s.number > 1 else {})
+        figure = go.Figure(go.Bar(y=[s.number]))
+        yield Shown(figures={"bars": figure})
+        dimmed.append({name: explorer.views[name].stale for name in ("bars", "more")} if s.number > 1 else {})
+        if s.number == 3:
+            yield Shown(figures={"more": figure})
+
+    explorer = counter(how=look)
+    explorer.change(number=3)
+    assert dimmed[2:] == [{"bars": True, "more": True}, {"bars": False, "more": True}]
+    assert explorer.views["more"].layout.display is None
+    explorer.change(number=2)
+    assert explorer.views["bars"].layout.display is None and explorer.views["more"].layout.display == "none"
+
+
+def test_progress_and_sentences_stand_above_controls_and_figures():
+    explorer = counter()
+    head, message = explorer.children[:2]
+    assert explorer._progress in head.children and message is explorer._message
+
+
+def test_keys_browse_what_a_control_offers():
+    clips = explore.page(explore.DataState(), threaded=False)
+    assert {"n", "p"} <= set(clips.shortcuts.labels) and "[" not in clips.shortcuts.labels
+    explorer = counter()
+    explorer.shortcuts.add({"x": ("next name", lambda: explorer.browse("name", 1))})
+    explorer.shortcuts.press("x")
+    assert explorer.state.name == "b"
+    explorer.shortcuts.press("x")
+    assert explorer.state.name == "a"
+
+
+def test_a_link_brings_the_state_back():
+    state = CountState(7, "a & b", ("x", "y"))
+    query = as_query("count", state)
+    assert from_query(f"{query}&token=secret", {"count": CountState}) == state
+    assert from_query("", {"count": CountState}) == CountState()
+    for bad, said in (
+        ("page=cont", "unknown page 'cont'; nearest: 'count'"),
+        ("numbr=1", "unknown field of the page 'count' 'numbr'"),
+        ("number=one", "gives 'one' for number: expected a value like 1"),
+        ("number=true", "gives 'true' for number"),
+        ("chosen=3", "gives '3' for chosen"),
+    ):
+        with pytest.raises(AtlabError, match=said):
+            from_query(bad, {"count": CountState})
 
 
 def test_a_value_that_is_not_offered_leaves_the_control_open():

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlab import explore, runs
+from atlab import runs
 from atlab.data.build import Clip, build
 from atlab.experiment.settings import Settings
+from tests.explore.small_study import page
 
 NAME = "<img src=x onerror=hit=1>"
 
@@ -39,7 +40,7 @@ def hostile(tmp_path):
 
 
 def test_the_data_explorer(hostile):
-    opened = explore.data(str(hostile), threaded=False)
+    opened = page("data", data=str(hostile))
     opened.change(target=f"speaker {NAME}")
     shown = "\n".join(pages(opened))
     assert "name &#60;img" in shown and "licence: licence &#60;img" in shown
@@ -56,7 +57,7 @@ def test_the_ablation_explorer(tmp_path):
                     {f"{part}_accuracy": 0.5 + seed / 10 for part in ("train", "validation", "test")}
                     | {"epochs_run": 1}
                 )
-    opened = explore.ablation(str(tmp_path / "study"), threaded=False)
+    opened = page("ablation", study=str(tmp_path / "study"))
     shown = "\n".join(pages(opened))
     assert "&lt;img src=x" in shown or "&#60;img src=x" in shown
     assert "<img" not in shown

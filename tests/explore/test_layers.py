@@ -15,13 +15,14 @@ from atlab.explore.compute import ablation
 from atlab.explore.compute import layers as compute
 from atlab.functional.anti_transfer import anti_transfer_loss
 from atlab.functional.similarities import linear_cka
+from tests.explore.small_study import page
 
 STUDENT = "AT conv5 beta 1.0 seed 1"
 
 
 @pytest.fixture
 def explorer(study):
-    return explore.layers(str(study), teacher="speaker network", student=STUDENT, clips=8, threaded=False)
+    return page("layers", study=str(study), teacher="speaker network", network=STUDENT, layer="conv5", clips=8)
 
 
 def features(fs, study, label, rows, layers):
@@ -36,18 +37,21 @@ def rows_of(fs, count=8, seed=0):
     return np.sort(np.random.default_rng([seed, 11]).permutation(len(fs))[:count])
 
 
-def test_bars_are_the_loss_and_cka_at_each_layer(explorer, study, toy):
+def test_lines_are_the_loss_at_each_layer_averaged_over_the_seeds_of_baseline_and_at(explorer, study, toy):
     assert explorer.message == ""
-    layers = ["conv1", "conv5", "conv13"]
-    teacher, student = (features(toy, study, name, rows_of(toy), layers) for name in ("speaker network", STUDENT))
-    bars, cka = explorer.views["similarity"].figure.data
-    for layer in layers:
-        place = list(bars.x).index(layer)
-        mine = anti_transfer_loss(student[layer], teacher[layer], reduction="none").numpy()
-        assert bars.y[place] == pytest.approx(mine.mean(), abs=1e-5)
-        half = stats.t.ppf(0.975, 7) * mine.std(ddof=1) / np.sqrt(8)
-        assert bars.error_y.array[place] == pytest.approx(half, abs=1e-5)
-        assert cka.y[place] == pytest.approx(float(linear_cka(student[layer], teacher[layer])), abs=1e-4)
+    figure = explorer.views["similarity"].figure
+    layers, lines = ["conv1", "conv5", "conv13"], {line.name: line for line in figure.data}
+    assert list(lines) == ["AT conv5 beta 1.0", "baseline"]
+    teacher = features(toy, study, "speaker network", rows_of(toy), layers)
+    for arm, line in lines.items():
+        students = [features(toy, study, f"{arm} seed {seed}", rows_of(toy), layers) for seed in (0, 1, 2)]
+        for layer in layers:
+            place = list(line.x).index(layer)
+            mine = np.array([float(anti_transfer_loss(one[layer], teacher[layer])) for one in students])
+            assert line.y[place] == pytest.approx(mine.mean(), abs=1e-5)
+            half = stats.t.ppf(0.975, 2) * mine.std(ddof=1) / np.sqrt(3)
+            assert line.error_y.array[place] == pytest.approx(half, abs=1e-5)
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(3.6, 4.4)]  # where anti-transfer acts: conv5
 
 
 def test_the_cka_map_compares_every_layer_with_every_layer(explorer, study, toy):
@@ -66,14 +70,15 @@ def test_the_cka_map_compares_every_layer_with_every_layer(explorer, study, toy)
 )
 def test_aggregation_and_similarity_can_be_chosen(explorer, study, toy, aggregation, similarity):
     explorer.controls["aggregation"].value, explorer.controls["similarity"].value = aggregation, similarity
-    one, other = (features(toy, study, name, rows_of(toy), ["conv4"])["conv4"] for name in ("speaker network", STUDENT))
-    mine = float(anti_transfer_loss(other, one, aggregation, similarity))
+    names = ("speaker network", *(f"AT conv5 beta 1.0 seed {seed}" for seed in (0, 1, 2)))
+    one, *others = (features(toy, study, name, rows_of(toy), ["conv4"])["conv4"] for name in names)
+    mine = np.mean([float(anti_transfer_loss(other, one, aggregation, similarity)) for other in others])
     assert explorer.views["similarity"].figure.data[0].y[3] == pytest.approx(mine, abs=1e-5)
 
 
 def test_gram_matrices_and_their_product_add_up_to_the_cosine(explorer, study, toy):
-    explorer.change(layer="conv6", clip=3)
-    row = rows_of(toy)[3]
+    row = 17
+    explorer.change(layer="conv6", clip=toy.factors["id"][row])
     flat = [
         features(toy, study, name, [row], ["conv6"])["conv6"][0].flatten(1).double().numpy()
         for name in ("speaker network", STUDENT)
@@ -87,8 +92,8 @@ def test_gram_matrices_and_their_product_add_up_to_the_cosine(explorer, study, t
 
 
 def test_channel_maps_are_the_teachers_strongest_channels(explorer, study, toy):
-    explorer.change(layer="conv2", clip=1, channels=2)
-    row = rows_of(toy)[1]
+    row = 30
+    explorer.change(layer="conv2", clip=toy.factors["id"][row], channels=2)
     teacher, student = (
         features(toy, study, n, [row], ["conv2"])["conv2"][0].numpy() for n in ("speaker network", STUDENT)
     )
@@ -193,7 +198,7 @@ def test_what_cannot_be_shown_is_said(explorer, change, said):
 def test_networks_of_different_width_are_compared_where_they_can_be(explorer, study, toy, tmp_path):
     wide = models.vgg16(3, width=1 / 16)
     models.save(wide, tmp_path / "wide.safetensors", classes=["a", "b", "c"], task="word", data="elsewhere")
-    explorer.change(student=str(tmp_path / "wide.safetensors"))
+    explorer.change(network=str(tmp_path / "wide.safetensors"))
     assert "No anti-transfer similarity" in explorer.message and "cannot be multiplied" in explorer.message
     assert "wide was trained on another data set than toy." in explorer.message
     assert np.isnan(np.asarray(explorer.views["similarity"].figure.data[0].y, float)).all()
@@ -205,14 +210,16 @@ def test_a_study_without_baseline_has_no_effect_and_says_so(study, toy, tmp_path
 
     for run in runs.table(study).query("strategy == 'at' and seed == 0")["path"]:
         shutil.copytree(run, tmp_path / "at_only" / run.rpartition("/")[2])
-    explorer = explore.layers(str(tmp_path / "at_only"), clips=4, threaded=False)
-    assert "no baseline to subtract" in explorer.message and explorer.views["effect"].layout.display == "none"
+    explorer = page("layers", study=str(tmp_path / "at_only"), clips=4)
+    assert "no baseline to subtract" in explorer.texts["effect"].value and explorer.message == ""
+    assert "<code>atlab sweep fig6_layers</code>" in explorer.texts["effect"].value
+    assert explorer.views["effect"].layout.display == "none"
     assert explorer.views["similarity"].figure is not None
 
 
 def test_state_and_code_bring_the_view_back(explorer):
-    explorer.change(layer="conv9", clip=2, similarity="cka")
-    assert explore.show(explorer.state).state == explorer.state
+    explorer.change(layer="conv9", clip="word1-speaker0-1", similarity="cka")
+    assert explore.open(explorer.state, threaded=False).explorer.state == explorer.state
     space: dict = {}
     exec(explorer.code.rpartition("for figure")[0], space)
     assert set(space["figures"]) == {"effect", "similarity", "cka", "grams", "channels"}

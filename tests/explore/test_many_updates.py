@@ -9,8 +9,8 @@ import threading
 import plotly.graph_objects as go
 import torch
 
-from atlab import explore
 from atlab.explore import cache, studies
+from tests.explore.small_study import page
 
 
 def live(kind) -> int:
@@ -35,10 +35,12 @@ def run(change, values, times) -> None:
 def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
     monkeypatch.setattr(cache.FIGURES, "most", 6)  # so that figures are made and dropped, not only found
     monkeypatch.setattr(cache.RESULTS, "most", 60)
-    maps = explore.maps(str(study), models=("baseline seed 0", "WI seed 0"), clip="word0-speaker0-0", threaded=False)
-    layers = explore.layers(str(study), clips=4, threaded=False)
-    ablation = explore.ablation(str(study), threaded=False)
-    data = explore.data(str(toy.path), threaded=False)
+    maps = page(
+        "grad-cam", study=str(study), networks=("baseline seed 0", "WI seed 0"), pairs=4, clip="word0-speaker0-0"
+    )
+    layers = page("layers", study=str(study), clips=4)
+    ablation = page("ablation", study=str(study))
+    data = page("data", data=str(toy.path))
     clips = toy.factors["id"].tolist()[:12]
     threads = threading.active_count()
 
@@ -51,11 +53,11 @@ def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
             ],
             times,
         )
-        run(layers.change, [{"layer": f"conv{n}", "clip": n % 4} for n in range(1, 14)], times)
+        run(layers.change, [{"layer": f"conv{n}", "clip": clips[n % 4]} for n in range(1, 14)], times)
         run(
             ablation.change,
             [
-                {"kind": kind, "cell_x": "at", "cell_y": y}
+                {"kind": kind, "cell": ("at", y), "x": "strategy", "y": "layers"}
                 for kind in ("heat map", "curves")
                 for y in ("conv1", "conv5")
             ],

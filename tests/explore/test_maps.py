@@ -11,18 +11,21 @@ import soundfile
 import torch
 from scipy import signal, stats
 
-from atlab import AtlabError, explore, models
+from atlab import AtlabError, explore, models, runs
 from atlab.data import frontend
-from atlab.explore import studies
+from atlab.explore import naming, studies
 from atlab.explore.compute import maps as compute
+from atlab.explore.compute import pairs
 from atlab.invariance.maps.gradcam import class_activation_map
+from tests.explore.small_study import page
 
 CLIP = "word1-speaker2-1"
+NETWORKS = ("baseline seed 0", "speaker network", "WI seed 0", "AT conv1 beta 0.5 seed 0")
 
 
 @pytest.fixture
 def explorer(study):
-    return explore.maps(str(study), clip=CLIP, threaded=False)
+    return page("grad-cam", study=str(study), clip=CLIP, networks=NETWORKS, layer="conv13", pair_by="-", pairs=0)
 
 
 def by_hand(fs, study, label, clip, layer="conv13", method="GradCAM", target=None):
@@ -38,13 +41,39 @@ def drawn(explorer, name) -> np.ndarray:
     return np.asarray(heats[0].z)
 
 
-def test_it_opens_with_the_orthogonal_network_and_one_of_each_strategy(explorer):
+def test_it_opens_paired_by_the_orthogonal_factor_on_a_layer_whose_maps_are_not_empty(study, toy):
+    explorer = page("grad-cam", study=str(study))
     assert explorer.message == ""
-    assert explorer.state.models == ("speaker network", "baseline seed 0", "WI seed 0", "AT conv1 beta 0.5 seed 0")
-    assert explorer.state.reference == "baseline seed 0"
+    best = max((n for n in studies.networks(str(study)).values() if n.strategy == "at"), key=lambda n: n.validation)
+    table = runs.table(study).query("strategy == 'at'")
+    assert best.validation == table["validation_accuracy"].max()
+    assert explorer.state.networks == ("baseline seed 0", best.label, "speaker network")
+    assert (explorer.state.reference, explorer.state.network) == ("baseline seed 0", best.label)
+    assert (explorer.state.pair_by, explorer.state.pair_value) == ("speaker", "speaker1")
     figure = explorer.views["maps"].figure
-    assert [t.name.split("<br>")[0] for t in figure.data[2::2]] == list(explorer.state.models)
+    assert [t.name.split("<br>")[0] for t in figure.data[2:8:2]] == list(explorer.state.networks)
     assert figure.layout.xaxis.title.text == "time (s)" and "frequency (Hz)" in figure.layout.yaxis.title.text
+    empty = {
+        layer: sum(
+            not by_hand(toy, study, name, clip, layer, target=target).any()
+            for name in explorer.state.networks
+            for clip, target in (("word0-speaker0-0", 0), (other(toy), int(name == "speaker network")))
+        )
+        for layer in (f"conv{n}" for n in range(13, int(explorer.state.layer[4:]) - 1, -1))
+    }
+    assert empty.pop(explorer.state.layer) == 0 and all(empty.values())  # the deepest such layer
+
+
+def other(toy) -> str:
+    return toy.factors["id"].iloc[pairs.counterparts(toy, 0, "speaker", "word")["speaker1"]]
+
+
+def test_an_empty_map_is_said_to_be_empty(explorer, study, toy):
+    explorer.change(pair_by="speaker")
+    figure = explorer.views["maps"].figure
+    empty = sum(not np.any(trace.z) for trace in figure.data if trace.opacity)
+    assert empty == sum(note.text == "GradCAM is<br>zero here" for note in figure.layout.annotations)
+    assert empty > 0  # untrained networks: some class's score falls with every channel of conv13
 
 
 @pytest.mark.parametrize(
@@ -86,7 +115,7 @@ def test_the_crossed_design_pairs_the_clip(explorer, study, toy):
     assert explorer.controls["pair_value"].options == ("speaker0", "speaker1", "speaker3")
     explorer.controls["pair_value"].value = "speaker3"
     explorer.change(align=False, layer="conv5", method="EigenCAM")
-    rows = compute.counterparts(toy, studies.row_of(toy, CLIP), "speaker", "word")
+    rows = pairs.counterparts(toy, studies.row_of(toy, CLIP), "speaker", "word")
     other = toy.factors.iloc[rows["speaker3"]]
     assert (other["word"], other["speaker"]) == ("word1", "speaker3")
     one, two = (by_hand(toy, study, "baseline seed 0", clip, "conv5", "EigenCAM", 1) for clip in (CLIP, other["id"]))
@@ -96,24 +125,32 @@ def test_the_crossed_design_pairs_the_clip(explorer, study, toy):
     assert f"r = {stats.pearsonr(one.ravel(), two.ravel()).statistic:.2f}" in shown
 
 
-def test_the_score_is_over_every_other_value(explorer, study, toy):
-    explorer.change(pair_by="speaker", align=False, score=True, layer="conv5", method="EigenCAM")
+def test_agreement_is_averaged_over_pairs_with_its_interval(explorer, study, toy):
+    explorer.change(pair_by="speaker", align=False, pairs=5, layer="conv5", method="EigenCAM")
     points = next(t for t in explorer.views["agreement"].figure.data if t.name == "baseline seed 0, pairs")
-    assert list(points.text) == ["speaker0", "speaker1", "speaker3"]
-    rows = compute.counterparts(toy, studies.row_of(toy, CLIP), "speaker", "word")
-    first = by_hand(toy, study, "baseline seed 0", CLIP, "conv5", "EigenCAM", 1).ravel()
-    for value, r in zip(points.text, points.y, strict=True):
-        other = by_hand(toy, study, "baseline seed 0", toy.factors["id"].iloc[rows[value]], "conv5", "EigenCAM", 1)
-        assert r == pytest.approx(stats.pearsonr(first, other.ravel()).statistic, abs=1e-4)
-    explorer.controls["score"].value = False
-    assert explorer.views["agreement"].layout.display == "none"
+    drawn = pairs.drawn(toy, np.arange(48), "speaker", "word", 5, 0.0)
+    mine = []
+    for one, two in drawn:
+        first, second = toy.factors.iloc[one.row], toy.factors.iloc[two.row]
+        assert first["word"] == second["word"] and first["speaker"] != second["speaker"]
+        target = int(first["word"][-1])
+        a, b = (by_hand(toy, study, "baseline seed 0", c["id"], "conv5", "EigenCAM", target) for c in (first, second))
+        mine.append(stats.pearsonr(a.ravel(), b.ravel()).statistic)
+    np.testing.assert_allclose(points.y, mine, atol=1e-4)
+    half = stats.t.ppf(0.975, 4) * np.std(mine, ddof=1) / np.sqrt(5)
+    said = (
+        f"baseline seed 0 {np.mean(mine):.2f} [{max(np.mean(mine) - half, -1):.2f}, {min(np.mean(mine) + half, 1):.2f}]"
+    )
+    assert said in explorer.texts["agreement"].value
+    explorer.controls["pairs"].value = 0
+    assert explorer.views["agreement"].layout.display == "none" and explorer.texts["agreement"].value == ""
 
 
 def test_noise_makes_a_pair_of_the_clip_with_itself(explorer, toy):
     explorer.change(pair_by="noise", pair_value="hum", snr_db=0.0)
     grounds = [t.name for t in explorer.views["maps"].figure.data if t.name.endswith("hum at 0 dB SNR")]
     assert explorer.message == "" and len(grounds) == 5
-    heard, _ = soundfile.read(io.BytesIO(explorer.sounds["pair"].value), dtype="int16")
+    heard, _ = soundfile.read(io.BytesIO(explorer.player.sounds["pair"]), dtype="int16")
     clean = toy.read([studies.row_of(toy, CLIP)])[0]
     assert len(heard) == len(clean) and not np.array_equal(heard, clean)
     assert "second clip" not in explorer.views["maps"].figure.layout.title.text  # the same clip: no lag
@@ -139,14 +176,14 @@ def test_counterparts_are_alike_in_all_else():
     for row in range(0, len(table), 5):
         clip = table.iloc[row]
         for factor in fs.factor_names:
-            for value, found in compute.counterparts(fs, row, factor, "word").items():
+            for value, found in pairs.counterparts(fs, row, factor, "word").items():
                 assert table.iloc[found].to_dict() == {**clip.to_dict(), factor: value}
-    assert set(compute.counterparts(fs, 0, "speaker", "word")) == {"s0", "s1", "s2"} - {table["speaker"][0]}
+    assert set(pairs.counterparts(fs, 0, "speaker", "word")) == {"s0", "s1", "s2"} - {table["speaker"][0]}
     one = Table(
         factors=table[table["speaker"] == "s0"].reset_index(), factor_names=fs.factor_names, classes=lambda f: ["s0"]
     )
     with pytest.raises(AtlabError, match="no clip differs from this one in 'speaker' alone"):
-        compute.counterparts(one, 0, "speaker", "word")
+        pairs.counterparts(one, 0, "speaker", "word")
 
 
 def test_the_sound_under_a_map_is_the_masked_transform_with_its_phase(toy):
@@ -162,13 +199,13 @@ def test_the_sound_under_a_map_is_the_masked_transform_with_its_phase(toy):
 
 
 def test_what_is_heard_follows_network_and_threshold(explorer, study, toy):
-    explorer.change(layer="conv5", method="EigenCAM", hear="WI seed 0", threshold=0.5)
-    heard, _ = soundfile.read(io.BytesIO(explorer.sounds["selected"].value))
+    explorer.change(layer="conv5", method="EigenCAM", network="WI seed 0", networks=NETWORKS, threshold=0.5)
+    heard, _ = soundfile.read(io.BytesIO(explorer.player.sounds["selected"]))
     wave = toy.read([studies.row_of(toy, CLIP)])[0]
     mine = compute.masked_sound(wave, by_hand(toy, study, "WI seed 0", CLIP, "conv5", "EigenCAM", 1), 0.5)
     np.testing.assert_allclose(heard, mine, atol=1e-4)
     explorer.controls["threshold"].value = 0.0
-    assert not np.allclose(soundfile.read(io.BytesIO(explorer.sounds["selected"].value))[0], heard)
+    assert not np.allclose(soundfile.read(io.BytesIO(explorer.player.sounds["selected"]))[0], heard)
 
 
 def test_profiles_are_shares_by_band_and_time(explorer, study, toy):
@@ -190,12 +227,12 @@ def test_sounds_that_come_later_are_aligned(toy):
     wave[2560:] = 0
     late = np.roll(wave, 5 * 128)
     one, other = (compute.Sample(("lag", n), w, n, "") for n, w in enumerate((wave, late)))
-    assert compute.lag(toy, one, other) == 5 and compute.lag(toy, other, one) == -5
+    assert pairs.lag(toy, one, other) == 5 and pairs.lag(toy, other, one) == -5
     maps = np.random.default_rng(0).random((2, 129, 33))
-    assert compute.agreement(maps[0], np.roll(maps[0], 5, axis=1), 5) == pytest.approx(1)
+    assert pairs.agreement(maps[0], np.roll(maps[0], 5, axis=1), 5) == pytest.approx(1)
     mine = stats.pearsonr(maps[0][:, 3:].ravel(), maps[1][:, :-3].ravel()).statistic
-    assert compute.agreement(maps[0], maps[1], -3) == pytest.approx(mine)
-    assert np.isnan(compute.agreement(maps[0], maps[1], 33))
+    assert pairs.agreement(maps[0], maps[1], -3) == pytest.approx(mine)
+    assert np.isnan(pairs.agreement(maps[0], maps[1], 33))
 
 
 @pytest.mark.parametrize(
@@ -204,11 +241,11 @@ def test_sounds_that_come_later_are_aligned(toy):
         ({"study": "runs/absent"}, "There is no study folder 'runs/absent'"),
         ({"layer": "conv55"}, "Unknown layer 'conv55'; nearest: 'conv5'"),
         ({"clip": "spk01-sad-one-0"}, "it belongs to another data set"),
-        ({"models": ("AT seed 9",)}, "Unknown network 'AT seed 9'"),
+        ({"networks": ("AT seed 9",)}, "Unknown network 'AT seed 9'"),
         ({"extra": "gone/model.safetensors"}, "gone"),
         ({"method": "SaliencyCAM"}, "Unknown map method 'SaliencyCAM'"),
         ({"target": "word77"}, "Unknown class 'word77'; nearest: 'word"),
-        ({"hear": "nobody"}, "Unknown network to hear 'nobody'"),
+        ({"network": "nobody", "networks": NETWORKS}, "Unknown network to hear 'nobody'"),
         ({"pair_by": "accent"}, "Unknown factor 'accent'"),
         ({"pair_by": "speaker", "pair_value": "speaker7"}, "Unknown value of 'speaker' for the pair 'speaker7'"),
         ({"data": "nowhere"}, "No data set at 'nowhere'"),
@@ -229,14 +266,14 @@ def test_an_empty_study_a_lost_model_and_foreign_data_are_said(explorer, study, 
     assert "has no finished run yet" in explorer.message
     shutil.copytree(study, tmp_path / "small")
     shutil.copytree(study.parent / "networks", tmp_path / "networks")
-    explorer.change(study=str(tmp_path / "small"))
+    explorer.change(study=str(tmp_path / "small"), networks=NETWORKS, layer="conv5")
     lost = studies.networks(str(tmp_path / "small"))["WI seed 0"].path
     lost.unlink()
     explorer.refresh()
     assert f"The model file of 'WI seed 0' is gone: {lost}" in explorer.message
     assert len(explorer.views["maps"].figure.data) == 1 + 2 * 3  # the others are shown
     other = atlab.data.toy(tmp_path / "other", words=3, speakers=4, repetitions=2, samples=4096, seed=7)
-    explorer.change(study=str(study), data=str(other.path), clip="")
+    explorer.change(study=str(study), data=str(other.path), networks=NETWORKS)
     assert "baseline seed 0 was trained on another data set than toy" in explorer.message
 
 
@@ -244,13 +281,13 @@ def test_another_model_file_joins_the_columns(explorer, study):
     path = studies.networks(str(study))["WI seed 2"].path
     explorer.change(extra=str(path))
     assert explorer.views["maps"].figure.data[-1].name.startswith(path.parent.name)
-    explorer.change(extra="", models=(path.parent.name,))  # a run's id names it too
+    explorer.change(extra="", networks=(path.parent.name,))  # a run's id names it too
     assert explorer.views["maps"].figure.data[-1].name.startswith("WI seed 2")
 
 
 def test_state_and_code_bring_the_view_back(explorer):
     explorer.change(layer="conv9", pair_by="speaker", opacity=0.3, difference=True)
-    assert explore.show(explorer.state).state == explorer.state
+    assert explore.open(explorer.state, threaded=False).explorer.state == explorer.state
     space: dict = {}
     exec(explorer.code.rpartition("for figure")[0], space)
     assert space["figures"]["maps"] == explorer.views["maps"].figure
@@ -258,7 +295,7 @@ def test_state_and_code_bring_the_view_back(explorer):
 
 def test_labels_tell_runs_apart():
     run = {"role": "student", "strategy": "at", "layers": "conv5", "beta": 1.0, "seed": 3, "orthogonal": "speaker"}
-    assert studies._label(run, {"layers", "beta"}, 2) == "AT conv5 beta 1.0 seed 3"
-    assert studies._label(run | {"strategy": "baseline"}, {"layers", "beta", "orthogonal"}, 2) == "baseline seed 3"
-    assert studies._label(run | {"strategy": "wi"}, {"layers", "orthogonal"}, 2) == "WI speaker seed 3"
-    assert studies._unique(["a", "a", "b"], ["1234567", "7654321", "x"]) == ["a (123456)", "a (765432)", "b"]
+    assert naming.arm_name(run, {"layers", "beta"}) == "AT conv5 beta 1.0"
+    assert naming.arm_name(run | {"strategy": "baseline"}, {"layers", "beta", "orthogonal"}) == "baseline"
+    assert naming.arm_name(run | {"strategy": "wi"}, {"layers", "orthogonal"}) == "WI speaker"
+    assert naming.unique(["a", "a", "b"], ["1234567", "7654321", "x"]) == ["a (123456)", "a (765432)", "b"]

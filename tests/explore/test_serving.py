@@ -12,24 +12,43 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from typer.testing import CliRunner
 
-from atlab import AtlabError, runs
-from atlab.explore import demo, serving, studies
+from atlab import AtlabError, explore, runs
+from atlab.explore import app, demo, serving, studies, views
 
 
-def test_a_page_for_each_explorer_opens_at_the_study(study, tmp_path):
-    paths = serving.write_pages(str(study), tmp_path)
-    assert [path.stem for path in paths] == ["grad-cam", "layers", "ablation", "data", "cockpit"]
-    for path in paths:
-        page = nbformat.read(path, as_version=4)
-        nbformat.validate(page)
-        code = page.cells[0].source
-        ast.parse(code)
-        assert str(study) in code and "explore." in code and path.stat().st_size < 100_000
+def test_the_page_opens_the_explorers_at_the_study(study, tmp_path, monkeypatch):
+    path = serving.write_page(str(study), tmp_path)
+    page = nbformat.read(path, as_version=4)
+    nbformat.validate(page)
+    code = page.cells[0].source
+    ast.parse(code)
+    assert f"explore.open_link({str(study)!r})" in code and path.stat().st_size < 10_000
+    (tmp_path / "atlab.toml").touch()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mine").symlink_to(study)
+    monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    assert "explore.open_link('')" in nbformat.read(serving.write_page("", tmp_path), as_version=4).cells[0].source
+
+
+def test_the_address_of_a_page_names_a_view(study, monkeypatch):
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    monkeypatch.setenv("QUERY_STRING", f"token=x&page=ablation&study={study}&metric=train_accuracy&kind=curves")
+    opened = app.open_link("runs/other")
+    opened.explorer.wait()
+    assert opened.explorer.state == views.ablation.AblationState(
+        study=str(study), metric="train_accuracy", kind="curves", x="layers", y="beta", cell=opened.explorer.state.cell
+    )
+    assert opened._address.query == opened.query and "kind=curves" in opened.query
+    monkeypatch.setenv("QUERY_STRING", "page=nowhere")
+    opened = app.open_link(str(study))
+    opened.explorer.wait()
+    assert opened.explorer.state.study == str(study) and "Unknown page" in opened.warning.value
 
 
 def test_a_taken_port_and_an_empty_study_are_said(study, tmp_path):
@@ -69,7 +88,7 @@ def test_no_server_outlives_the_command_and_no_module_of_the_current_folder_is_r
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     with process:
         address = re.search(r"http://\S+", process.stdout.readline())[0]  # announced when it answers
-        assert "ablation.ipynb" in urllib.request.urlopen(address, timeout=30).read().decode()
+        assert "<title>atlab explorers</title>" in urllib.request.urlopen(address, timeout=120).read().decode()
         process.send_signal(number)
         assert process.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
     limit = time.monotonic() + 30
@@ -89,23 +108,38 @@ def answers(port: int) -> bool:
 def test_nobody_without_the_token_gets_in(study, port):
     with serving.served(str(study), port) as (process, address):
         assert address.startswith(f"http://127.0.0.1:{port}/?token=") and len(address) > 60
-        page = urllib.request.urlopen(address, timeout=30).read().decode()
-        assert "ablation.ipynb" in page and "grad-cam.ipynb" in page
+        page = urllib.request.urlopen(address, timeout=120).read().decode()
+        assert "<title>atlab explorers</title>" in page
         assert 'href="https://' not in page  # no style sheet of another host
         bare = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read().decode()
-        assert "ablation.ipynb" not in bare
+        assert "<title>atlab explorers</title>" not in bare
     assert process.poll() is not None
 
 
-def test_a_study_that_is_there_is_opened_as_it_is(study, tmp_path, monkeypatch):
-    assert demo.study(study) == str(study)
-    made = []
-    monkeypatch.setattr(demo, "demo_study", lambda workers=None: made.append(workers) or "made")
-    monkeypatch.chdir(tmp_path)
-    assert demo.study() == "made" and made == [None]
-    (tmp_path / "runs/demo_study/abc").mkdir(parents=True)
-    runs.mark_done(tmp_path / "runs/demo_study/abc")
-    assert demo.study() == demo.STUDY and made == [None]
+def test_the_demo_study_says_what_it_costs_and_is_trained_when_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    begun = []
+    monkeypatch.setattr(demo, "started", lambda module, log: begun.append(module) or SimpleNamespace(poll=lambda: None))
+    monkeypatch.setattr(demo, "_process", [])
+    opened = explore.page(explore.HomeState(), threaded=False)
+    button = next(w for w in opened.children[2].children if "atlab-demo" in w._dom_classes)
+    assert "There is no finished study here yet" in opened.texts["about"].value and not begun
+    assert re.fullmatch(r"Train the demo study: 16 small runs, about \d+ min", button.description)
+    button.click()
+    assert begun == ["atlab.explore.demo"]
+    assert opened.texts["demo"].value == "training the demo study: 0 of 16 runs are done"
+    for n in range(16):
+        (tmp_path / f"runs/demo_study/{n:02d}").mkdir(parents=True)
+        runs.mark_done(tmp_path / f"runs/demo_study/{n:02d}")
+    monkeypatch.setattr(demo, "_process", [])
+    assert demo.status().done
+
+
+def test_the_demo_study_holds_a_small_grid_of_forms():
+    arms = {(s.strategy, s.layers, s.aggregation, s.similarity) for s in demo.wanted("")}
+    assert len(demo.wanted("")) == len(arms) * len(demo.SEEDS)
+    forms = {arm[2:] for arm in arms if arm[:2] == ("at", ("conv5",))}
+    assert len(forms) == len({f for f, _ in forms}) * len({s for _, s in forms}) == 4
 
 
 def test_studies_are_found_from_a_notebooks_folder(study, tmp_path, monkeypatch):

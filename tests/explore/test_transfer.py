@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from atlab import explore, runs
+from atlab.explore import naming, studies
 from atlab.transfer import relatedness
+from tests.explore.small_study import page
 from tests.transfer.studies import GRIDS, halves_accuracy, made
 
 
@@ -30,7 +32,7 @@ def tasks(tmp_path_factory):
 
 
 def opened(study, **fields):
-    return explore.layers(str(study), teacher="speaker network", clips=4, threaded=False, **fields)
+    return page("layers", study=str(study), teacher="speaker network", clips=4, **fields)
 
 
 def test_halves_show_every_treatment_and_the_causes(study, halves):
@@ -60,7 +62,6 @@ def test_tasks_show_the_matrix_and_say_what_lacks_for_the_scatter(study, tasks):
 
 
 def test_the_gain_of_the_study_stands_beside_the_transfer(study, tasks, monkeypatch):
-    from atlab.explore import studies
 
     table = studies.study_table(str(study))
     as_emotion = table.assign(orthogonal=table["orthogonal"].replace("speaker", "emotion"))
@@ -91,23 +92,22 @@ def test_what_is_no_study_of_transfer_is_a_sentence(study, halves, transfer, mes
         study, transfer=transfer.format(study=study, halves=halves), halves="made" * (transfer == "{halves}")
     )
     assert message in explorer.message and bool(message) == bool(explorer.message)
+    assert "<code>atlab sweep transferability</code>" in explorer.texts["transfer"].value
     assert explorer.views["transfer"].layout.display == explorer.views["causes"].layout.display == "none"
     assert explorer.views["cka"].figure is not None, "the other tabs go on"
 
 
 def test_a_study_of_transfer_is_shown_for_itself(halves, tasks):
-    explorer = explore.layers(halves, threaded=False)
+    explorer = page("layers", study=halves)
     assert explorer.state.transfer == halves and explorer.state.halves == "random"
     assert explorer.views["transfer"].figure is not None and "left no network" in explorer.message
-    explorer = explore.layers(tasks, threaded=False)
+    explorer = page("layers", study=tasks)
     assert len(explorer.views["transfer"].figure.data) == 2 and "has both a transfer run" in explorer.message
 
 
 def test_networks_of_transfer_have_names():
-    from atlab.explore import studies
-
     parameters = {"treatment": "AnB+", "n": 3, "halves": "random", "half": "B", "seed": 2}
-    assert studies._label(parameters, {"half"}, 9) == "AnB+ n = 3 half B seed 2"
+    assert naming.arm_name(parameters, {"half"}) == "AnB+ n = 3 half B"
 
 
 def test_the_code_reproduces_the_tab(study, halves):

@@ -37,7 +37,7 @@ ARM = (
 UNUSED = {  # what a strategy does not look at, though its parameters name it
     "baseline": ARM[1:],
     "wi": ARM[2:13],
-    "frozen_wi": ARM[2:13],
+    "frozen_wi": ARM[3:13],
     "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual", "against"),
     "reweighting": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
     "group_dro": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
@@ -133,10 +133,41 @@ def _context(row: pd.Series) -> tuple:
     return tuple(str(row[name]) for name in PARAMETERS if name in row and name not in ARM)
 
 
-def cells(table: pd.DataFrame, x: str, y: str, values: pd.Series) -> pd.DataFrame:
+def bounds(metric: str, difference: bool = False) -> tuple[float, float]:
+    """What a mean of this result, or of its difference to the baseline's, can be."""
+    if not is_share(metric):
+        return -np.inf, np.inf
+    return (-1.0, 1.0) if difference else (0.0, 1.0)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a result is a share, from 0 to 1."""
+    return metric.endswith(("accuracy", "recall"))
+
+
+def applicable(table: pd.DataFrame, *axes: str) -> pd.DataFrame:
+    """The runs that have a value on every axis: a baseline has no layer. All runs if there is none."""
+    found = table
+    for axis in filter(None, axes):
+        found = found[found[axis].astype(str) != NONE]
+    return found if len(found) else table
+
+
+def pooled(table: pd.DataFrame, x: str, y: str) -> dict[str, list[str]]:
+    """What runs in one cell differ in: {parameter: values} in the order of `axes`."""
+    shared = [name for name in (x, y) if name]
+    groups = table.groupby([table[name].astype(str) for name in shared])
+    mixed = [n for n in axes(table) if n not in shared and groups[n].agg(lambda c: c.astype(str).nunique()).max() > 1]
+    return {name: values_of(table, name) for name in mixed}
+
+
+def cells(
+    table: pd.DataFrame, x: str, y: str, values: pd.Series, ends: tuple[float, float] = (-np.inf, np.inf)
+) -> pd.DataFrame:
     """Mean, 95 % t interval and number of the runs at every pair of axis values: columns x, y (texts), mean, low, high, n.
 
-    One run has no interval (nan). Without `y` its column holds "". Runs without a value are left out.
+    Intervals end at `ends`, what is possible. One run has no interval (nan). Without `y` its column holds "". Runs without a value are
+    left out.
     """
     frame = pd.DataFrame(
         {"x": table[x].astype(str), "y": table[y].astype(str) if y else "", "value": values.astype(float)}
@@ -146,7 +177,7 @@ def cells(table: pd.DataFrame, x: str, y: str, values: pd.Series) -> pd.DataFram
     for (one, other), part in frame.groupby(["x", "y"], sort=False):
         low = high = np.nan
         if len(part) > 1:
-            _, low, high, _ = stats.mean_interval(part["value"])
+            low, high = np.clip(stats.mean_interval(part["value"])[1:3], *ends)
         rows.append((one, other, float(part["value"].mean()), low, high, len(part)))
     found = pd.DataFrame(rows, columns=["x", "y", "mean", "low", "high", "n"])
     return found.sort_values(["y", "x"], key=lambda c: c.map(natural), ignore_index=True)
@@ -160,7 +191,7 @@ def effect_by_layer(
     for part in parts:
         difference = above_baseline(table, f"{part}_accuracy")[table["strategy"] == strategy]
         chosen = table.loc[difference.index]
-        found.append(cells(chosen, "layers", "", difference).assign(y=part))
+        found.append(cells(chosen, "layers", "", difference, (-1.0, 1.0)).assign(y=part))
     together = pd.concat(found, ignore_index=True)
     if together.empty:
         raise AtlabError(f"this study has no run of strategy {strategy!r} with a baseline of its seed")
@@ -182,7 +213,7 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def latex(found: pd.DataFrame, x: str, y: str, metric: str, percent: bool = True) -> str:
-    """Cells as a LaTeX table (booktabs): a row a value of y, a column a value of x, mean and half the t interval."""
+    """Cells as a LaTeX table (booktabs): one row per value of y, one column per value of x, mean and 95 % t interval."""
 
     def escape(text: str) -> str:
         return re.sub(r"([_%&#$])", r"\\\1", text)
@@ -204,7 +235,7 @@ def latex(found: pd.DataFrame, x: str, y: str, metric: str, percent: bool = True
                 row.append("--")
             else:
                 mean, low, high = cell.iloc[0][["mean", "low", "high"]]
-                spread = "" if np.isnan(low) else rf" \pm {scale * (high - low) / 2:.1f}"
-                row.append(f"${scale * mean:.1f}{spread}$")
+                interval = "" if np.isnan(low) else f" [{scale * low:.1f}, {scale * high:.1f}]"
+                row.append(f"{scale * mean:.1f}{interval}")
         lines.append(" & ".join(row) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -15,6 +15,9 @@ from atlab.data.splits import SplitSpec, known
 from atlab.data.summary import cramers_v, split_table
 from atlab.errors import AtlabError, unknown
 from atlab.explore.cache import RESULTS
+from atlab.labels import natural
+
+OFFERED = 300  # clips proposed by name
 
 
 def matching(fs, factor: str = "", value: str = "") -> np.ndarray:
@@ -28,9 +31,17 @@ def matching(fs, factor: str = "", value: str = "") -> np.ndarray:
     return rows
 
 
+def offered(fs, clip: str, rows: np.ndarray | None = None) -> list[str]:
+    """Ids of clips to choose from: the first ones of these rows (of all if not given), and the one that is shown."""
+    ids = fs.factors["id"].iloc[:OFFERED] if rows is None else fs.factors["id"].iloc[rows[:OFFERED]]
+    names = [str(name) for name in ids]
+    return names if clip in names else [clip, *names]
+
+
 def counts(fs, rows: np.ndarray) -> dict[str, pd.Series]:
-    """Per factor, the number of these clips with each value, most frequent first."""
-    return {name: fs.factors[name].iloc[rows].value_counts() for name in fs.factor_names}
+    """Per factor, the number of these clips with each value, in the values' natural order."""
+    found = {name: fs.factors[name].iloc[rows].value_counts() for name in fs.factor_names}
+    return {name: clips[sorted(clips.index, key=natural)] for name, clips in found.items()}
 
 
 def with_noise(wave: np.ndarray, kind: str, snr_db: float, sample_rate: int, name: str = "") -> np.ndarray:

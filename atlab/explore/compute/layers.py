@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,12 +25,12 @@ LARGEST_GRAM = 64  # channels of a Gram matrix that can be told apart in a pictu
 
 
 class Likeness(NamedTuple):
-    """Anti-transfer similarity at the layers both networks have [L] (mean, 95 % t interval over clips), CKA [La, Lb]."""
+    """Anti-transfer similarity of S students at the layers of the teacher that all have [S, L] (means over clips, nan where there
+    is none), CKA of teacher and first student [La, Lb], and what stands in the way.
+    """
 
     layers: list[str]
     similarity: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
     cka: np.ndarray
     problems: list[str]
 
@@ -38,67 +39,65 @@ def batch_rows(fs, path, part: str, count: int, seed: int) -> np.ndarray:
     """Rows of `count` clips drawn from a part of the split that the network at `path` was trained on, or from "all"."""
     if count < 4:
         raise AtlabError(f"CKA needs at least 4 clips, found {count}")
-    rows = np.arange(len(fs))
-    if part != "all":
-        split = Split.load(path.parent / "split.json", fs)
-        rows = getattr(split, part)
+    rows = np.arange(len(fs)) if part == "all" else getattr(Split.load(path.parent / "split.json", fs), part)
     return np.sort(np.random.default_rng([seed, 11]).permutation(rows)[:count])
 
 
 def likeness(
-    one,
-    other,
-    fs,
-    samples: Sequence[Sample],
-    layers: tuple[Sequence[str], Sequence[str]],
-    aggregation: str,
-    similarity: str,
+    teacher, students: Sequence, fs, samples: Sequence[Sample], aggregation: str, similarity: str
 ) -> Iterator[Step | Likeness]:
-    """Compare two networks on a batch in steps of a few layers; the last thing it yields is the `Likeness`.
+    """Compare students with their teacher on a batch in steps of a few layers; the last thing it yields is the `Likeness`.
 
-    `one` is the teacher of the anti-transfer similarity, `other` the student. CKA is linear and unbiased (Kornblith et al.
-    2019, Song et al. 2012); its kernels are kept, so another aggregation or similarity costs one comparison a layer.
+    CKA is linear and unbiased (Kornblith et al. 2019, Song et al. 2012), of the teacher and the first student. What was compared
+    before is kept.
     """
-    batch = tuple(s.key for s in samples)
-    kernel_key = {
-        (n, layer): ("kernel", network_key(net), batch, layer)
-        for n, net in enumerate((one, other))
-        for layer in layers[n]
-    }
-    shared = [layer for layer in layers[0] if layer in layers[1]]
-    at_key = {
-        layer: ("at", network_key(one), network_key(other), batch, layer, aggregation, similarity) for layer in shared
-    }
-    every = list(dict.fromkeys([*layers[0], *layers[1]]))
+    nets = [teacher, *students]
+    batch, keys = tuple(s.key for s in samples), [network_key(net) for net in nets]
+    layers = [studies.layers_of(net) for net in nets]
+    shared = [layer for layer in layers[0] if all(layer in known for known in layers)]
+    every = list(dict.fromkeys(layer for known in layers for layer in known))
     groups = [every[i : i + TOGETHER] for i in range(0, len(every), TOGETHER)]
-    kernels: dict[tuple[int, str], Tensor] = {}
-    values: dict[str, Tensor | AtlabError] = {}
+    found: dict[tuple, Any] = {}
     for g, group in enumerate(groups):
         yield Step(g, len(groups), f"comparing {group[0]} to {group[-1]}")
-        wanted = [(n, layer) for n in (0, 1) for layer in group if layer in layers[n]]
-        group_keys = [kernel_key[k] for k in wanted] + [at_key[layer] for layer in group if layer in at_key]
-        kept = {key: RESULTS.find(key) for key in group_keys}
-        if any(value is None for value in kept.values()):
-            read = [
-                _features(net, fs, samples, [la for la in group if la in layers[n]])
-                for n, net in enumerate((one, other))
-            ]
-            for n, layer in wanted:
-                if kept[kernel_key[n, layer]] is None:
-                    kept[kernel_key[n, layer]] = functional.clip_kernel(read[n][layer])[0]
-            for layer in group:
-                if layer in at_key and kept[at_key[layer]] is None:
-                    kept[at_key[layer]] = _at(read[1][layer], read[0][layer], aggregation, similarity)
-            for key, value in kept.items():
-                RESULTS.get(key, lambda value=value: value)
-        kernels |= {(n, layer): kept[kernel_key[n, layer]] for n, layer in wanted}
-        values |= {layer: kept[at_key[layer]] for layer in group if layer in at_key}
-    found = [_interval(values[layer]) for layer in shared]
-    problems = list(dict.fromkeys(str(v) for v in values.values() if isinstance(v, AtlabError)))
-    stacked = [torch.stack([kernels[n, layer] for layer in layers[n]]).double().flatten(1) for n in (0, 1)]
+        kernels = [(n, layer) for n in (0, 1) for layer in group if layer in layers[n]]
+        values = [(n, layer) for n in range(1, len(nets)) for layer in group if layer in shared]
+        kept = {("kernel", n, la): ("kernel", keys[n], batch, la) for n, la in kernels}
+        kept |= {("at", n, la): ("at", keys[0], keys[n], batch, la, aggregation, similarity) for n, la in values}
+        found |= {name: RESULTS.find(key) for name, key in kept.items()}
+        missing = {n for _, n, _ in [name for name in kept if found[name] is None]}
+        read = {
+            n: _features(nets[n], fs, samples, [la for la in group if la in layers[n]])
+            for n in sorted(missing | ({0} if missing else set()))
+        }
+        for name, key in kept.items():
+            if found[name] is None:
+                kind, n, layer = name
+                made = (
+                    functional.clip_kernel(read[n][layer])[0]
+                    if kind == "kernel"
+                    else _at(read[n][layer], read[0][layer], aggregation, similarity)
+                )
+                found[name] = RESULTS.get(key, lambda made=made: made)
+    values = [[found["at", n, layer] for layer in shared] for n in range(1, len(nets))]
+    problems = list(dict.fromkeys(str(v) for of_net in values for v in of_net if isinstance(v, AtlabError)))
+    means = [[np.nan if isinstance(v, AtlabError) else float(v.mean()) for v in of_net] for of_net in values]
+    stacked = [torch.stack([found["kernel", n, layer] for layer in layers[n]]).double().flatten(1) for n in (0, 1)]
     units = [k / k.norm(dim=1, keepdim=True).clamp_min(1e-30) for k in stacked]
-    mean, low, high = (np.array([f[i] for f in found]) for i in range(3))
-    yield Likeness(shared, mean, low, high, (units[0] @ units[1].T).numpy(), problems)
+    yield Likeness(shared, np.array(means), (units[0] @ units[1].T).numpy(), problems)
+
+
+def over_seeds(layers: Sequence[str], similarity: np.ndarray, arms: Sequence[str]) -> pd.DataFrame:
+    """Mean and 95 % t interval over the networks of an arm: [S, L], S arms -> columns arm, layer, mean, low, high, n."""
+    rows = []
+    for arm in dict.fromkeys(arms):
+        own = similarity[[name == arm for name in arms]]
+        for layer, values in zip(layers, own.T, strict=True):
+            low = high = np.nan
+            if len(values) > 1 and np.isfinite(values).all():
+                low, high = stats.mean_interval(values)[1:3]
+            rows.append((arm, layer, values.mean(), low, high, len(values)))
+    return pd.DataFrame(rows, columns=["arm", "layer", "mean", "low", "high", "n"])
 
 
 def _features(net, fs, samples: Sequence[Sample], layers: list[str]) -> dict[str, Tensor]:
@@ -117,14 +116,6 @@ def _at(student: Tensor, teacher: Tensor, aggregation: str, similarity: str) -> 
             return functional.anti_transfer_loss(student, teacher, aggregation, similarity, reduction=how).reshape(-1)
         except AtlabError as error:
             return error
-
-
-def _interval(values: Tensor | AtlabError) -> tuple[float, float, float]:
-    if isinstance(values, AtlabError):
-        return (float("nan"),) * 3
-    if len(values) < 2:
-        return float(values[0]), float("nan"), float("nan")
-    return tuple(stats.mean_interval(values.numpy())[:3])
 
 
 def layer_features(net, fs, sample: Sample, layer: str) -> np.ndarray:
@@ -163,17 +154,11 @@ def strongest(features: np.ndarray, count: int) -> np.ndarray:
 
 def clip_samples(fs, rows: np.ndarray) -> list[Sample]:
     """The clips of a batch, read at once."""
-    key = ("samples", fs.content_hash, rows.tobytes())
 
     def make() -> list[Sample]:
-        table = fs.factors.iloc[rows]
-        captions = [", ".join(str(clip[name]) for name in fs.factor_names) for _, clip in table.iterrows()]
-        return [
-            Sample((fs.content_hash, int(r)), a, int(r), c)
-            for r, a, c in zip(rows, fs.read(rows), captions, strict=True)
-        ]
+        return [Sample((fs.content_hash, int(r)), a, int(r), "") for r, a in zip(rows, fs.read(rows), strict=True)]
 
-    return RESULTS.get(key, make)
+    return RESULTS.get(("samples", fs.content_hash, rows.tobytes()), make)
 
 
 def study_path(study: str, label: str):

@@ -1,8 +1,8 @@
-"""Where networks look, computed: maps, the sound under a map, relevance by band and time, pairs of clips and their agreement."""
+"""Where networks look, computed: maps, the sound under a map, relevance by band and time."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from atlab.data import frontend
-from atlab.errors import AtlabError, unknown
+from atlab.errors import AtlabError
+from atlab.explore import studies
 from atlab.explore.cache import RESULTS
 from atlab.explore.compute.data import with_noise
-from atlab.invariance.maps.gradcam import class_activation_map, map_agreement
+from atlab.explore.widgets.background import Step
+from atlab.invariance.maps.gradcam import class_activation_map
 from atlab.plots import Picture
 
 BANDS = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 24000)  # Hz
-MOST_PAIRS = 32
 SILENT = 1e-12
 
 
@@ -121,48 +122,28 @@ def class_maps(net, fs, samples: Sequence[Sample], layer: str, method: str, targ
     return np.stack(maps)
 
 
-def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
-    """The crossed design's other clips: for each other value of `factor`, the row most like this one in all else.
+def deepest_with_maps(nets, fs, samples: Sequence[Sample], method: str, target: str) -> Iterator[Step | str]:
+    """The last layer at which no network's map of these clips is empty (else the one with the fewest): steps, then its name.
 
-    The target's class is the same (unless `factor` is the target); of the other factors as many as possible are, then
-    the repetition, if the data set has such a column. AtlabError for an unknown factor, or if there is no such clip.
+    A class activation map is empty where the class's score only falls with every channel, as happens at late layers.
     """
-    if factor not in fs.factor_names:
-        raise unknown("factor", factor, [*fs.factor_names, "noise"])
-    table, others = fs.factors, [name for name in fs.factor_names if name != factor]
-    alike = {
-        name: (table[name] == table[name].iloc[row]).to_numpy() for name in [*others, "repetition"] if name in table
-    }
-    score = 2 * sum((alike[name].astype(int) for name in others), np.zeros(len(table), int)) + alike.get(
-        "repetition", 0
-    )
-    allowed = alike[target] if target in others else np.ones(len(table), bool)
-    found = {}
-    for value in fs.classes(factor):
-        rows = np.flatnonzero((table[factor] == value).to_numpy() & allowed)
-        if value != table[factor].iloc[row] and len(rows):
-            found[str(value)] = int(rows[np.argmax(score[rows])])
-    if not found:
-        raise AtlabError(f"no clip differs from this one in {factor!r} alone: there is nothing to pair it with")
-    return found
+    layers = studies.layers_of(next(iter(nets.values())))
+    empty: dict[str, int] = {}
+    for n, layer in enumerate(reversed(layers)):
+        yield Step(n, len(layers), f"looking for a layer whose maps are not empty: {layer}")
+        maps = [
+            class_maps(net, fs, samples, layer, method, target_classes(net, fs, samples, target))
+            for net in nets.values()
+        ]
+        empty[layer] = sum(int(is_empty(one)) for of_net in maps for one in of_net)
+        if not empty[layer]:
+            break
+    yield min(empty, key=lambda layer: empty[layer])
 
 
-def lag(fs, one: Sample, other: Sample) -> int:
-    """By how many columns of its picture `other` comes later than `one`: the best match of their loudness over time."""
-    if fs.kind != "audio" or one.row == other.row:
-        return 0
-    loud = [10 ** (picture(fs, s).values / 20) for s in (one, other)]
-    a, b = (z.sum(0) - z.sum(0).mean() for z in loud)
-    return int(np.argmax(np.correlate(b, a, mode="full"))) - (len(a) - 1)
-
-
-def agreement(one: np.ndarray, other: np.ndarray, shift: int = 0) -> float:
-    """Pearson correlation of two maps [height, width], the second moved back by `shift` columns; nan if one is constant."""
-    width = one.shape[1] - abs(shift)
-    if width < 2:
-        return float("nan")
-    a, b = one[:, max(0, -shift) :][:, :width], other[:, max(0, shift) :][:, :width]
-    return float(map_agreement(a[None], b[None])[0])
+def is_empty(one: np.ndarray) -> bool:
+    """Whether a map is zero everywhere."""
+    return not one.any()
 
 
 def masked_sound(wave: np.ndarray, mask: np.ndarray, threshold: float = 0.0) -> np.ndarray:

@@ -15,6 +15,11 @@ from atlab.system.home import find
 from atlab.transfer import reading, relatedness
 
 
+def studies_of_transfer() -> list[str]:
+    """The finished studies that say something of transfer."""
+    return [name for name in studies.finished() if "treatment" in studies.study_table(name)]
+
+
 def study(name: str) -> pd.DataFrame:
     """The finished runs of a study of transfer; AtlabError for one of something else."""
     table = studies.study_table(name)

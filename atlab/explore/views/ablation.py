@@ -1,11 +1,11 @@
-"""The ablation explorer: any two parameters of a study against each other, and the runs behind every cell."""
+"""Ablation: any two parameters of a study against each other, and the runs behind every cell."""
 
 from __future__ import annotations
 
 import base64
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ipywidgets as widgets
 import pandas as pd
@@ -15,74 +15,94 @@ from atlab.errors import AtlabError, unknown
 from atlab.explore import studies
 from atlab.explore.cache import FIGURES, RESULTS
 from atlab.explore.compute import ablation as compute
-from atlab.explore.widgets import explorer as parts
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
-from atlab.explore.widgets.explorer import Explorer, Shown, sentence
+from atlab.explore.widgets.explorer import Explorer, Page
+from atlab.explore.widgets.shown import Shown, sentence
+from atlab.explore.widgets.table import table_html
 from atlab.system.home import find
 
 KINDS = ("heat map", "curves")
-RESETS = {
-    "study": ("metric", "x", "y", "where", "cell_x", "cell_y"),
-    "x": ("cell_x", "cell_y"),
-    "y": ("cell_x", "cell_y"),
-    "where": ("cell_x", "cell_y"),
-}
+FORMS = ("similarity", "aggregation")  # what is looked at first, where a study varies both
+RESETS = {"study": ("metric", "x", "y", "where", "cell"), "x": ("cell",), "y": ("cell",), "where": ("cell",)}
 CURVES = 8  # learning curves in one figure
 LISTED = 60  # runs of a cell in the table
 
 
 @dataclass(frozen=True)
 class AblationState:
-    """What the ablation explorer shows; empty fields stand for the first there is.
+    """What the ablation page shows; empty fields stand for the first there is.
 
     Attributes:
         study: folder of runs. metric: a result.
         x, y: parameters that runs differ in; y may be "-" for none. kind: "heat map" or "curves".
         difference: the metric minus that of the baseline of the same seed and data.
         where: only runs with one of these values: ((parameter, (value, ...)), ...).
-        cell_x, cell_y: the values of the cell whose runs are shown.
+        cell: the values of x and y whose runs are shown; the best cell if there is no run with these.
     """
 
-    study: str = "runs/demo_study"
+    study: str = ""
     metric: str = ""
     x: str = ""
     y: str = ""
     kind: str = "heat map"
     difference: bool = False
     where: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    cell_x: str = ""
-    cell_y: str = ""
+    cell: tuple[str, ...] = ()
 
 
 def steps(s: AblationState) -> Iterator[Step | Shown]:
     """What a state shows, part by part."""
+    s, offered = studies.settle(s)
+    yield offered
     yield Step(0, 2, f"reading {s.study}")
     whole, axes, metrics = _study(s.study)
     if not metrics:
         raise AtlabError(f"the runs of {s.study} have no numbers among their results")
-    free = [name for name in axes if name != "seed"] or axes
-    x = s.x or free[0]
-    y = s.y or next((name for name in free if name != x), compute.NONE)
-    metric = s.metric or metrics[0]
+    s = _settled(s, whole, axes, metrics)
     yield Shown(
         choices={"metric": metrics, "x": axes, "y": [("(none)", compute.NONE), *((n, n) for n in axes)]},
-        resolved={"metric": metric, "x": x, "y": y},
+        resolved={"metric": s.metric, "x": s.x, "y": s.y, "where": s.where},
     )
     if s.kind not in KINDS:
         raise unknown("kind of figure", s.kind, KINDS)
-    for name in (x, y):
+    for name in (s.x, s.y):
         if name not in (*axes, compute.NONE):
             raise unknown("parameter that runs differ in", name, axes)
-    if metric not in metrics:
-        raise unknown("result", metric, metrics)
-    table = compute.filtered(whole, s.where)
-    up = "" if y in (compute.NONE, x) else y
-    values = (compute.above_baseline(whole, metric) if s.difference else whole[metric])[table.index]
-    cells = compute.cells(table, x, up, values)
+    if s.metric not in metrics:
+        raise unknown("result", s.metric, metrics)
+    up = "" if s.y in (compute.NONE, s.x) else s.y
+    kept = compute.filtered(whole, s.where)
+    table = compute.applicable(kept, s.x, up)
+    values = (compute.above_baseline(whole, s.metric) if s.difference else whole[s.metric])[table.index]
+    cells = compute.cells(table, s.x, up, values, compute.bounds(s.metric, s.difference))
     if cells.empty:
-        raise AtlabError(f"none of the runs shown has a value of {metric}")
-    yield from _cells(s, table, cells, values, x, up, metric)
+        raise AtlabError(f"none of the runs shown has a value of {s.metric}")
+    yield Shown(texts={"pooled": _pooled(table.loc[values.dropna().index], s.x, up, len(kept) - len(table))})
+    yield from _cells(s, table, cells, values, up)
+
+
+def _settled(s: AblationState, whole: pd.DataFrame, axes: list[str], metrics: list[str]) -> AblationState:
+    """The state with the axes to begin with: aggregation and similarity at one layer, where a study varies both, else the first two."""
+    free = [name for name in axes if name not in ("seed", "strategy")] or axes
+    forms = not s.x and not s.y and set(FORMS) <= set(axes)
+    x = s.x or (FORMS[0] if forms else free[0])
+    y = s.y or (FORMS[1] if forms else next((name for name in free if name != x), compute.NONE))
+    where = s.where
+    if forms and not where and "layers" in axes:
+        tried = compute.applicable(whole, *FORMS).groupby("layers")[list(FORMS)].nunique().sum(axis=1)
+        where = (("layers", (str(tried.idxmax()),)),)
+    return replace(s, x=x, y=y, where=where, metric=s.metric or metrics[0])
+
+
+def _pooled(table: pd.DataFrame, x: str, y: str, left_out: int) -> str:
+    """What the runs of a cell differ in, and which runs have no cell, as HTML."""
+    mixed = compute.pooled(table, x, y)
+    told = "; ".join(f"{name} ({', '.join(values[:8])}{', ...' * (len(values) > 8)})" for name, values in mixed.items())
+    said = f"A cell averages runs that differ in: {told}." if told else "The runs of a cell differ in nothing."
+    if left_out:
+        said += f" {left_out} runs that have no {' or no '.join(filter(None, (x, y)))} (a baseline, for example) are in no cell."
+    return html.escape(said)
 
 
 def _study(study: str) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -97,16 +117,17 @@ def _study(study: str) -> tuple[pd.DataFrame, list[str], list[str]]:
     return RESULTS.get(("ablation", *studies.study_stamp(find(study))), read)
 
 
-def _cells(
-    s: AblationState, table: pd.DataFrame, cells: pd.DataFrame, values, x: str, y: str, metric: str
-) -> Iterator[Step | Shown]:
-    across, down = list(dict.fromkeys(cells["x"])), list(dict.fromkeys(cells["y"]))
+def _cells(s: AblationState, table: pd.DataFrame, cells: pd.DataFrame, values, y: str) -> Iterator[Step | Shown]:
+    x, metric = s.x, s.metric
     best = cells.loc[cells["mean"].idxmax()]
-    chosen = s.cell_x or str(best["x"]), (s.cell_y or str(best["y"])) if y else ""
-    yield Shown(
-        choices={"cell_x": across, "cell_y": down if y else []},
-        resolved={"cell_x": chosen[0]} | ({"cell_y": chosen[1]} if y else {}),
-    )
+    known = list(zip(cells["x"], cells["y"], strict=True))
+    chosen = s.cell if s.cell in known else (str(best["x"]), str(best["y"]))
+    options = [(f"{x} {one}" + (f", {y} {other}" if y else ""), (one, other)) for one, other in known]
+    yield Shown(choices={"cell": options}, resolved={"cell": chosen})
+    if s.cell and s.cell != chosen:
+        yield Shown(
+            notes=[f"No run has {x} {s.cell[0]} and {y or 'nothing else'} {s.cell[-1]}: the best cell is shown."]
+        )
     told = "".join(f", {name} {'/'.join(v)}" for name, v in s.where)
     of = f"{metric.replace('_', ' ')}{' minus baseline' if s.difference else ''}"
     title = f"{of}{told} (95 % t interval over runs)"
@@ -119,9 +140,9 @@ def _cells(
         points = pd.DataFrame(
             {"x": table[x].astype(str), "y": table[y].astype(str) if y else "", "value": values.astype(float)}
         ).dropna()
-        seeds = str(points["value"].tolist())
         figure = FIGURES.get(
-            ("curves", *key, seeds), lambda: plots.sweep_curves(cells, points, x, y, metric, s.difference, title)
+            ("curves", *key, str(points["value"].tolist())),
+            lambda: plots.sweep_curves(cells, points, x, y, metric, s.difference, title),
         )
     yield Shown(figures={"cells": figure}, texts={"export": _exports(s, table, cells, x, y, metric)})
     yield Step(1, 2, "reading learning curves")
@@ -136,7 +157,7 @@ def _runs(chosen: pd.DataFrame, x: str, y: str, cell: tuple[str, str], metric: s
         for _, row in chosen.iterrows()
     ]
     place = f"{x} {cell[0]}" + (f", {y} {cell[1]}" if y else "")
-    shares = [name for name in compute.metrics(chosen) if name.endswith(("accuracy", "recall"))] or [metric]
+    shares = [name for name in compute.metrics(chosen) if compute.is_share(name)] or [metric]
     key = (tuple(chosen["path"]), place)
     figure = FIGURES.get(
         ("cell", *key),
@@ -153,24 +174,20 @@ def _runs(chosen: pd.DataFrame, x: str, y: str, cell: tuple[str, str], metric: s
             notes.append(sentence(error))
     if len(chosen) > CURVES:
         notes.append(f"Learning curves of the first {CURVES} of {len(chosen)} runs.")
-    curves = None
+    figures = {"runs": figure}
     if histories:
-        curves = FIGURES.get(
+        figures["curves"] = FIGURES.get(
             ("learning", *key, tuple(histories)), lambda: plots.learning_curves(histories, f"learning curves: {place}")
         )
     shown = chosen[["id", *varying, *compute.metrics(chosen)]].head(LISTED).round(4)
-    return Shown(
-        figures={"runs": figure, "curves": curves}, texts={"table": parts.table_html(shown, index=False)}, notes=notes
-    )
+    return Shown(figures=figures, texts={"table": table_html(shown, index=False)}, notes=notes)
 
 
 def _exports(s: AblationState, table: pd.DataFrame, cells: pd.DataFrame, x: str, y: str, metric: str) -> str:
     """Links that save the cells as CSV and LaTeX and the runs as CSV, and the LaTeX to copy."""
     name = find(s.study).name
     named = cells.rename(columns={"x": x, "y": y} if y else {"x": x}).drop(columns=[] if y else "y")
-    tex = compute.latex(
-        cells, x, y, metric + (" minus baseline" if s.difference else ""), metric.endswith(("accuracy", "recall"))
-    )
+    tex = compute.latex(cells, x, y, metric + (" minus baseline" if s.difference else ""), compute.is_share(metric))
     columns = ["id", *dict.fromkeys([*compute.axes(table), *compute.metrics(table)]), "path"]
     files = {
         f"{name}_cells.csv": compute.csv(named),
@@ -184,47 +201,36 @@ def _exports(s: AblationState, table: pd.DataFrame, cells: pd.DataFrame, x: str,
     return f"save: {links}<details><summary>LaTeX</summary><pre>{html.escape(tex)}</pre></details>"
 
 
-def ablation(
-    study: str = "runs/demo_study", *, state: AblationState | None = None, threaded: bool | None = None, **fields
-) -> Explorer:
-    """Open the ablation explorer on a study, or at a `state`; further fields of `AblationState` by name."""
-    controls = {
-        "study": inputs.text("study", help="Folder of runs"),
+def _controls() -> dict[str, widgets.Widget]:
+    return {
+        "study": inputs.choice("study", help="Finished studies, the latest first"),
         "metric": inputs.choice("result"),
         "x": inputs.choice("across"),
         "y": inputs.choice("by"),
         "kind": inputs.choice("as", KINDS),
         "difference": inputs.check("minus the baseline of its seed"),
-        "cell_x": inputs.choice("cell: across", help="The cell whose runs are shown; a click on it does the same"),
-        "cell_y": inputs.choice("cell: by"),
+        "cell": inputs.choice("cell", help="The cell whose runs are shown; a click on it does the same"),
     }
-    return Explorer(
-        "Ablation explorer", state or AblationState(study=study, **fields), steps, controls, _body, threaded, RESETS
-    )
 
 
 def _body(e: Explorer) -> list[widgets.Widget]:
     def open_cell(point: dict) -> None:
         x, y = point["customdata"] if point.get("customdata") else (point.get("x"), point.get("y"))
-        offered = [control.options for control in (e.controls["cell_x"], e.controls["cell_y"])]
-        if str(x) in offered[0]:
-            e.change(cell_x=str(x), **({"cell_y": str(y)} if str(y) in offered[1] else {}))
+        offered = inputs.values(e.controls["cell"])
+        wanted = next((cell for cell in offered if cell in ((str(x), str(y)), (str(x), ""))), None)
+        if wanted:
+            e.change(cell=wanted)
 
     cells = e.view("cells")
     cells.on_click(open_cell)
-    behind = [
-        widgets.HBox([e.controls["cell_x"], e.controls["cell_y"]]),
-        e.view("runs"),
-        e.view("curves"),
-        e.text("table"),
-    ]
-    return [e.row("study", "metric", "x", "y", "kind", "difference"), _filters(e), cells, e.text("export"), *behind]
+    chosen = [e.row("study", "metric", "x", "y", "kind", "difference"), _filters(e), e.text("pooled")]
+    return [*chosen, cells, e.text("export"), e.row("cell"), e.view("runs"), e.view("curves"), e.text("table")]
 
 
 def _filters(e: Explorer) -> widgets.Widget:
     """A parameter and the values of it to keep; filters add up."""
-    name, values = inputs.choice("only runs by"), inputs.several("with", rows=4)
-    told, clear = widgets.Label(), widgets.Button(description="no filter", layout={"width": "90px"})
+    name, values = inputs.choice("only runs by"), inputs.several("with", rows=2)
+    told, clear = widgets.Label(), inputs.button("no filter", "clear", lambda: e.change(where=()), width="90px")
     quiet: list[bool] = []
 
     def offer(_=None) -> None:
@@ -232,12 +238,12 @@ def _filters(e: Explorer) -> widgets.Widget:
         quiet.append(True)
         try:
             try:
-                found, axes, _results = _study(e.state.study)
+                found, axes, _results = _study(studies.settle(e.state)[0].study)
             except AtlabError:  # the explorer says so
                 found, axes = None, []
-            parts.offer(name, axes, name.value)
+            inputs.offer(name, axes, name.value)
             kept = dict(e.state.where).get(name.value, ())
-            parts.offer(values, compute.values_of(found, name.value) if name.value in axes else [], kept)
+            inputs.offer(values, compute.values_of(found, name.value) if name.value in axes else [], kept)
             told.value = "; ".join(f"{n}: {', '.join(v)}" for n, v in e.state.where) or "all runs"
         finally:
             quiet.pop()
@@ -250,6 +256,8 @@ def _filters(e: Explorer) -> widgets.Widget:
 
     name.add_class("atlab-filter-by").observe(lambda _: None if quiet else offer(), "value")
     values.add_class("atlab-filter-values").observe(keep, "value")
-    clear.add_class("atlab-clear").on_click(lambda _: e.change(where=()))
     e.on_state(offer)
     return widgets.HBox([name, values, clear, told])
+
+
+PAGE = Page("Ablation", AblationState, steps, _controls, _body, RESETS)

@@ -1,10 +1,8 @@
-"""The training cockpit: start a small training from widgets, watch its curves, stop it, go on, keep the run."""
+"""The cockpit: start a small training, watch it or any other one that runs, stop it, go on, keep the run."""
 
 from __future__ import annotations
 
 import html
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +16,30 @@ from atlab.data.splits import SPLITS
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.explore import studies
-from atlab.explore.process import Training, keep
-from atlab.explore.widgets import explorer as parts
+from atlab.explore.naming import arm_name
+from atlab.explore.process import Status, Training, keep, unfinished, watched
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
-from atlab.explore.widgets.explorer import Explorer, Shown, sentence
+from atlab.explore.widgets.explorer import Explorer, Page
+from atlab.explore.widgets.shown import Shown, sentence
+from atlab.explore.widgets.table import table_html
 from atlab.labels import shown
 from atlab.strategies import STRATEGIES
-from atlab.system.home import in_home
+from atlab.system.home import find, in_home
 
 WIDTHS = [
     (name, value) for name, value in (("1/32", 1 / 32), ("1/16", 1 / 16), ("1/8", 1 / 8), ("1/4", 1 / 4), ("1", 1.0))
 ]
 BATCHES = (4, 8, 13, 16, 32, 64)
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
-LOOK = 1.0  # seconds between two looks at a training
-RESETS = {"data": ("target", "orthogonal"), "root": ("compare",), "study": ("compare",)}
+LOOK = 1.0  # seconds between two looks at trainings
+LISTED = 20  # trainings in the table of those that run
+LATEST = "latest"  # watch: whichever training gave the last sign of life
+RESETS = {
+    "study": ("data", "target", "orthogonal", "compare", "watch"),
+    "data": ("target", "orthogonal"),
+    "into": ("compare",),
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,17 @@ class CockpitState:
     """The training that the cockpit shows; empty fields stand for the first there is.
 
     Attributes:
-        data: a data set's folder or name; root, study: the run goes to root/study/<id>/.
-        compare: finished runs of the study to draw beside it.
+        study: folder of runs; data: a data set's folder or name, the study's if empty (the demo's without a study).
+        into: the run goes to the folder of this name next to the study, or in runs/.
+        watch: another training to look at, STUDY/ID, or "latest"; the one that is set up here if empty.
+        compare: finished runs of `into` to draw in the same figure.
         The others: see `atlab.experiment.Settings`.
     """
 
-    data: str = "demo_speech"
-    root: str = "runs"
-    study: str = "cockpit"
+    study: str = ""
+    data: str = ""
+    into: str = "cockpit"
+    watch: str = ""
     target: str = ""
     orthogonal: str = ""
     split: str = "random"
@@ -68,11 +77,12 @@ class CockpitState:
 
 def settings_of(s: CockpitState) -> Settings:
     """The settings of the training; AtlabError for values that they do not allow."""
-    names = studies.open_data(s.data).factor_names
+    data = _data(s)
+    names = studies.open_data(data).factor_names
     target = s.target or names[0]
     orthogonal = s.orthogonal or next((name for name in names if name != target), "")
     settings = Settings(
-        data=s.data,
+        data=data,
         target=target,
         orthogonal=orthogonal,
         split=s.split,
@@ -94,49 +104,102 @@ def settings_of(s: CockpitState) -> Settings:
     return settings
 
 
+def _data(s: CockpitState) -> str:
+    """The data set: the one that is named, the study's, or the demo's."""
+    known = s.study or next(iter(studies.finished()), "")
+    return s.data or (studies.settings_of(known).data if known else catalog.DEMO)
+
+
 def training_of(s: CockpitState) -> Training:
     """The training of a state, whether it was started or not."""
-    return Training(settings_of(s), _root(s), s.study)
+    return Training(settings_of(s), root(s), s.into)
 
 
-def _root(s: CockpitState) -> Path:
+def root(s: CockpitState) -> Path:
     """The folder of all studies, the same before the first run makes it and after."""
-    return in_home(s.root).resolve()
+    return find(s.study).resolve().parent if s.study else in_home("runs").resolve()
 
 
 def steps(s: CockpitState) -> Iterator[Step | Shown]:
-    """What a state shows: how far the training is, its losses, its result."""
+    """What a state shows: how far the training is, its losses, its result, and all trainings that run."""
     yield Step(0, 1, "reading the run")
-    names = studies.open_data(s.data).factor_names
+    yield Shown(choices={"study": studies.finished(), "data": studies.data_options(s.data)})
+    alive = unfinished(root(s))
+    ids = [f"{path.parent.name}/{path.name}" for path in alive]
+    named = [(f"{path.parent.name}: {_name(path)}", key) for path, key in zip(alive, ids, strict=True)]
+    gone = [] if s.watch in ("", LATEST, *ids) else [(s.watch, s.watch)]
+    yield Shown(
+        choices={"watch": [("the training set up here", ""), ("whichever runs", LATEST), *named, *gone]},
+        texts={"running": _running(alive)},
+        again=LOOK if alive or s.watch else 0.0,
+    )
+    watch = ids[0] if s.watch == LATEST and ids else s.watch
+    if watch and watch != LATEST:
+        yield from _other(root(s) / watch)
+    elif not s.watch:
+        yield from _own(s)
+
+
+def _name(path: Path) -> str:
+    parameters = runs.Run(path).parameters
+    return f"{arm_name(parameters)} seed {parameters.get('seed', 0)}"
+
+
+def _running(alive: list[Path]) -> str:
+    """All trainings that run, as a table."""
+    rows = [{"study": p.parent.name, "training": _name(p), "state": watched(p).sentence} for p in alive[:LISTED]]
+    return f"<p>{len(alive)} trainings run:</p>{table_html(pd.DataFrame(rows), index=False)}" if rows else ""
+
+
+def _other(path: Path) -> Iterator[Shown]:
+    """A training that another process does."""
+    status = watched(path)
+    yield Shown(texts={"status": _told(f"{_name(path)}: {status.sentence}"), "run": "Start"})
+    if len(status.history):
+        yield Shown(figures={"curves": plots.learning_curves({_name(path): status.history}, f"losses, {_name(path)}")})
+
+
+def _told(sentence: str) -> str:
+    return f"<div role='status'>{html.escape(sentence)}</div>"
+
+
+def _own(s: CockpitState) -> Iterator[Shown]:
+    """The training that is set up here."""
+    names = studies.open_data(_data(s)).factor_names
     settings = settings_of(s)
     earlier = _finished(s)
     yield Shown(
-        choices={"target": names, "orthogonal": names, "compare": list(earlier), "data": catalog.data_sets()},
+        choices={"target": names, "orthogonal": names, "compare": list(earlier)},
         resolved={"target": settings.target, "orthogonal": shown(settings.orthogonal)},
     )
     training = training_of(s)
     status = training.status()
+    yield Shown(
+        texts={"status": _told(status.sentence), "run": "Resume" if status.state == "stopped" else "Start"},
+        again=LOOK if training.running else 0.0,
+    )
+    if status.state == "done":
+        yield Shown(texts={"result": _result(training)})
+    histories = _curves(s, settings, status, earlier)
+    if histories:
+        yield Shown(figures={"curves": plots.learning_curves(histories, f"losses, {status.sentence}")})
+
+
+def _curves(s: CockpitState, settings: Settings, status: Status, earlier: dict[str, str]) -> dict[str, pd.DataFrame]:
     histories = {name: runs.Run(earlier[name]).history() for name in s.compare if name in earlier}
-    if len(status.history):
-        label = "this run" if status.role == "student" else f"{shown(settings.orthogonal)} network"
-        histories = {label: status.history} | histories
-    figure = plots.learning_curves(histories, f"losses, {status.sentence}") if histories else None
-    run = "Resume" if status.state == "stopped" else "Start"
-    told = f"<div role='status'>{html.escape(status.sentence)}</div>"
-    table = _result(training) if status.state == "done" else ""
-    yield Shown(figures={"curves": figure}, texts={"status": told, "result": table, "run": run})
+    if not len(status.history):
+        return histories
+    label = "this run" if status.role == "student" else f"{shown(settings.orthogonal)} network"
+    return {label: status.history} | histories
 
 
 def _finished(s: CockpitState) -> dict[str, str]:
-    """Finished runs of the study by label."""
+    """Finished runs of the study that runs go into, by label."""
     try:
-        return {
-            label: str(n.path.parent)
-            for label, n in studies.networks(str(_root(s) / s.study)).items()
-            if n.role != "teacher"
-        }
+        known = studies.networks(str(root(s) / s.into))
     except AtlabError:
         return {}
+    return {label: str(n.path.parent) for label, n in known.items() if n.role != "teacher"}
 
 
 def _result(training: Training) -> str:
@@ -146,24 +209,17 @@ def _result(training: Training) -> str:
         for part in ("train", "validation", "test")
     }
     return (
-        parts.table_html(pd.DataFrame(rows).T.round(4).astype({"clips": "Int64"}))
+        table_html(pd.DataFrame(rows).T.round(4).astype({"clips": "Int64"}))
         + f"<p>run folder: <code>{html.escape(str(training.path))}</code></p>"
     )
 
 
-def cockpit(
-    data: str = "demo_speech",
-    root: str = "runs",
-    *,
-    state: CockpitState | None = None,
-    threaded: bool | None = None,
-    **fields,
-) -> Explorer:
-    """Open the cockpit on a data set, or at a `state`; further fields of `CockpitState` by name."""
-    controls = {
-        "data": inputs.text("data set", catalog.data_sets()),
-        "root": inputs.text("root", help="Folder for all studies"),
-        "study": inputs.text("study", help="Folder of the run below the root"),
+def _controls() -> dict[str, widgets.Widget]:
+    return {
+        "study": inputs.choice("study", help="Finished studies, the latest first"),
+        "data": inputs.choice("data set"),
+        "into": inputs.text("run goes into", help="A folder next to the study"),
+        "watch": inputs.choice("watch"),
         "target": inputs.choice("target"),
         "orthogonal": inputs.choice("orthogonal"),
         "split": inputs.choice("split", SPLITS),
@@ -178,38 +234,18 @@ def cockpit(
         "learning_rate": inputs.choice("learning rate", RATES),
         "clips": inputs.whole("clips", 0, 5000, "Training clips at most; 0 for all"),
         "seed": inputs.whole("seed", 0, 20),
-        "compare": inputs.several("beside runs", rows=3, width="420px"),
+        "compare": inputs.several("compare with", rows=3, width="420px"),
     }
-    return Explorer(
-        "Training cockpit",
-        state or CockpitState(data=data, root=root, **fields),
-        steps,
-        controls,
-        _body,
-        threaded,
-        RESETS,
-    )
 
 
 def _body(e: Explorer) -> list[widgets.Widget]:
-    run = widgets.Button(
-        description="Start", button_style="primary", tooltip="Train, or go on where it was stopped"
-    ).add_class("atlab-run")
-    stop = widgets.Button(description="Stop", tooltip="End the training; what it has done is kept").add_class(
-        "atlab-stop"
-    )
-    name, put = (
-        inputs.text("keep in study"),
-        widgets.Button(description="Keep", tooltip="Copy the finished run into that study").add_class("atlab-keep"),
-    )
-    name.add_class("atlab-keep-as")
     said = widgets.HTML().add_class("atlab-kept")
-    watched: set[str] = set()
+    name = inputs.text("keep in study", studies.finished()).add_class("atlab-keep-as")
 
-    def saying(act: Callable[[], str]) -> Callable[[object], None]:
+    def saying(act: Callable[[], str]) -> Callable[[], None]:
         """Do it, and say what came of it or why not."""
 
-        def guarded(_: object) -> None:
+        def guarded() -> None:
             try:
                 said.value = html.escape(act())
             except (AtlabError, OSError) as error:
@@ -218,34 +254,42 @@ def _body(e: Explorer) -> list[widgets.Widget]:
         return guarded
 
     def begin() -> str:
-        training = training_of(e.state)
-        training.start()
-        e.refresh()
-        if e.threaded and str(training.path) not in watched:
-            watched.add(str(training.path))
-            threading.Thread(target=watch, args=(training,), name="cockpit", daemon=True).start()
+        training_of(e.state).start()
+        e.change(watch="") if e.state.watch else e.refresh()
         return ""
-
-    def watch(training: Training) -> None:
-        while training.running:
-            time.sleep(LOOK)
-            e.refresh()
-        watched.discard(str(training.path))
-        e.refresh()
 
     def end() -> str:
         training_of(e.state).stop()
         e.refresh()
         return ""
 
-    run.on_click(saying(begin))
-    stop.on_click(saying(end))
-    put.on_click(saying(lambda: f"kept in {keep(training_of(e.state), name.value)}"))
+    def put() -> str:
+        return f"kept in {keep(training_of(e.state), name.value.removeprefix('runs/'))}"
+
+    run = inputs.button("Start", "run", saying(begin), "Train, or go on where it was stopped")
+    stop = inputs.button("Stop", "stop", saying(end), "End the training; what it has done is kept")
+    put_there = inputs.button("Keep", "keep", saying(put), "Copy the finished run into that study")
     e.text("run").observe(lambda change: setattr(run, "description", change["new"] or "Start"), "value")
-    where, what = (
-        e.row("data", "root", "study", "target", "orthogonal", "split"),
-        e.row("strategy", "layers", "aggregation", "similarity", "beta"),
+    rare = inputs.folded(
+        "more: size, length, batches, seed",
+        e.row("width", "epochs", "batch_size", "learning_rate", "clips", "seed", "into"),
     )
-    how = e.row("width", "epochs", "batch_size", "learning_rate", "clips", "seed", "compare")
-    buttons = widgets.Box([run, stop, name, put], layout={"flex_flow": "row wrap"})
-    return [where, what, how, buttons, said, e.text("status"), e.view("curves"), e.text("result")]
+    what = e.row(
+        "study",
+        "data",
+        "watch",
+        "target",
+        "orthogonal",
+        "split",
+        "strategy",
+        "layers",
+        "aggregation",
+        "similarity",
+        "beta",
+        "compare",
+    )
+    buttons = widgets.Box([run, stop, name, put_there, said], layout={"flex_flow": "row wrap"})
+    return [what, rare, buttons, e.text("status"), e.view("curves"), e.text("result"), e.text("running")]
+
+
+PAGE = Page("Cockpit", CockpitState, steps, _controls, _body, RESETS)

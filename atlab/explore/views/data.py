@@ -1,4 +1,4 @@
-"""The data explorer: factors and their crossing, clips with noise at any ratio, splits and their leaks."""
+"""Data: factors and their crossing, clips with noise at any ratio, splits and their leaks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from atlab.data.summary import cramers_v, crossing
 from atlab.explore import studies
 from atlab.explore.cache import FIGURES
 from atlab.explore.compute import data as compute
-from atlab.explore.widgets import explorer as parts
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
-from atlab.explore.widgets.explorer import Explorer, Shown
-from atlab.labels import plain
+from atlab.explore.widgets.explorer import Explorer, Page
+from atlab.explore.widgets.shown import Shown
+from atlab.explore.widgets.table import table_html
+from atlab.labels import natural, plain
 
-OFFERED = 300  # clips proposed by name
 RESETS = {
+    "study": ("data", "down", "across", "filter_by", "filter_value", "clip", "target", "split_by"),
     "data": ("down", "across", "filter_by", "filter_value", "clip", "target", "split_by"),
     "filter_by": ("filter_value", "clip"),
     "filter_value": ("clip",),
@@ -31,17 +32,18 @@ RESETS = {
 
 @dataclass(frozen=True)
 class DataState:
-    """What the data explorer shows; empty fields stand for the first there is.
+    """What the data page shows; empty fields stand for the first there is.
 
     Attributes:
-        data: a data set's folder or name.
+        study: folder of runs; data: a data set's folder or name, the study's if empty.
         down, across: the factors of the crossing table.
         filter_by, filter_value: only clips with this value of a factor are counted and offered.
         clip: its id; noise: "none" or a kind in `atlab.data.noise.KINDS`; snr_db: signal-to-noise ratio.
         split, target, split_by, pairing, seed: see `atlab.experiment.Settings`.
     """
 
-    data: str = "synthetic_speech"
+    study: str = ""
+    data: str = ""
     down: str = ""
     across: str = ""
     filter_by: str = ""
@@ -58,27 +60,30 @@ class DataState:
 
 def steps(s: DataState) -> Iterator[Step | Shown]:
     """What a state shows, part by part."""
-    yield Step(0, 3, f"opening {s.data}")
-    fs = studies.open_data(s.data)
+    yield Shown(choices={"data": studies.data_options(s.data), "study": studies.finished()})
+    if not s.data:
+        s, offered = studies.settle(s)
+        yield offered
+    yield Step(0, 3, f"opening {s.data or s.study}" + "; it is rendered first" * (not catalog.is_there(s.data)))
+    fs = studies.study_data(s.study, s.data)
     names = fs.factor_names
     down, across = s.down or names[0], s.across or names[min(1, len(names) - 1)]
     target, by = s.target or names[0], s.split_by or names[min(1, len(names) - 1)]
-    resolved = {"down": down, "across": across, "target": target, "split_by": by}
-    values = [] if not s.filter_by else [str(value) for value in fs.classes(s.filter_by)]
-    filter_value = s.filter_value or (values[0] if values else "")
+    values = [] if not s.filter_by else sorted(map(str, fs.classes(s.filter_by)), key=natural)
+    filter_value = s.filter_value or next(iter(values), "")
     yield Shown(
         choices={
-            "data": catalog.data_sets(),
             "filter_by": [("every clip", ""), *((n, n) for n in names)],
             "filter_value": values,
             **dict.fromkeys(("down", "across", "target", "split_by"), names),
         },
-        resolved=resolved | ({"filter_value": filter_value} if values else {}),
+        resolved={"down": down, "across": across, "target": target, "split_by": by, "filter_value": filter_value},
     )
     rows = compute.matching(fs, s.filter_by, filter_value)
     clip = s.clip or str(fs.factors["id"].iloc[rows[0]])
-    proposals = [str(name) for name in fs.factors["id"].iloc[rows[:OFFERED]]]
-    yield Shown(choices={"clip": proposals}, resolved={"clip": clip}, texts={"facts": _facts(fs, rows)})
+    yield Shown(
+        choices={"clip": compute.offered(fs, clip, rows)}, resolved={"clip": clip}, texts={"facts": _facts(fs, rows)}
+    )
     yield Step(1, 3, "counting")
     key = (fs.content_hash, s.filter_by, filter_value)
     yield Shown(
@@ -96,7 +101,9 @@ def steps(s: DataState) -> Iterator[Step | Shown]:
 
 def _crossing(fs, down: str, across: str):
     strength = cramers_v(fs.labels(down), fs.labels(across))
-    return plots.crossing_table(crossing(fs, down, across), f"{down} and {across}: Cramer's V {strength}")
+    table = crossing(fs, down, across)
+    table = table.loc[sorted(table.index, key=natural), sorted(table.columns, key=natural)]
+    return plots.crossing_table(table, f"{down} and {across}: Cramer's V {strength}")
 
 
 def _facts(fs, rows) -> str:
@@ -119,7 +126,7 @@ def _clip(fs, row: int, s: DataState) -> Shown:
             ("picture", *key), lambda: plots.image_grid(fs.read([row]), [caption], str(fs.factors["id"].iloc[row]))
         )
         notes = ["Noise is mixed into sound: this data set holds images."] if s.noise != "none" else []
-        return Shown(figures={"clip": figure}, sounds={"clean": b"", "noisy": b""}, notes=notes)
+        return Shown(figures={"clip": figure}, notes=notes)
     name = str(fs.factors["id"].iloc[row])
     waves = {"clip": fs.read([row])[0]}
     if s.noise != "none":
@@ -134,7 +141,7 @@ def _clip(fs, row: int, s: DataState) -> Shown:
     sounds = [compute.wav(wave, fs.sample_rate) for wave in waves.values()]
     return Shown(
         figures={"clip": FIGURES.get(("clip", *key), figure)},
-        sounds={"clean": sounds[0], "noisy": sounds[1] if len(sounds) > 1 else b""},
+        sounds=dict(zip(("clean", "noisy"), sounds, strict=False)),
     )
 
 
@@ -143,20 +150,18 @@ def _split(fs, s: DataState, target: str, by: str) -> Shown:
     table = compute.leaks(fs, split, target, by)
     key = ("split", fs.content_hash, s.split, target, by, s.pairing, s.seed)
     figure = FIGURES.get(key, lambda: plots.split_parts(table, target, by, f"{s.split} split of {fs.card['name']}"))
-    return Shown(figures={"split": figure}, texts={"split": parts.table_html(table.round(2))})
+    return Shown(figures={"split": figure}, texts={"split": table_html(table.round(2))})
 
 
-def data(
-    data: str = "synthetic_speech", *, state: DataState | None = None, threaded: bool | None = None, **fields
-) -> Explorer:
-    """Open the data explorer on a data set, or at a `state`; further fields of `DataState` by name."""
-    controls = {
-        "data": inputs.text("data set", catalog.data_sets(), "A prepared folder, or the name of one"),
+def _controls() -> dict[str, widgets.Widget]:
+    return {
+        "study": inputs.choice("study", help="Finished studies, the latest first"),
+        "data": inputs.choice("data set", help="One that is not there yet is rendered first"),
         "down": inputs.choice("rows"),
         "across": inputs.choice("columns"),
         "filter_by": inputs.choice("only clips by", [("every clip", "")]),
         "filter_value": inputs.choice("its value"),
-        "clip": inputs.text("clip", help="Id of a clip"),
+        "clip": inputs.choice("clip", help="n and p: the next and the previous one"),
         "noise": inputs.choice("noise", ("none", *KINDS)),
         "snr_db": inputs.number("SNR (dB)", -10, 40, 1, "Signal-to-noise ratio of the active part"),
         "split": inputs.choice("split", SPLITS),
@@ -167,27 +172,19 @@ def data(
         ),
         "seed": inputs.whole("seed", 0, 20),
     }
-    return Explorer("Data explorer", state or DataState(data=data, **fields), steps, controls, _body, threaded, RESETS)
 
 
 def _body(e: Explorer) -> list[widgets.Widget]:
-    def browse(by: int):
-        def act(_) -> None:
-            offered = list(e.controls["clip"].options)
-            if offered:
-                place = offered.index(e.state.clip) if e.state.clip in offered else -by
-                e.change(clip=offered[(place + by) % len(offered)])
-
-        return act
-
-    before, after = (widgets.Button(description=d, layout={"width": "120px"}) for d in ("◀ previous", "next ▶"))
-    before.add_class("atlab-previous").on_click(browse(-1))
-    after.add_class("atlab-next").on_click(browse(1))
+    before = inputs.button("◀ previous", "previous", lambda: e.browse("clip", -1), width="120px")
+    after = inputs.button("next ▶", "next", lambda: e.browse("clip", 1), width="120px")
     factors = widgets.VBox([e.row("down", "across"), e.view("crossing"), e.view("counts")])
-    players = widgets.HBox([e.sound("clean", "clip"), e.sound("noisy", "with noise")])
+    player = e.sound("clip", clean=("clip", 0, 0), noisy=("with noise", 0, 1))
     clip = widgets.VBox(
-        [widgets.Box([e.controls["clip"], before, after]), e.row("noise", "snr_db"), e.view("clip"), players]
+        [widgets.Box([e.controls["clip"], before, after]), e.row("noise", "snr_db"), player, e.view("clip")]
     )
     split = widgets.VBox([e.row("split", "target", "split_by", "pairing", "seed"), e.view("split"), e.text("split")])
     tabs = widgets.Tab([factors, clip, split], titles=["Factors", "Clip and noise", "Split and leaks"])
-    return [e.row("data", "filter_by", "filter_value"), e.text("facts"), tabs]
+    return [e.row("study", "data", "filter_by", "filter_value"), e.text("facts"), tabs]
+
+
+PAGE = Page("Data", DataState, steps, _controls, _body, RESETS)

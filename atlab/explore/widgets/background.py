@@ -102,3 +102,12 @@ class Runner:
                 steps.close()
         if self._next is None:
             self._receive(ended)
+
+
+def in_kernel() -> bool:
+    """Whether this is a Jupyter kernel, where the main thread has messages to answer."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None

@@ -16,7 +16,10 @@ import traitlets
 from plotly.io.json import to_json_plotly
 
 _DRAW = """
-const config = {displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false};
+const svg = Plotly => ({name: "svg", title: "Download plot as an SVG", icon: Plotly.Icons.camera,
+  click: plot => Plotly.downloadImage(plot, {format: "svg", filename: plot.getAttribute("aria-label").slice(0, 60) || "figure"})});
+const config = Plotly => ({displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, modeBarButtonsToAdd: [svg(Plotly)],
+  toImageButtonOptions: {scale: 2}});
 
 function library(model) {
   const known = globalThis.atlabPlotly;
@@ -51,8 +54,8 @@ function render({model, el}) {
     if (gone || !text) return;
     const figure = JSON.parse(text);
     const first = !place.classList.contains("js-plotly-plot");
-    await Plotly.react(place, figure.data, figure.layout, config);
     place.setAttribute("aria-label", model.get("label"));
+    await Plotly.react(place, figure.data, figure.layout, config(Plotly));
     place.dataset.drawn = Number(place.dataset.drawn || 0) + 1;
     if (first) place.on("plotly_click", event => {
       const {x, y, curveNumber, customdata} = event.points[0];
@@ -63,6 +66,9 @@ function render({model, el}) {
   let queue = Promise.resolve();
   const later = () => { queue = queue.then(draw).catch(error => { place.textContent = "the figure could not be drawn: " + error; }); };
   model.on("change:_figure", later);
+  const dim = () => el.classList.toggle("atlab-stale", model.get("stale"));
+  model.on("change:stale", dim);
+  dim();
   const watch = new ResizeObserver(() => { if (Plotly && place.classList.contains("js-plotly-plot") && place.offsetWidth) Plotly.Plots.resize(place); });
   watch.observe(el);
   later();
@@ -81,10 +87,14 @@ function render({model, el}) {
   code.hidden = true;
   code.tabIndex = 0;
   code.setAttribute("aria-label", "the cell that reproduces these figures");
-  const show = () => { code.textContent = model.get("code"); button.textContent = "Copy as code"; };
+  const show = () => {
+    code.textContent = model.get("code");
+    button.textContent = "Copy as code";
+  };
   button.onclick = async () => {
     show();
-    code.hidden = false;
+    code.hidden = !code.hidden;
+    if (code.hidden) return;
     try { await navigator.clipboard.writeText(model.get("code")); button.textContent = "Copied"; }
     catch { getSelection().selectAllChildren(code); }
   };
@@ -102,18 +112,39 @@ export default {render};
 """
 
 
+_LOOK = """
+.atlab-explorer { outline: none; }
+.atlab-stale { opacity: 0.25; transition: opacity 0.1s 0.3s; }
+.atlab-message p { margin: 2px 0; }
+.atlab-message [role=alert] { border-left: 4px solid #D55E00; padding-left: 8px; }
+.atlab-explorer .widget-html-content { line-height: 1.45; }
+.atlab-table :is(td, th) { padding: 1px 10px; text-align: left; white-space: nowrap; }
+.atlab-table .atlab-number { text-align: right; }
+.atlab-table td button { font-size: 11px; padding: 0 6px; }
+.atlab-table tbody tr { cursor: default; }
+.atlab-table tbody tr:hover { background: rgba(86, 180, 233, 0.15); }
+.atlab-table th button { border: 0; background: none; font: inherit; font-weight: bold; cursor: pointer; }
+.atlab-keys-list { margin: 4px 0; display: grid; grid-template-columns: max-content auto; gap: 2px 12px; }
+.atlab-keys-list[hidden] { display: none; }
+button[aria-pressed=true] { box-shadow: inset 0 -3px #0072B2; }
+.atlab-explorer .widget-tab-contents, .atlab-application .widget-tab-contents { overflow-x: hidden; padding: 6px; }
+"""
+
+
 class FigureView(anywidget.AnyWidget):
     """Shows a figure; `show` replaces it. Not drawn again if it is the object that is shown already.
 
     Attributes:
         figure: the `go.Figure` shown, None before the first.
         clicked: the point clicked last: x, y, curve, customdata.
+        stale: dimmed, for it belongs to another state.
     """
 
     _esm = _DRAW
     _figure = traitlets.Unicode("").tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     clicked = traitlets.Dict().tag(sync=True)
+    stale = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -146,4 +177,5 @@ class CodeButton(anywidget.AnyWidget):
     """A button that shows `code` and puts it on the clipboard."""
 
     _esm = _COPY
+    _css = _LOOK
     code = traitlets.Unicode("").tag(sync=True)

@@ -1,0 +1,113 @@
+"""What a study is and what it found, in sentences and one row per run, from the folders of its runs."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from atlab import analysis, plots
+from atlab.analysis import claims, study
+from atlab.analysis.study import Study
+from atlab.explore import studies
+from atlab.explore.cache import FIGURES, RESULTS
+from atlab.explore.compute import ablation
+from atlab.labels import NAMES, listed, natural, plain
+from atlab.stats import Interval
+from atlab.system.home import find
+
+MOST = 6  # arms that a verdict is written of
+
+
+def about(found: Study) -> str:
+    """The study in one sentence, as HTML."""
+    counts = f"{len(found.table)} finished runs"
+    counts += f", {len(found.unfinished)} unfinished" * bool(found.unfinished) + f", {len(found.failed)} failed" * bool(
+        found.failed
+    )
+    table = ablation.students(found.table)
+    present = set(table.get("strategy", []))
+    strategies = ", ".join([NAMES[name] for name in NAMES if name in present] + sorted(present - set(NAMES)))
+    parts = [strategies and f"{plain(strategies)} compared"]
+    if {"target", "orthogonal", "data"} <= set(table):
+        against = sorted({name for texts in set(table["orthogonal"]) for name in listed(texts)} - {ablation.NONE})
+        parts.append(f"networks learn <b>{_listed(table['target'])}</b> on {_listed(table['data'].map(_name))}")
+        parts.append(f"against {plain(', '.join(against))}" if against else "")
+    varying = [name for name in ablation.axes(table) if name not in ("strategy", "orthogonal")]
+    parts.append(f"what varies: {plain(', '.join(varying))}" if varying else "")
+    return f"<b>{plain(found.title)}</b>: {counts}; {'; '.join(filter(None, parts))}."
+
+
+def _name(path: str) -> str:
+    return str(path).rstrip("/").rpartition("/")[2]
+
+
+def _listed(column: pd.Series) -> str:
+    return plain(", ".join(sorted(map(str, set(column)), key=natural)))
+
+
+def verdicts(found: Study) -> tuple[str, go.Figure | None]:
+    """What the study decides about the arms that differ most from the baseline, as HTML, and all differences as a figure."""
+    lines, figure = [], None
+    for title, part, by, notes in study.comparable(found):
+        lines += [f"{title}: {note}" if title else note for note in map(plain, notes)]
+        if part.empty or part["strategy"].nunique() + part["layers"].nunique() < 3:
+            continue
+        compared = analysis.comparison(part, by)
+        gains = compared.dropna(subset="difference").sort_values("difference", key=abs, ascending=False)
+        if gains.empty:
+            continue
+        for _, row in gains.head(MOST).iterrows():
+            gain = Interval(row["difference"], max(row["d_low"], -1), min(row["d_high"], 1), int(row["n"]))
+            lines.append(claims.claim(f"{row['arm']} is above the baseline", gain).removeprefix("- "))
+        if len(gains) > 1:
+            lines.append(
+                f"{len(gains)} arms are compared one by one (95 % intervals); the smallest p after Holm's correction is {gains['p_holm'].min():.2f}"
+            )
+        figure = figure or plots.improvement_by_arm(compared)
+    if not lines:
+        lines = ["nothing is compared: that takes a baseline and another arm, two seeds each"]
+    items = "".join(f"<li>{_bold(line)}</li>" for line in lines)
+    return f"<ul style='margin: 4px 0; padding-left: 20px'>{items}</ul>", figure
+
+
+def _bold(markdown: str) -> str:
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", markdown)
+
+
+def rows(name: str) -> list[dict]:
+    """One row per network of a study: its label, what varies, accuracies in percent, epochs."""
+    table = ablation.students(studies.study_table(name))
+    labels = {str(n.path.parent): label for label, n in studies.networks(name).items()}
+    order = list(labels)
+    kept = table[table["path"].isin(labels)].sort_values("path", key=lambda paths: paths.map(order.index))
+    varying = [axis for axis in ablation.axes(table) if axis != "strategy"]
+    shown = pd.DataFrame({"run": kept["path"].map(labels), "strategy": kept.get("strategy", kept.get("treatment"))})
+    shown["strategy"] = shown["strategy"].map(lambda name: NAMES.get(name, name))
+    for axis in varying:
+        shown[axis] = kept[axis].map(lambda v: v if isinstance(v, int | float) and not isinstance(v, bool) else str(v))
+    for part in ("test", "validation", "train"):
+        if f"{part}_accuracy" in kept:
+            shown[f"{part} %"] = (100 * kept[f"{part}_accuracy"]).round(1)
+    if "epochs_run" in kept:
+        shown["epochs"] = kept["epochs_run"]
+    shown = shown.dropna(axis=1, how="all").astype(object)
+    return shown.where(shown.notna(), None).to_dict("records")
+
+
+def parallel(name: str, metric: str = "test_accuracy") -> go.Figure | None:
+    """Every student as a line through what varies to its accuracy; None if nothing varies."""
+    table = ablation.students(studies.study_table(name))
+    axes = ablation.axes(table)
+    if not axes or metric not in table:
+        return None
+    key = ("parallel", studies.study_stamp(find(name)), metric)
+    return FIGURES.get(key, lambda: plots.parallel_runs(table[axes].astype(str), table[metric], metric))
+
+
+def read(name: str) -> Study:
+    """The study, kept until a run of it is begun or done."""
+    folder = find(name)
+    begun = tuple(sorted(path.parent.name for path in folder.glob("*/params.json")))
+    return RESULTS.get(("overview", studies.study_stamp(folder), begun), lambda: study.read(folder))
