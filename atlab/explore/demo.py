@@ -22,7 +22,7 @@ from atlab.system.processes import cores, end_with_input
 STUDY = "runs/demo_study"
 SEEDS = (0, 1)
 LAYERS = ("conv1", "conv5", "conv13")
-FORMS = tuple(itertools.product(("gram", "mean"), ("squared_cosine", "mse")))
+FORMS = tuple(itertools.product(("gram", "mean"), ("squared_cosine", "sigmoid_mse")))
 SECONDS = 45  # of processor time that a run takes, about, the speaker networks' share included
 
 _process: list[tuple[subprocess.Popen, object]] = []  # the training that this kernel began

@@ -35,11 +35,13 @@ def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
         x=[str(c) for c in counts.columns],
         y=[str(r) for r in counts.index],
         colorscale="Cividis",
+        zmin=0,
         colorbar={"title": "clips"},
         texttemplate="%{z}" if counts.size <= 300 else None,
     )
     figure = go.Figure(heat).update_layout(title=title, height=420, width=760, **LAYOUT)
-    return figure.update_xaxes(title_text=counts.columns.name).update_yaxes(title_text=counts.index.name)
+    figure.update_yaxes(title_text=counts.index.name, autorange="reversed")
+    return figure.update_xaxes(title_text=counts.columns.name)
 
 
 def factor_counts(counts: Mapping[str, pd.Series], title: str = "") -> go.Figure:
@@ -53,7 +55,7 @@ def factor_counts(counts: Mapping[str, pd.Series], title: str = "") -> go.Figure
         figure.add_trace(bars, row=1, col=column)
         figure.update_xaxes(type="category", row=1, col=column)
     figure.update_yaxes(title_text="clips", col=1).update_layout(showlegend=False)
-    return figure.update_layout(title=title, height=360, width=max(480, 300 * len(counts)), **LAYOUT)
+    return figure.update_layout(title=title, height=360, width=max(480, 300 * len(counts)), **PANELS)
 
 
 def durations(seconds: np.ndarray, title: str = "") -> go.Figure:

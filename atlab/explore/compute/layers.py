@@ -87,15 +87,20 @@ def likeness(
     yield Likeness(shared, np.array(means), (units[0] @ units[1].T).numpy(), problems)
 
 
-def over_seeds(layers: Sequence[str], similarity: np.ndarray, arms: Sequence[str]) -> pd.DataFrame:
-    """Mean and 95 % t interval over the networks of an arm: [S, L], S arms -> columns arm, layer, mean, low, high, n."""
+def over_seeds(
+    layers: Sequence[str], similarity: np.ndarray, arms: Sequence[str], ends: tuple[float, float]
+) -> pd.DataFrame:
+    """Mean and 95 % t interval over the networks of an arm: [S, L], S arms -> columns arm, layer, mean, low, high, n.
+
+    Intervals end at `ends`, what is possible.
+    """
     rows = []
     for arm in dict.fromkeys(arms):
         own = similarity[[name == arm for name in arms]]
         for layer, values in zip(layers, own.T, strict=True):
             low = high = np.nan
             if len(values) > 1 and np.isfinite(values).all():
-                low, high = stats.mean_interval(values)[1:3]
+                low, high = np.clip(stats.mean_interval(values)[1:3], *ends)
             rows.append((arm, layer, values.mean(), low, high, len(values)))
     return pd.DataFrame(rows, columns=["arm", "layer", "mean", "low", "high", "n"])
 

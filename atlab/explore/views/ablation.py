@@ -83,11 +83,13 @@ def steps(s: AblationState) -> Iterator[Step | Shown]:
 
 
 def _settled(s: AblationState, whole: pd.DataFrame, axes: list[str], metrics: list[str]) -> AblationState:
-    """The state with the axes to begin with: aggregation and similarity at one layer, where a study varies both, else the first two."""
-    free = [name for name in axes if name not in ("seed", "strategy")] or axes
+    """The state with the axes to begin with: aggregation and similarity at one layer, where a study varies both, else layers by strategy."""
+    free = sorted((n for n in axes if n not in ("seed", "strategy")), key=lambda n: n != "layers") or axes
     forms = not s.x and not s.y and set(FORMS) <= set(axes)
     x = s.x or (FORMS[0] if forms else free[0])
-    y = s.y or (FORMS[1] if forms else next((name for name in free if name != x), compute.NONE))
+    several = "strategy" in axes and x != "strategy" and compute.applicable(whole, x)["strategy"].nunique() > 1
+    second = ["strategy"] * several + [name for name in free if name != x] + [compute.NONE]
+    y = s.y or (FORMS[1] if forms else second[0])
     where = s.where
     if forms and not where and "layers" in axes:
         tried = compute.applicable(whole, *FORMS).groupby("layers")[list(FORMS)].nunique().sum(axis=1)
@@ -209,7 +211,7 @@ def _controls() -> dict[str, widgets.Widget]:
         "y": inputs.choice("by"),
         "kind": inputs.choice("as", KINDS),
         "difference": inputs.check("minus the baseline of its seed"),
-        "cell": inputs.choice("cell", help="The cell whose runs are shown; a click on it does the same"),
+        "cell": inputs.wide(inputs.choice("cell", help="The cell whose runs are shown; a click on it does the same")),
     }
 
 

@@ -218,7 +218,7 @@ def _controls() -> dict[str, widgets.Widget]:
     return {
         "study": inputs.choice("study", help="Finished studies, the latest first"),
         "data": inputs.choice("data set"),
-        "into": inputs.text("run goes into", help="A folder next to the study"),
+        "into": inputs.text("into", help="The study that the run goes into, next to the one above"),
         "watch": inputs.choice("watch"),
         "target": inputs.choice("target"),
         "orthogonal": inputs.choice("orthogonal"),
@@ -234,13 +234,13 @@ def _controls() -> dict[str, widgets.Widget]:
         "learning_rate": inputs.choice("learning rate", RATES),
         "clips": inputs.whole("clips", 0, 5000, "Training clips at most; 0 for all"),
         "seed": inputs.whole("seed", 0, 20),
-        "compare": inputs.several("compare with", rows=3, width="420px"),
+        "compare": inputs.several("compare", rows=2, width="420px"),
     }
 
 
 def _body(e: Explorer) -> list[widgets.Widget]:
     said = widgets.HTML().add_class("atlab-kept")
-    name = inputs.text("keep in study", studies.finished()).add_class("atlab-keep-as")
+    name = inputs.text("keep as", studies.finished()).add_class("atlab-keep-as")
 
     def saying(act: Callable[[], str]) -> Callable[[], None]:
         """Do it, and say what came of it or why not."""

@@ -173,7 +173,8 @@ def _foreign(fs, nets: dict) -> list[str]:
 
 def _likeness(s: LayersState, found, layers, names, arms, acted, weights) -> Shown:
     key = (*weights, s.part, s.clips, s.seed, s.aggregation, s.similarity, names)
-    averaged = compute.over_seeds(found.layers, found.similarity, arms)
+    ends = (-1.0 if s.similarity == "cka" else 0.0, 1.0)
+    averaged = compute.over_seeds(found.layers, found.similarity, arms, ends)
     what = f"AT similarity ({s.aggregation}, {s.similarity}) to {names[0]}"
     title = f"{what}, {s.clips} clips (mean and 95 % t interval over seeds)"
     lines = FIGURES.get(("similarity", *key), lambda: plots.layer_similarity(averaged, acted, title))

@@ -182,7 +182,7 @@ class Explorer(widgets.VBox):
 
     def row(self, *names: str) -> widgets.Box:
         """The controls of these fields side by side, in as many lines as they need."""
-        return widgets.Box([self.controls[n] for n in names], layout={"flex_flow": "row wrap", "width": "100%"})
+        return widgets.Box([self.controls[n] for n in names], layout={"flex_flow": "row wrap"})
 
     def on_state(self, act: Callable[[], None]) -> None:
         """Call `act` at every change of the state."""

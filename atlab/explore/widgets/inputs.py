@@ -62,6 +62,12 @@ def button(label: str, name: str, act, help: str = "", width: str = "max-content
     return found.add_class(f"atlab-{name}")
 
 
+def wide(control: widgets.Widget) -> widgets.Widget:
+    """The control with room for long values."""
+    control.layout.width = "490px"
+    return control
+
+
 def folded(title: str, *parts: widgets.Widget) -> widgets.Accordion:
     """What is needed rarely, behind a line that opens it."""
     return widgets.Accordion([widgets.VBox(parts)], titles=[title], selected_index=None)
