@@ -1,4 +1,4 @@
-"""How long an explorer takes from a change to its figure: `python -m benchmarks.explore [--repeats N] [--out FILE]`.
+"""How long a page of the explorers takes from a change to its figure: `python -m benchmarks.explore [--repeats N] [--out FILE]`.
 
 Networks of 1/8 width with random weights on synthetic clips of 1 s, on one thread. Medians and quartiles of the time on the
 clock, which other load lengthens, and of processor time, which is what a free core takes. Both include writing the figure
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-STORED, LIVE = 300, 1500  # milliseconds wanted: for stored results, for Grad-CAM of five networks
+STORED, LIVE = 300, 1500  # milliseconds wanted: without and with a pass through networks
 ROW = "{change:46} {clock:>8.0f} {processor:>10.0f}   {limit}"
 
 
@@ -100,12 +100,17 @@ def measure(fs, study: str, repeats: int) -> list[dict]:
 
     chosen = tuple(n.label for n in studies.networks(study).values() if n.seed == 0)
     assert len(chosen) == 5
-    maps = explore.maps(study, models=chosen, threaded=False)
-    ablation, layers = explore.ablation(study, threaded=False), explore.layers(study, threaded=False)
+    common = {"study": study, "networks": chosen, "layer": "conv13"}
+    maps = explore.page(explore.MapsState(**common, pair_by="-"), threaded=False)
+    paired = explore.page(explore.MapsState(**common), threaded=False)
+    ablation, layers = (
+        explore.page(kind(study=study), threaded=False) for kind in (explore.AblationState, explore.LayersState)
+    )
     clips = itertools.cycle(fs.factors["id"].tolist()[1:])
     nets = [models.load(studies.networks(study)[label].path) for label in chosen]
     numbers = np.random.default_rng(1).permutation(np.arange(5, 95)) / 100
     opacities, layer_names = (itertools.cycle(numbers.tolist()), itertools.cycle(f"conv{n}" for n in range(1, 14)))
+    draws = itertools.count(1)
     cells = itertools.cycle(
         itertools.product(("heat map", "curves"), ("train_accuracy", "test_accuracy"), ("strategy", "layers"))
     )
@@ -119,6 +124,11 @@ def measure(fs, study: str, repeats: int) -> list[dict]:
         "ablation: another axis, result or kind": (result, STORED),
         "maps: opacity": (lambda: maps.change(opacity=next(opacities)), STORED),
         "layers: another layer": (lambda: layers.change(layer=next(layer_names)), STORED),
+        "layers: baseline and AT on another draw of 24 clips": (lambda: layers.change(seed=next(draws)), LIVE),
+        "maps: a new pair and the agreement over 12 pairs at a new layer": (
+            lambda: paired.change(clip=next(clips), layer=next(layer_names)),
+            LIVE,
+        ),
         "maps: Grad-CAM of five networks, a new clip": (lambda: maps.change(clip=next(clips)), LIVE),
         "the same five maps, plain pytorch-grad-cam": (lambda: plain(nets, fs, next(clips)), None),
     }
@@ -130,7 +140,7 @@ def measure(fs, study: str, repeats: int) -> list[dict]:
             clock, processor = time.perf_counter(), time.process_time()
             way()
             times[name].append((time.perf_counter() - clock, time.process_time() - processor))
-    assert not maps.message and not ablation.message and not layers.message
+    assert not any(page.message for page in (maps, paired, ablation, layers))
     rows = []
     for name, (_, limit) in ways.items():
         clock, processor = (1000 * np.quantile(times[name], [0.25, 0.5, 0.75], axis=0)).round(1).T.tolist()

@@ -80,10 +80,8 @@ class Application(widgets.VBox):
             self.pages[name].state = state
         else:
             self._make(name, state)
-        if self.tabs.selected_index != list(PAGES).index(name):
-            self.tabs.selected_index = list(PAGES).index(name)
-        else:
-            self._follow(name)
+        self.tabs.selected_index = list(PAGES).index(name)
+        self._follow(name)
 
     def go(self, name: str, **given: Any) -> None:
         """Open a page with these fields changed and what is shared."""

@@ -1,248 +1,153 @@
-"""Explorers in a real JupyterLab and through Voila: run all, move every control, and the figures are what is computed beside it.
+"""The explorers in a real JupyterLab and through Voila: what a page shows is what is computed by a twin in this process.
 
-Each page is compared with a twin of the explorer in this process: the figure on the page has to hold the twin's numbers,
-and the code to be copied has to be the twin's, after every move.
+The figure on the page has to hold the twin's numbers, and the code to be copied has to be the twin's, after every move.
 """
 
 from __future__ import annotations
 
+import json
 import socket
-import time
 
 import numpy as np
 import pytest
 
 import atlab
-from atlab import explore, runs
-from atlab.explore import serving
-from tests.browser.pages import PATIENCE, TRACES, agree, clean, hears, move, says, tab
+from atlab import explore
+from atlab.explore import app, serving, studies
+from tests.browser.pages import SHOWN, TRACES, agree, clean, hears, move, nothing_uploads, says, tab
 from tests.browser.test_lab import NOTEBOOKS
 from tests.explore.small_study import write_study
-from tests.transfer.studies import GRIDS, halves_accuracy, made
 
 pytestmark = pytest.mark.browser
 
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return atlab.data.toy(tmp_path_factory.mktemp("data") / "toy", words=3, speakers=4, repetitions=4, samples=4096)
+WIDE = "[...document.querySelectorAll('*')].filter(e => e.offsetParent && e.clientWidth > 600 && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'hidden').map(e => e.className)"
 
 
 @pytest.fixture(scope="module")
-def study(toy, tmp_path_factory):
-    return str(write_study(tmp_path_factory.mktemp("runs"), toy))
+def home(tmp_path_factory):
+    """A project with a finished study, and nothing else."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "atlab.toml").touch()
+    toy = atlab.data.toy(root / "data/toy", words=3, speakers=4, repetitions=4, samples=4096)
+    write_study(root / "runs", toy)
+    return root
 
 
-@pytest.fixture
-def opened(lab, page, with_parameters):
-    """Open an explorer's notebook with other parameters and run all its cells: -> the saved file."""
-
-    def run(name: str, first: str, **values):
-        address, root = lab
-        copy = with_parameters(NOTEBOOKS / f"explorers/{name}.ipynb", root, values)
-        page.goto(f"{address}/lab/tree/{name}.ipynb")
-        page.wait_for_selector("text=atlab | Idle", timeout=300_000)
-        page.click("text=Run >> nth=0")
-        page.click("text=Run All Cells")
-        page.wait_for_selector(first, timeout=300_000)
-        return copy
-
-    return run
+def turn(page, twin, name: str):
+    """Go to a page, there and in the twin: -> the twin's explorer."""
+    tab(page, app.PAGES[name].title)
+    twin.tabs.selected_index = list(app.PAGES).index(name)
+    return twin.explorer
 
 
-def test_the_data_explorer(opened, page, toy, tmp_path, study):
-    copy = opened("data", ".atlab-figure-crossing .main-svg", data=str(toy.path))
-    twin = explore.data(str(toy.path), threaded=False)
-    agree(page, twin, "crossing", "counts")
-    move(page, twin, "down", "speaker")
-    move(page, twin, "across", "word", "crossing")
-    move(page, twin, "filter_by", "word", "counts")
-    move(page, twin, "filter_value", "word2", "counts")
-    tab(page, "Clip and noise")
-    move(page, twin, "clip", "word2-speaker3-1", "clip")
-    move(page, twin, "noise", "hum", "clip")
-    move(page, twin, "snr_db", 9.0, "clip")
-    page.locator(".atlab-next button, button.atlab-next").first.click()
-    twin.change(clip="word2-speaker3-2")
-    agree(page, twin, "clip")
-    hears(page, twin, "noisy")
+def unfold(page) -> None:
+    page.locator(".jupyter-widget-Collapse-header:visible").first.click()
+
+
+def test_the_pages_in_jupyterlab(lab, page, with_parameters, home):
+    address, root = lab
+    study = str(home / "runs/small")
+    copy = with_parameters(NOTEBOOKS / "explorers/explore.ipynb", root, {"study": study})
+    page.goto(f"{address}/lab/tree/explore.ipynb")
+    page.wait_for_selector("text=atlab | Idle", timeout=300_000)
+    page.click("text=Run >> nth=0")
+    page.click("text=Run All Cells")
+    page.wait_for_selector(".atlab-figure-differences .main-svg", timeout=300_000)
+    twin = explore.open(study, threaded=False)
+    agree(page, twin.explorer, "differences")
+    ablation = turn(page, twin, "ablation")
+    agree(page, ablation, "cells", "runs", "curves")
+    move(page, ablation, "metric", "train_accuracy", "cells")
+    move(page, ablation, "difference", True, "cells")
+    move(page, ablation, "kind", "curves", "cells")
+    page.locator(".atlab-copy:visible button").first.click()
+    assert page.locator(".atlab-copy:visible pre").first.is_visible()
+    data = turn(page, twin, "data")
+    agree(page, data, "crossing", "counts")
+    move(page, data, "filter_by", "word", "counts")
     tab(page, "Split and leaks")
-    agree(page, twin, "split")
-    move(page, twin, "pairing", 0.85)
-    move(page, twin, "seed", 1)
-    move(page, twin, "split", "disjoint", "split")
-    move(page, twin, "split_by", "word")
-    assert "single class of 'word'" in twin.message
-    page.wait_for_function("m => document.querySelector('.atlab-message').innerText == m", arg=twin.message)
-    move(page, twin, "target", "speaker")
-    move(page, twin, "data", "nowhere")
-    says(page, "No data set at")
-    clean(page, twin, copy)
+    move(page, data, "split_by", "word")
+    says(page, "takes apart")
+    assert not page.locator(".atlab-figure-split:visible").count(), "a figure of an earlier state is gone"
+    move(page, data, "target", "speaker")
+    tab(page, "Clip and noise")
+    before = data.state.clip
+    page.locator(".atlab-player:visible").click(position={"x": 2, "y": 2})
+    page.keyboard.press("n")  # JupyterLab keeps its own keys from the page
+    data.browse("clip", 1)
+    agree(page, data, "clip")
+    assert data.state.clip != before and page.locator(".jp-Cell").count() == 3
+    nothing_uploads(page)
+    clean(page, copy)
 
 
-def test_the_grad_cam_explorer(opened, page, study):
-    copy = opened("gradcam", ".atlab-figure-maps .main-svg", study=study)
-    twin = explore.maps(study, threaded=False)
-    agree(page, twin, "maps", "profiles")
-    move(page, twin, "method", "EigenCAM", "maps", "profiles")
-    move(page, twin, "layer", "conv5", "maps", "profiles")
-    move(page, twin, "clip", "word1-speaker2-1", "maps")
-    move(page, twin, "target", "predicted")
-    move(page, twin, "pair_by", "speaker", "maps")
-    move(page, twin, "pair_value", "speaker3", "maps")
-    move(page, twin, "score", True, "agreement")
-    move(page, twin, "align", False)  # tones of the toy set begin together
-    move(page, twin, "difference", True, "maps")
-    move(page, twin, "reference", "WI seed 0", "maps")
-    move(page, twin, "opacity", 0.65)
-    page.wait_for_function(
-        "Math.abs(document.querySelector('.atlab-figure-maps .js-plotly-plot')._fullData[2].opacity - 0.65) < 1e-6"
-    )
-    move(page, twin, "pair_by", "noise", "maps")
-    move(page, twin, "snr_db", 9.0, "maps")
-    move(page, twin, "models", ("baseline seed 0", "WI seed 1"), "maps")
-    move(page, twin, "hear", "baseline seed 0")
-    hears(page, twin, "selected")
-    whole = twin.sounds["selected"].value
-    move(page, twin, "threshold", 0.05)
-    hears(page, twin, "selected")
-    assert twin.sounds["selected"].value != whole
-    move(page, twin, "extra", "gone.safetensors")
-    says(page, "gone")
-    move(page, twin, "extra", "")
-    move(page, twin, "data", "nowhere")
-    says(page, "No data set at")
-    move(page, twin, "study", "runs/absent")
-    says(page, "no study folder")
-    clean(page, twin, copy)
-
-
-def test_the_layer_explorer(opened, page, study, tmp_path):
-    made(GRIDS / "transferability.yaml", tmp_path, halves_accuracy, "tiny")
-    copy = opened("layers", ".atlab-figure-cka .main-svg", study=study)
-    twin = explore.layers(study, threaded=False)
-    agree(page, twin, "similarity", "cka", "effect")
-    move(page, twin, "student", "WI seed 1", "similarity", "cka")
-    move(page, twin, "teacher", "baseline seed 0", "similarity", "cka")
-    move(page, twin, "clips", 25, "similarity", "cka")
-    move(page, twin, "seed", 1, "similarity", "cka")
-    move(page, twin, "similarity", "cka", "similarity")
-    move(page, twin, "aggregation", "mean", "similarity")
-    page.locator(".atlab-figure-cka .nsewdrag").first.click(position={"x": 5, "y": 5})  # the leftmost column: conv1
-    twin.change(layer="conv1")
-    tab(page, "One layer")
-    agree(page, twin, "grams", "channels")
-    move(page, twin, "layer", "conv3", "grams", "channels")
-    move(page, twin, "clip", 1, "grams", "channels")
-    move(page, twin, "channels", 3, "channels")
-    tab(page, "Effect in the study")
-    move(page, twin, "effect", "train", "effect")
-    tab(page, "Transfer")
-    move(page, twin, "transfer", str(tmp_path / "transferability"), "transfer", "causes")
-    move(page, twin, "halves", "man_made", "transfer", "causes")
-    tab(page, "Two networks")
-    move(page, twin, "part", "test")
-    says(page, "is not a stored split")
-    move(page, twin, "data", "nowhere")
-    says(page, "No data set at")
-    move(page, twin, "study", "runs/absent")
-    says(page, "no study folder")
-    clean(page, twin, copy)
-
-
-def test_the_ablation_explorer(opened, page, study):
-    copy = opened("ablation", ".atlab-figure-curves .main-svg", study=study)
-    twin = explore.ablation(study, threaded=False)
-    agree(page, twin, "cells", "runs", "curves")
-    page.locator(".atlab-filter-by select").select_option(label="strategy")
-    page.locator(".atlab-filter-values select").select_option(label=["at"])
-    twin.change(where=(("strategy", ("at",)),))
-    agree(page, twin, "cells")
-    move(page, twin, "x", "beta", "cells")
-    move(page, twin, "metric", "train_accuracy", "cells")
-    page.locator(".atlab-figure-cells .nsewdrag").first.click(
-        position={"x": 8, "y": 8}
-    )  # top left: the last row's first cell
-    twin.change(cell_x="0.5", cell_y="conv5")
-    agree(page, twin, "cells", "runs", "curves")
-    move(page, twin, "cell_x", "1.0", "runs", "curves")
-    move(page, twin, "cell_y", "conv1", "runs", "curves")
-    move(page, twin, "difference", True, "cells")
-    move(page, twin, "kind", "curves", "cells")
-    move(page, twin, "y", "seed", "cells")
-    page.locator(".atlab-clear").first.click()
-    twin.change(where=())
-    agree(page, twin, "cells")
-    with page.expect_download() as saved:
-        page.locator(".atlab-text-export a", has_text="small_cells.csv").click()
-    assert saved.value.path().read_text().startswith("beta,seed,mean,low,high,n")
-    page.locator(".atlab-copy button").click()
-    assert page.locator(".atlab-copy pre").is_visible()
-    move(page, twin, "study", "runs/absent")
-    says(page, "no study folder")
-    clean(page, twin, copy)
-
-
-def test_the_training_cockpit(opened, page, toy, lab):
-    _, root = lab
-    copy = opened("cockpit", ".atlab-run", data=str(toy.path), root=str(root / "runs"))
-    twin = explore.cockpit(str(toy.path), str(root / "runs"), threaded=False)
-    for field, value in (
-        ("study", "tries"),
-        ("target", "speaker"),
-        ("orthogonal", "word"),
-        ("split", "confounded"),
-        ("layers", "conv3"),
-        ("aggregation", "mean"),
-        ("similarity", "cka"),
-        ("beta", 1.1),
-        ("seed", 1),
-        ("strategy", "baseline"),
-        ("width", 1 / 32),
-        ("batch_size", 16),
-        ("learning_rate", 2e-3),
-        ("epochs", 7),
-        ("clips", 299),
-        ("split", "random"),
-        ("target", "word"),
-    ):
-        move(page, twin, field, value)
-    page.locator(".atlab-run").first.click()
-    page.wait_for_function("document.querySelector('.atlab-text-status').innerText.startsWith('done')", timeout=180_000)
-    run = runs.Run(next((root / "runs/tries").glob("*/done")).parent)
-    twin.refresh()
-    agree(page, twin, "curves")
-    assert np.allclose(page.evaluate(TRACES, "curves")[0], run.history()["train_loss"])
-    page.locator(".atlab-keep-as input").fill("kept")
-    page.keyboard.press("Enter")
-    page.locator(".atlab-keep").first.click()
-    page.wait_for_function("document.querySelector('.atlab-kept').innerText.startsWith('kept in')")
-    assert runs.Run(root / "runs/kept" / run.id).result() == run.result()
-    move(page, twin, "seed", 2)
-    move(page, twin, "compare", ("baseline seed 1",), "curves") if twin.views["curves"].figure else None
-    move(page, twin, "root", str(root / "elsewhere"))
-    move(page, twin, "data", "nowhere")
-    says(page, "No data set at")
-    clean(page, twin, copy)
-
-
-def test_the_explorers_without_jupyterlab(page, study):
+def test_the_whole_loop_through_voila(page, home, monkeypatch):
+    """Newest study, the layer where anti-transfer works most, the pair's maps, their sound, and the code of it."""
+    monkeypatch.setenv("ATLAB_HOME", str(home))
+    page.set_viewport_size({"width": 1440, "height": 900})
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    with serving.served(study, port) as (process, address):
-        limit = time.monotonic() + PATIENCE
-        while True:
-            try:
-                page.goto(address)
-                break
-            except Exception:
-                assert time.monotonic() < limit and process.poll() is None
-                time.sleep(0.3)
-        page.goto(page.get_by_role("link", name="ablation.ipynb").evaluate("link => link.href"))
-        page.wait_for_selector(".atlab-figure-cells .main-svg", timeout=300_000)
-        twin = explore.ablation(study, threaded=False)
-        agree(page, twin, "cells", "runs")
-        move(page, twin, "metric", "train_accuracy", "cells")
-        move(page, twin, "kind", "curves", "cells")
+    with serving.served("", port) as (_, address):
+        page.goto(address)
+        page.wait_for_selector(".atlab-table-runs tbody tr", timeout=300_000)
+        twin = explore.open(threaded=False)
+        assert "small" in page.locator(".atlab-text-about").inner_text() and page.title() == "atlab explorers"
+        assert page.locator(".atlab-table-runs tbody tr").count() == 18
+        page.get_by_label("filter the runs").fill("AT conv5 0.5")
+        assert page.locator(".atlab-table-runs tbody tr").count() == 3
+        layers = turn(page, twin, "layers")
+        agree(page, layers, "similarity", "cka")
+        tab(page, "Effect in the study")
+        page.locator(".atlab-figure-effect .main-svg").first.wait_for()
+        best = max(
+            (n for n in studies.networks("runs/small").values() if n.layers == ("conv5",)), key=lambda n: n.validation
+        )
+        click_point(page, "effect", "conv5")
+        layers.views["effect"].clicked = {"x": 1, "y": 0.0, "curve": 0, "customdata": "conv5", "count": 1}
+        maps = twin.explorer
+        assert (maps.page.title, maps.state.network, maps.state.layer) == ("Grad-CAM", best.label, "conv5")
+        page.wait_for_selector(".atlab-figure-maps .main-svg")
+        agree(page, maps, "maps", "agreement")
+        assert page.evaluate(WIDE) == [], "nothing scrolls sideways"
+        hears(page, maps, "selected")
+        hears(page, maps, "pair")
+        page.wait_for_selector(".atlab-cursor", state="attached")
+        unfold(page)
+        move(page, maps, "opacity", 0.65)
+        space: dict = {}
+        exec(page.locator(".atlab-copy:visible pre").first.text_content().rpartition("for figure")[0], space)
+        shown = page.evaluate(TRACES, "maps")
+        for mine, theirs in zip(shown, space["figures"]["maps"].data, strict=True):
+            assert np.allclose(np.array(mine, float), np.asarray(theirs.z, float).ravel(), atol=1e-5)
+        page.wait_for_function("address => location.search === address", arg="?" + twin.query.replace("%20", "+"))
+        page.goto(page.url)  # the address is a link to the view
+        page.wait_for_selector(".atlab-figure-maps .main-svg", timeout=300_000)
+        agree(page, maps, "maps")
+        page.goto(page.url.partition("?")[0] + "?page=layers&study=runs/absent")
+        says(page, "There is no study folder")
+        assert (
+            json.loads(
+                page.evaluate(
+                    f"JSON.stringify([...{SHOWN}.querySelectorAll('.js-plotly-plot')].filter(e => e.offsetParent).length)"
+                )
+            )
+            == 0
+        )
     assert page.outside == []
+
+
+def click_point(page, name: str, which: str) -> None:
+    """Click the first marker of a figure whose customdata is `which`."""
+    x, y = page.evaluate(
+        f"""([name, which]) => {{
+          const plot = {SHOWN}.querySelector(`.atlab-figure-${{name}} .js-plotly-plot`), trace = plot._fullData[0];
+          const n = Array.from(trace.customdata).indexOf(which), box = plot.getBoundingClientRect(), {{xaxis, yaxis}} = plot._fullLayout;
+          return [box.x + xaxis._offset + xaxis.d2p(trace.x[n]), box.y + yaxis._offset + yaxis.d2p(trace.y[n])];
+        }}""",
+        [name, which],
+    )
+    page.mouse.move(x - 3, y)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(300)
+    page.mouse.click(x, y)

@@ -126,7 +126,7 @@ def test_sounds_beyond_full_scale_are_turned_down():
 
 def test_state_and_code_bring_the_view_back(explorer, toy):
     explorer.change(clip="word1-speaker2-0", noise="hum", split="random", seed=3)
-    again = explore.show(explorer.state)
+    again = explore.open(explorer.state, threaded=False).explorer
     assert again.state == explorer.state
     space: dict = {}
     exec(explorer.code.rpartition("for figure")[0], space)
