@@ -101,7 +101,8 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch):
         tab(page, "Effect in the study")
         page.locator(".atlab-figure-effect .main-svg").first.wait_for()
         best = max(
-            (n for n in studies.networks("runs/small").values() if n.layers == ("conv5",)), key=lambda n: n.validation
+            (n for n in studies.networks("runs/small").values() if n.strategy == "at" and n.layers == ("conv5",)),
+            key=lambda n: n.validation,
         )
         click_point(page, "effect", "conv5")
         layers.views["effect"].clicked = {"x": 1, "y": 0.0, "curve": 0, "customdata": "conv5", "count": 1}

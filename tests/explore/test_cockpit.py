@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+import os
+import re
 import time
 from dataclasses import asdict
 
@@ -107,6 +109,10 @@ def test_a_stopped_training_goes_on_where_it_was(toy, tmp_path, finished):
     while len(checkpoint_history(training.path / "checkpoint.safetensors")) < 2 and time.monotonic() < limit:
         assert training.running, training.status()
         time.sleep(0.02)
+    assert process.unfinished(tmp_path) == [training.path]
+    other = page("cockpit", study=str(tmp_path / "none"), data=str(toy.path), watch="latest")
+    assert re.search(r"epoch \d+ of at most 40, at most \d+:\d\d:\d\d left", other.texts["status"].value)
+    assert len(other.views["curves"].figure.data) == 2 and "Trainings that run (1)" in other.texts["running"].value
     button(explorer, "stop").click()
     before = checkpoint_history(training.path / "checkpoint.safetensors")
     assert not training.running and 2 <= len(before) < 40
@@ -177,6 +183,20 @@ def test_a_damaged_checkpoint_has_no_history(tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"{}")
     assert checkpoint_history(tmp_path / "checkpoint.safetensors").empty
     assert checkpoint_history(tmp_path / "none.safetensors").empty
+
+
+def test_the_time_left_is_the_epochs_left_at_their_usual_length(toy, tmp_path, monkeypatch):
+    with runs.open_run(tmp_path, "sweep", asdict(Settings(data=str(toy.path), epochs=10))) as run:
+        run.checkpoint_path.touch()
+        monkeypatch.setattr(
+            process, "checkpoint_history", lambda path: pd.DataFrame({"epoch": [1, 2, 3], "seconds": [9.0, 20.0, 21.0]})
+        )
+        assert process.watched(run.path).sentence == "epoch 3 of at most 10, at most 0:02:20 left"
+        assert process.unfinished(tmp_path) == [run.path]
+        for file in run.path.iterdir():
+            os.utime(file, (0, 0))
+        assert process.unfinished(tmp_path) == []  # given up long ago
+        assert "last sign of life" in process.watched(run.path).sentence
 
 
 def test_noise_belongs_to_the_runs_name(toy, tmp_path):

@@ -148,7 +148,7 @@ def _name(path: Path) -> str:
 def _running(alive: list[Path]) -> str:
     """All trainings that run, as a table."""
     rows = [{"study": p.parent.name, "training": _name(p), "state": watched(p).sentence} for p in alive[:LISTED]]
-    return f"<p>{len(alive)} trainings run:</p>{table_html(pd.DataFrame(rows), index=False)}" if rows else ""
+    return f"<p>Trainings that run ({len(alive)}):</p>{table_html(pd.DataFrame(rows), index=False)}" if rows else ""
 
 
 def _other(path: Path) -> Iterator[Shown]:
