@@ -34,9 +34,9 @@ def run(change, values, times) -> None:
 
 def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
     monkeypatch.setattr(cache.FIGURES, "most", 6)  # so that figures are made and dropped, not only found
-    monkeypatch.setattr(cache.RESULTS, "most", 60)
+    monkeypatch.setattr(cache.RESULTS, "most", 200)
     maps = page(
-        "grad-cam", study=str(study), networks=("baseline seed 0", "WI seed 0"), pairs=4, clip="word0-speaker0-0"
+        "grad-cam", study=str(study), networks=("baseline seed 0", "WI seed 0"), pair_by="-", clip="word0-speaker0-0"
     )
     layers = page("layers", study=str(study), clips=4)
     ablation = page("ablation", study=str(study))

@@ -157,12 +157,12 @@ class Explorer(widgets.VBox):
 
     def view(self, name: str) -> FigureView:
         """The place of the figure `name`."""
-        self.views[name] = FigureView(layout={"width": "100%"}).add_class(f"atlab-figure-{name}")
+        self.views[name] = FigureView(layout={"width": "auto"}).add_class(f"atlab-figure-{name}")
         return self.views[name]
 
     def text(self, name: str) -> widgets.HTML:
         """The place of the text `name`."""
-        self.texts[name] = widgets.HTML(layout={"width": "100%"}).add_class(f"atlab-text-{name}")
+        self.texts[name] = widgets.HTML(layout={"width": "auto"}).add_class(f"atlab-text-{name}")
         return self.texts[name]
 
     def table(self, name: str, *actions: str) -> RunTable:
