@@ -80,11 +80,13 @@ class Application(widgets.VBox):
             self.pages[name].state = state
         else:
             self._make(name, state)
+        self._take(state)
         self.tabs.selected_index = list(PAGES).index(name)
         self._follow(name)
 
     def go(self, name: str, **given: Any) -> None:
         """Open a page with these fields changed and what is shared."""
+        self.shared |= {field: value for field, value in given.items() if field in SHARED}
         if name not in self.pages:
             self._make(name, replace(PAGES[name].state(), **self._common(PAGES[name].state()) | given))
         else:
@@ -115,17 +117,19 @@ class Application(widgets.VBox):
 
     def _follow(self, name: str) -> None:
         """Take over what a page shows now, if it is the one in view."""
-        if list(PAGES)[self.tabs.selected_index] != name:
-            return
-        state = self.pages[name].state
+        if list(PAGES)[self.tabs.selected_index] == name:
+            self._take(self.pages[name].state)
+            if in_voila():
+                self._address.query = self.query
+
+    def _take(self, state: Any) -> None:
+        """Share what a state says."""
         ours = {f.name: getattr(state, f.name) for f in fields(state) if f.name in SHARED}
         if ours.get("study", self.shared.get("study")) != self.shared.get("study"):
             self.shared = {}
         if ours.get("data", self.shared.get("data")) != self.shared.get("data"):
             self.shared.pop("clip", None)
         self.shared |= ours
-        if in_voila():
-            self._address.query = self.query
 
 
 def page_of(state: Any) -> str:
