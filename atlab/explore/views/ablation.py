@@ -87,7 +87,9 @@ def _settled(s: AblationState, whole: pd.DataFrame, axes: list[str], metrics: li
     free = sorted((n for n in axes if n not in ("seed", "strategy")), key=lambda n: n != "layers") or axes
     forms = not s.x and not s.y and set(FORMS) <= set(axes)
     x = s.x or (FORMS[0] if forms else free[0])
-    several = "strategy" in axes and x != "strategy" and compute.applicable(whole, x)["strategy"].nunique() > 1
+    several = (
+        {"strategy", x} <= set(axes) and x != "strategy" and compute.applicable(whole, x)["strategy"].nunique() > 1
+    )
     second = ["strategy"] * several + [name for name in free if name != x] + [compute.NONE]
     y = s.y or (FORMS[1] if forms else second[0])
     where = s.where
