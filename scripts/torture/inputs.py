@@ -205,6 +205,6 @@ def _outcome(name: str, folder: Path, clean: FactorSet, how: str) -> str:
     counted = sum(fs.card["dropped"].values()) - sum(clean.card["dropped"].values())
     if changed or len(kept) < len(fs):
         return f"silent change: {changed} of {len(fs)} clips differ, {len(fs) - len(kept)} are new"
-    if lost > counted and how not in GONE and not said:
+    if lost > 0 and not counted and how not in GONE and not said:  # an utterance that is counted has several words
         return f"silent loss: {lost} clips, {counted} counted"
     return "counted"
