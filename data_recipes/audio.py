@@ -42,7 +42,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
         with soundfile.SoundFile(path) as file:
             if file.frames * file.channels > LONGEST:
                 raise BrokenInput(f"{path}: announces {file.frames:,} samples, more than a sound file may have")
-            rate, missing = file.samplerate, _missing_bytes(path, file)
+            rate, missing = file.samplerate, missing_bytes(path, file)
             wave = file.read(dtype="float32", always_2d=True)
             announced, subtype = file.frames, file.subtype
     except (OSError, RuntimeError, ValueError) as error:  # soundfile's own are RuntimeErrors, some ValueErrors
@@ -115,7 +115,7 @@ def _filter(factor: int) -> np.ndarray:
     return firwin(taps, 0.92 / factor, window=("kaiser", kaiser_beta(STOPBAND))).astype(np.float32)
 
 
-def _missing_bytes(path: Path, file: object) -> int:
+def missing_bytes(path: Path, file: object) -> int:
     """Bytes that a wav, aiff or SPHERE file lacks by its own header; libsndfile reads on without a word."""
     if file.format in ("WAV", "WAVEX", "AIFF"):
         return _missing_of_chunks(path)

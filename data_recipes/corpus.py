@@ -11,7 +11,7 @@ import numpy as np
 
 from atlab.data.build import BrokenInput
 from atlab.errors import AtlabError
-from data_recipes.audio import RATES, read_audio, resample
+from data_recipes.audio import RATES, missing_bytes, read_audio, resample
 
 SAMPLE_RATE = 16_000
 MOST_FILES = 10_000_000
@@ -166,6 +166,8 @@ def noise_excerpt(path: Path, samples: int, rng: np.random.Generator) -> np.ndar
         with soundfile.SoundFile(path) as file:
             if not RATES[0] <= file.samplerate <= RATES[1]:
                 raise BrokenInput(f"{path}: names a rate of {file.samplerate} Hz")
+            if missing := missing_bytes(path, file):
+                raise BrokenInput(f"{path}: truncated, {missing} bytes are missing")
             needed = -(-samples * file.samplerate // SAMPLE_RATE)
             for _ in range(10 if file.frames > needed else 0):
                 file.seek(int(rng.integers(file.frames - needed + 1)))

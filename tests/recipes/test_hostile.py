@@ -39,6 +39,14 @@ def test_floats_beyond_full_scale_are_broken_and_not_clipped(tmp_path):
             read_audio(tmp_path / "loud.wav")
 
 
+def test_a_noise_recording_that_lacks_a_byte_is_broken(tmp_path):
+    soundfile.write(tmp_path / "noise.wav", sound(2.0), 16_000)
+    assert len(corpus.noise_excerpt(tmp_path / "noise.wav", 8000, np.random.default_rng(0))) == 8000
+    (tmp_path / "noise.wav").write_bytes((tmp_path / "noise.wav").read_bytes()[:-1])
+    with pytest.raises(BrokenInput, match="noise.wav: truncated, 1 bytes are missing"):
+        corpus.noise_excerpt(tmp_path / "noise.wav", 8000, np.random.default_rng(0))
+
+
 def test_channels_that_cancel_each_other_out_are_broken(tmp_path):
     wave = sound(0.5)
     soundfile.write(tmp_path / "a.wav", np.stack([wave, -0.999 * wave], axis=1), 16_000)
