@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from atlab.data import Batches, FactorSet, loaders
-from atlab.data.factorset import FORMAT
+from atlab.data.stored import FORMAT
 from atlab.system import devices
 from atlab.system.processes import cores
 from benchmarks.loop import network, stepper

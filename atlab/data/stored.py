@@ -36,6 +36,8 @@ def read_card(path: Path) -> dict[str, Any]:
     for key, kind in (needed | optional).items():
         if key in card and (not isinstance(card[key], kind) or isinstance(card[key], bool)):
             raise _odd(file, key, card[key])
+    if not card["factors"]:
+        raise AtlabError(f"{file} names no factor: a data set has at least one")
     if card["kind"] not in KINDS:
         raise unknown(f"kind in {file}", card["kind"], KINDS)
     if card["sample_rate"] is not None and card["sample_rate"] < 1:

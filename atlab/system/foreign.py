@@ -28,7 +28,8 @@ def read_text(path: str | Path, most_bytes: int = TEXT) -> str:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise AtlabError(f"{path} is not a regular file")
         with open(path, "rb") as file:
-            data = file.read(most_bytes + 1)
+            size = os.fstat(file.fileno()).st_size  # of the file, since as much memory is taken as is asked for
+            data = file.read(min(size, most_bytes) + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, AtlabError):
             raise

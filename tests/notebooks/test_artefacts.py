@@ -95,7 +95,7 @@ def test_table_3_reads_its_claims_from_a_layer_chosen_on_the_first_seed(place, w
     layer = max(AT, key=lambda name: validation[name][0])
     gain = 100 * (accuracies(place, **AT[layer]) - accuracies(place, strategy="baseline"))[1]
     said = words.result()["claims"]
-    assert f"({gain:+.1f} [" in next(line for line in said if f"({layer}, chosen among 2 layers" in line)
+    assert f"({gain:+.1f} [" in next(line for line in said if f"({layer}, chosen among 2 by validation" in line)
     assert said[0] in markdown(words.notebook_path) and "Layer n of the code ends before" in markdown(
         words.notebook_path
     )

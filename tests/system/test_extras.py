@@ -18,7 +18,7 @@ from atlab.system import extras
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"atlab", "data_recipes", "benchmarks", "tests"}
+OURS = {"atlab", "data_recipes", "benchmarks", "scripts", "tests"}
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 # Imported where they are needed, with an error of their own or in a room that has the extra.
 ELSEWHERE = {
@@ -106,7 +106,7 @@ def test_tests_and_benchmarks_import_what_is_declared():
 
 
 def test_nothing_is_declared_that_nothing_uses():
-    files = [*_files(*OURS, "scripts"), ROOT / "setup.py"]
+    files = [*_files(*OURS), ROOT / "setup.py"]
     imported = set().union(*(distributions(third_party(path)) for path in files))
     for name in (declared(None) | declared("test")) - imported:
         file, word = USED_AS[name]
@@ -125,9 +125,9 @@ def test_every_room_that_needs_an_extra_checks_for_it():
         assert "check(__name__)" in face.read_text(), room
 
 
-def test_all_holds_every_extra_but_that_of_the_tests():
+def test_all_holds_every_extra_but_those_of_the_tests_and_the_documentation():
     assert declared("all") == set().union(
-        *(declared(name) for name in PROJECT["optional-dependencies"] if name != "test")
+        *(declared(name) for name in PROJECT["optional-dependencies"] if name not in ("docs", "test"))
     )
     assert {"espeakng-loader", "pretty-midi", "scikit-learn"} == declared("synthetic")
 

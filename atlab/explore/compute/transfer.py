@@ -14,6 +14,10 @@ from atlab.explore.cache import FIGURES
 from atlab.system.home import find
 from atlab.transfer import reading, relatedness
 
+NOTHING_JOINED = (
+    "no pair of tasks and layer has both a transfer run and an anti-transfer run on the same data, split and width"
+)
+
 
 def studies_of_transfer() -> list[str]:
     """The finished studies that say something of transfer."""
@@ -64,9 +68,8 @@ def by_tasks(name: str, anti_transfer: Mapping[str, pd.DataFrame]) -> tuple[go.F
     drawn = FIGURES.get(
         ("matrix", stamp[0]), lambda: plots.transfer_matrix(pairs, "frozen transfer less training from scratch")
     )
-    try:
-        points = relatedness.joined(pairs, anti_transfer)
-    except AtlabError as error:
-        return drawn, None, str(error)
+    points = relatedness.joined(pairs, anti_transfer)
+    if points.empty:
+        return drawn, None, NOTHING_JOINED
     key = ("against", stamp, str(points.round(9).to_dict("list")))
     return drawn, FIGURES.get(key, lambda: plots.gain_against_transfer(points, ", ".join(anti_transfer))), ""
