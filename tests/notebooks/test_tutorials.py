@@ -1,4 +1,7 @@
-"""Every tutorial under nbval: each cell runs, in order, in a kernel of its own; small where its own size takes minutes."""
+"""Tutorials under nbval: each cell runs, in order, in a kernel of its own; small where its own size takes minutes.
+
+Those that another test file runs as programs, cell by cell in a clean kernel, are not run a second time.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ import atlab
 TUTORIALS = sorted((Path(__file__).parents[2] / "notebooks/tutorials").glob("*.ipynb"))
 SMALL = {
     "01_quickstart": {"data": "toy", "pairing": 0.8, "width": 0.0625, "epochs": 1, "seeds": 2, "workers": 1},
-    "03_bring_your_own_data": {"epochs": 2},
-    "04_your_own_strategy": {"epochs": 1},
     "07_image_study": {
         "data": "digits",
         "width": 0.03125,
@@ -37,7 +38,21 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+RUN_ELSEWHERE = {
+    "02_your_own_loop": "test_your_own_loop.py",
+    "03_bring_your_own_data": "test_bring_your_own.py",
+    "04_your_own_strategy": "test_your_own_strategy.py",
+    "06_transfer_layers": "test_transfer_layers.py",
+}
+
+
+def test_what_runs_elsewhere_does():
+    for tutorial, file in RUN_ELSEWHERE.items():
+        text = (Path(__file__).parent / file).read_text()
+        assert f"{tutorial}.ipynb" in text and "execution.execute(NOTEBOOK" in text, tutorial
+
+
+@pytest.mark.parametrize("tutorial", [t for t in TUTORIALS if t.stem not in RUN_ELSEWHERE], ids=lambda path: path.stem)
 def test_every_cell_runs(tutorial, tmp_path):
     for name, seed in (("toy", 0), ("toy2", 5)):
         atlab.data.toy(tmp_path / name, words=3, speakers=6, repetitions=8, samples=4096, seed=seed)
