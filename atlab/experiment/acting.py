@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlab.errors import AtlabError, unknown
+from atlab.labels import WITHOUT_NETWORK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,10 @@ STREAMED = ("at", "inverse_at", "gradient_reversal", "second_stream")  # strateg
 LABELS = ("class_means", "labels")  # what needs the orthogonal class of every clip
 GROUPED = ("reweighting", "group_dro", "last_layer_retraining")  # strategies that weigh groups of the target's clips
 LABELLED = ("gradient_reversal", *GROUPED)
+FROM_BASELINE = (
+    "just_train_twice",
+    "last_layer_retraining",
+)  # strategies that begin with a baseline instead of a network
 
 # What the anti-transfer losses read, and of that what a strategy reads that has another loss or none.
 LOSS = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual", "against")
@@ -36,9 +41,32 @@ _READ = {
 }
 
 
+# What tells arms of a study apart; all else agrees between a run and the baseline that it is compared with.
+_NETWORKS = ("teacher_seed", "teacher_clips", "teacher_batch_size", "teacher_learning_rate")
+ARM = ("strategy", "orthogonal", *LOSS, "clips_from", "stream_statistics", *_NETWORKS, "cached")
+
+
 def read_by(strategy: str) -> tuple[str, ...]:
     """The settings in `LOSS` that a strategy reads; all, of one that is not atlab's."""
     return _READ.get(strategy, LOSS)
+
+
+def arm_of(strategy: str) -> tuple[str, ...]:
+    """The settings in `ARM` that a strategy reads; all, of one that is not atlab's.
+
+    >>> arm_of("baseline"), arm_of("just_train_twice")
+    (('strategy',), ('strategy', 'orthogonal', 'beta'))
+    """
+    if strategy not in _READ and strategy not in COMPARING:
+        return ARM
+    streamed, networks = strategy in STREAMED, strategy not in (*WITHOUT_NETWORK, *FROM_BASELINE)
+    unread = {"orthogonal"} if strategy == "baseline" else set()
+    unread |= set(LOSS) - set(read_by(strategy))
+    unread |= set() if streamed else {"clips_from"}
+    unread |= set() if streamed and strategy != "second_stream" else {"stream_statistics"}
+    unread |= set() if streamed or networks else set(_NETWORKS)
+    unread |= set() if strategy in COMPARING else {"cached"}
+    return tuple(name for name in ARM if name not in unread)
 
 
 @dataclass(frozen=True)
@@ -52,7 +80,7 @@ class Clips:
     codes: np.ndarray | None
 
 
-def check(s: Any) -> None:
+def check_clips(s: Any) -> None:
     """AtlabError for `experiment.Settings` whose clips, or what they are compared with, do not fit their strategy."""
     for name, allowed in (("clips_from", CLIPS_FROM), ("against", AGAINST), ("stream_statistics", STREAM_STATISTICS)):
         if getattr(s, name) not in allowed:

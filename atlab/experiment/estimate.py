@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atlab.experiment import acting
+from atlab.experiment.acting import COMPARING, Clips, needs_labels, orthogonal_clips
 from atlab.experiment.one import fit_arguments, network, strategy_settings
 from atlab.experiment.settings import Settings, from_parameters
 from atlab.system.processes import one_thread
@@ -86,7 +86,7 @@ def _data(s: Settings):
 @functools.lru_cache(maxsize=256)
 def _streamed(s: Settings) -> int:
     """Clips of the second stream, 0 if there is none."""
-    return len(acting.orthogonal_clips(s)[1]) if s.clips_from == "orthogonal" else 0
+    return len(orthogonal_clips(s)[1]) if s.clips_from == "orthogonal" else 0
 
 
 @functools.lru_cache(maxsize=8)
@@ -106,6 +106,8 @@ def _timed_alike(s: Settings) -> Settings:
         "split_seed",
         "clips",
         "teacher_clips",
+        "teacher_batch_size",
+        "teacher_learning_rate",
         "beta",
         "warm_up",
         "start",
@@ -120,7 +122,7 @@ def _timed_alike(s: Settings) -> Settings:
 
 
 def _cached(s: Settings) -> bool:
-    return s.role == "student" and s.cached and not s.published and s.strategy in acting.COMPARING
+    return s.role == "student" and s.cached and not s.published and s.strategy in COMPARING
 
 
 @functools.lru_cache(maxsize=256)
@@ -140,7 +142,7 @@ def _probe(s: Settings, device_name: str) -> Probe:
     with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
         model = network(s, len(fs.classes(s.task)), shape[0]).to(device)
         networks = [network(s, 2, shape[0]).to(device) for _ in s.sources()]
-        clips = acting.Clips([batches], _two_classes(s, len(fs)))
+        clips = Clips([batches], _two_classes(s, len(fs)))
         with mode.autocast():
             settings = strategy_settings(s, clips, codes, Path(folder), mode)
             plan = strategies.apply(s.strategy, model, networks, settings)
@@ -171,7 +173,7 @@ def _probe(s: Settings, device_name: str) -> Probe:
 
 def _two_classes(s: Settings, clips: int):
     """Orthogonal classes for the probe, whose numbers do not matter."""
-    return np.arange(clips) % 2 if acting.needs_labels(s) else None
+    return np.arange(clips) % 2 if needs_labels(s) else None
 
 
 def median_seconds(step: Callable, batches, device) -> float:
@@ -199,7 +201,7 @@ def _peak_bytes(s: Settings, probe: Probe, sizes: list[int], device_name: str) -
     from atlab.system import devices
 
     device = devices.choose(None if device_name == "auto" else device_name)
-    networks, at = len(s.sources()), s.strategy in acting.COMPARING and s.role == "student"
+    networks, at = len(s.sources()), s.strategy in COMPARING and s.role == "student"
     teachers = (networks - (s.strategy == "dual_at")) if at else 0
     with torch.device("meta"):
         model = network(s, 2, probe.shape[0])

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from atlab.experiment import acting
+from atlab.experiment.acting import GROUPED, Clips, acted_on, uses
 from atlab.experiment.settings import Settings, from_parameters
 from atlab.experiment.skeleton import Job, learn
 from atlab.labels import shown
@@ -51,7 +51,7 @@ def _(s: Settings, job: Job) -> dict:
         files = [source if isinstance(source, Path) else next(runs).model_path for source in s.sources()]
         taken = [models.load(file).to(job.device) for file in files]
         parts = [task.parts["train"], task.parts["validation"]]
-        clips = acting.acted_on(s, job.fs, job.split.train, parts, job.device)
+        clips = acted_on(s, job.fs, job.split.train, parts, job.device)
         caches = job.run.path.parent.parent / "caches"
         with mode.autocast():
             plan = strategies.apply(s.strategy, model, taken, strategy_settings(s, clips, task.codes, caches, mode))
@@ -60,7 +60,7 @@ def _(s: Settings, job: Job) -> dict:
         s, model, task.learned, task.parts["validation"], **fit_arguments(s, plan, clips), description=label
     )
     plan.close()
-    result = job.result(model, task.parts, history) | {"classes": len(task.classes), "uses": acting.uses(s)}
+    result = job.result(model, task.parts, history) | {"classes": len(task.classes), "uses": uses(s)}
     job.save_model(model, task.classes, task=s.task)
     found = _accuracies(s, job)
     return result | {"orthogonal_networks": found} if found else result
@@ -83,7 +83,7 @@ def network(s: Settings, classes: int, channels: int):
     return models.vgg16(classes, s.width, in_channels=channels, batch_norm=s.batch_norm, head=s.head)
 
 
-def fit_arguments(s: Settings, plan, clips: acting.Clips) -> dict:
+def fit_arguments(s: Settings, plan, clips: Clips) -> dict:
     """What `training.fit` is given of a plan's losses: terms act on the target's batches or on a second stream."""
     from atlab.training import Stream
 
@@ -92,7 +92,7 @@ def fit_arguments(s: Settings, plan, clips: acting.Clips) -> dict:
     return {"stream": Stream(clips.parts[0], plan.loss_terms, s.stream_statistics)}
 
 
-def strategy_settings(s: Settings, clips: acting.Clips, target_codes, caches: Path, mode):
+def strategy_settings(s: Settings, clips: Clips, target_codes, caches: Path, mode):
     """The strategy's settings: what its loss compares with, behind residuals and caches as asked for; orthogonal labels.
 
     Every teacher has a cache of its own in `caches`, shared by all runs that compare the same clips with it. `target_codes`
@@ -122,6 +122,6 @@ def strategy_settings(s: Settings, clips: acting.Clips, target_codes, caches: Pa
         return teachers.cached_or_live(live, clips.parts, caches / name, s.aggregation, mode.channels_last)
 
     groups = None
-    if s.strategy in acting.GROUPED:
+    if s.strategy in GROUPED:
         groups = pairs(torch.from_numpy(target_codes), codes, clips.parts[0].rows)
     return s.loss_settings(teacher=teacher, codes=codes, groups=groups, train=clips.parts[0])

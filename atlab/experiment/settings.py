@@ -14,7 +14,7 @@ from atlab.data.catalog import has_factor
 from atlab.data.orthogonal import OrthogonalTask, check_forms
 from atlab.data.splits import SplitSpec
 from atlab.errors import AtlabError, unknown
-from atlab.experiment import acting
+from atlab.experiment.acting import FROM_BASELINE, LOSS, check_clips, orthogonal_clips, read_by
 from atlab.labels import WITHOUT_NETWORK, listed
 
 # Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes a
@@ -71,6 +71,7 @@ class Settings:
             the head "flatten" (see `models.vgg16`).
         epochs, patience, schedule, batch_size, learning_rate: see `training.fit`; "one_cycle" has no use for patience. The
             orthogonal networks share epochs, patience and schedule.
+        teacher_batch_size, teacher_learning_rate: of the orthogonal networks, so that arms that differ in their own share them.
         teacher_seed: seed of the orthogonal network, shared by all student seeds.
         teacher_clips: clips for training and testing it, drawn from those outside the target's test; 0 for all.
         cached: read the teacher's targets from a cache instead of running it.
@@ -116,6 +117,8 @@ class Settings:
     batch_size: int = 13
     learning_rate: float = 5e-4
     seed: int = 0
+    teacher_batch_size: int = 13
+    teacher_learning_rate: float = 5e-4
     teacher_seed: int = 0
     teacher_clips: int = 0
     cached: bool = True
@@ -186,7 +189,7 @@ class Settings:
 
         check_forms(self.orthogonal, fs)
         if self.clips_from == "orthogonal":
-            acting.orthogonal_clips(self)
+            orthogonal_clips(self)
         split = self.split_spec().make(fs, self.target)
         if self.role == "teacher" and self.target != self.task:
             split = splits.for_teacher(fs, split, seed=self.split_seed, clips=self.teacher_clips or None)
@@ -200,8 +203,8 @@ class Settings:
     def teacher(self, text: str = "") -> Settings:
         """The settings of the network of an orthogonal task (the first): equal for all students that can share it.
 
-        What does not bear on the split is left at its default, so that tasks and studies share networks too; batch size
-        and learning rate are the paper's, whatever the students' are. AtlabError for a model file, which is not trained.
+        What does not bear on the split is left at its default, so that tasks and studies share networks too. AtlabError for
+        a model file, which is not trained.
         """
         factor, data, file = OrthogonalTask.parse(text or self.orthogonal[0])
         if file:
@@ -219,6 +222,8 @@ class Settings:
             noise_from=self.noise_from if factor == "noise" else "",
             role="teacher",
             strategy="baseline",
+            batch_size=self.teacher_batch_size,
+            learning_rate=self.teacher_learning_rate,
             seed=self.teacher_seed,
         )
 
@@ -231,6 +236,8 @@ class Settings:
             **{name: getattr(self, name) for name in shared},
             noise="all" if factor == "noise" else "none",
             noise_from=self.noise_from if factor == "noise" and not has_factor(data, "noise") else "",
+            batch_size=self.teacher_batch_size,
+            learning_rate=self.teacher_learning_rate,
             seed=self.teacher_seed,
         )
 
@@ -250,14 +257,14 @@ class Settings:
                 self, split_by=self._split_factor(), noise_from=noise_from, strategy="at", orthogonal=(first,)
             )
             return [own, self._source(second)]
-        if self.strategy in ("just_train_twice", "last_layer_retraining"):
+        if self.strategy in FROM_BASELINE:
             return [self._first_training()]
         return [self._source(text) for text in self.orthogonal]
 
     def _first_training(self) -> Settings:
         """The baseline that the strategy begins with, equal for all that can share it; just_train_twice trains it a quarter as long."""
         epochs = max(1, self.epochs // 4) if self.strategy == "just_train_twice" else self.epochs
-        plain = {f.name: f.default for f in fields(Settings) if f.name in acting.LOSS}
+        plain = {f.name: f.default for f in fields(Settings) if f.name in LOSS}
         return replace(self, split_by=self._split_factor(), strategy="baseline", epochs=epochs, **plain)
 
     def _source(self, text: str) -> Settings | Path:
@@ -300,18 +307,24 @@ class Settings:
             raise AtlabError(f"noise_from is {self.noise_from!r}, but noise is 'none': it would have no effect")
         self.split_spec().check()
         self.tasks()
-        for name, least in (("clips", 0), ("teacher_clips", 0), ("warm_up", 0), ("batch_size", 1), ("epochs", 1)):
+        for name, least in (
+            *(("clips", 0), ("teacher_clips", 0), ("warm_up", 0)),
+            *(("batch_size", 1), ("teacher_batch_size", 1), ("epochs", 1)),
+        ):
             if getattr(self, name) < least:
                 raise AtlabError(f"{name} must be at least {least}, found {getattr(self, name)}")
+        for name in ("learning_rate", "teacher_learning_rate"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise AtlabError(f"{name} must be positive and finite, found {getattr(self, name)}")
         if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
             raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
-        if self.beta == 0 and "beta" in acting.read_by(self.strategy):
+        if self.beta == 0 and "beta" in read_by(self.strategy):
             raise AtlabError(
                 f"beta is 0, with which strategy {self.strategy!r} learns as the baseline does: choose that"
             )
         if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
             raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
-        acting.check(self)
+        check_clips(self)
         if self.strategy == "dual_at":
             _two(self.orthogonal)
         for layer in self.layers:
@@ -325,7 +338,7 @@ class Settings:
         >>> Settings(strategy="wi", beta=7.0, layers="conv1").without_effect()
         ['layers', 'beta']
         """
-        unread = [name for name in acting.LOSS if name not in acting.read_by(self.strategy)]
+        unread = [name for name in LOSS if name not in read_by(self.strategy)]
         return [f.name for f in fields(self) if f.name in unread and getattr(self, f.name) != f.default]
 
     def check_data(self) -> None:

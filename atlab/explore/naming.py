@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from atlab.experiment.acting import ARM, arm_of
 from atlab.labels import NAMES, shown
 
 # What a label says of a run beside its strategy, if runs of the study differ in it.
@@ -36,13 +37,7 @@ def arm_name(parameters: dict, varying: Collection[str] = tuple(TOLD)) -> str:
         return f"{shown(parameters.get('orthogonal'))} network"
     strategy, treatment = parameters.get("strategy", ""), parameters.get("treatment", "")
     kind = f"{treatment} n = {parameters.get('n', 0)}" if treatment else NAMES.get(strategy, strategy) or "network"
-    # A baseline has no layer, no orthogonal factor and no loss, though its parameters name them.
-    idle = (
-        set()
-        if strategy not in ("baseline", "wi", "frozen_wi")
-        else {"layers", "aggregation", "similarity", "beta", "start", "warm_up", "residual"}
-    )
-    idle |= {"orthogonal"} if strategy == "baseline" else set()
+    idle = set(ARM) - set(arm_of(strategy))
     told = [
         f"{prefix}{shown(parameters[name])}"
         for name, prefix in TOLD.items()

@@ -19,9 +19,9 @@ from atlab.errors import AtlabError, unknown
 from atlab.losses.target import TargetLoss
 from atlab.losses.term import LossTerm
 from atlab.system import devices
-from atlab.training import optimizers
 from atlab.training.checkpoint import Checkpoint, State, describe_parameters, random_states, set_random_states
 from atlab.training.norms import batch_norms, set_training
+from atlab.training.optimizers import Sgd, build, named
 from atlab.training.schedule import SCHEDULES, one_cycle
 from atlab.training.step import check_terms, logged, measured, step_losses, term_names, with_modules
 from atlab.training.stream import Stream
@@ -43,7 +43,7 @@ def fit(
     patience: int = 5,
     learning_rate: float = 5e-4,
     schedule: str = "constant",
-    optimizer: str | optimizers.Sgd = "adam",
+    optimizer: str | Sgd = "adam",
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -101,7 +101,7 @@ def fit(
     mode = devices.precision(precision, device)
     terms = [*loss_terms, *(stream.terms if stream else ())]
     names = term_names(terms)
-    sgd = optimizers.named(optimizer)
+    sgd = named(optimizer)
     _check_arguments(train, validation, epochs, patience, learning_rate, schedule, sgd)
     check_terms(terms)
     _check_batch_sizes(model, train, stream)
@@ -109,7 +109,7 @@ def fit(
         devices.reuse_memory()
     mode.place(model)
     everything = with_modules(model, [*terms, *([target_loss] if target_loss else [])])
-    state = State(everything, optimizers.build(sgd, everything, learning_rate), mode.device)
+    state = State(everything, build(sgd, everything, learning_rate), mode.device)
     saver = Checkpoint(
         checkpoint,
         {
@@ -255,7 +255,7 @@ def _check_arguments(
     patience: int,
     learning_rate: float,
     schedule: str,
-    sgd: optimizers.Sgd | None,
+    sgd: Sgd | None,
 ) -> None:
     for name, value in (("epochs", epochs), ("patience", patience)):
         if value < 1:

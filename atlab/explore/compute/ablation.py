@@ -11,41 +11,11 @@ import pandas as pd
 
 from atlab import stats
 from atlab.errors import AtlabError, unknown
+from atlab.experiment.acting import ARM, arm_of
 from atlab.experiment.settings import Settings
 from atlab.labels import natural
 
 PARAMETERS = tuple(field.name for field in fields(Settings))
-# What tells arms of a comparison apart; all else has to agree between a run and the baseline it is compared with.
-ARM = (
-    "strategy",
-    "orthogonal",
-    "layers",
-    "aggregation",
-    "similarity",
-    "beta",
-    "published",
-    "warm_up",
-    "start",
-    "residual",
-    "clips_from",
-    "against",
-    "stream_statistics",
-    "teacher_seed",
-    "teacher_clips",
-    "cached",
-)
-UNUSED = {  # what a strategy does not look at, though its parameters name it
-    "baseline": ARM[1:],
-    "wi": ARM[2:13],
-    "frozen_wi": ARM[3:13],
-    "gradient_reversal": ("aggregation", "similarity", "published", "start", "residual", "against"),
-    "reweighting": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
-    "group_dro": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
-    "just_train_twice": (*ARM[2:5], *ARM[6:]),
-    "product_of_experts": (*ARM[3:13], "cached"),
-    "last_layer_retraining": (*ARM[2:13], "teacher_seed", "teacher_clips", "cached"),
-    "second_stream": (*ARM[2:10], "against", "stream_statistics"),
-}
 NONE = "-"
 
 
@@ -58,10 +28,10 @@ def students(table: pd.DataFrame) -> pd.DataFrame:
     if {"split", "split_by", "orthogonal"} <= set(chosen):  # a split without a factor goes by the first orthogonal one
         unnamed = (chosen["split"] != "random") & (chosen["split_by"] == "")
         chosen["split_by"] = chosen["split_by"].mask(unnamed, chosen["orthogonal"].str.partition(",")[0].str.strip())
-    for strategy, names in UNUSED.items():
+    for strategy in chosen["strategy"].unique():
         rows = chosen["strategy"] == strategy
-        for name in names:
-            if name in chosen and rows.any():
+        for name in set(ARM) - set(arm_of(strategy)):
+            if name in chosen:
                 chosen[name] = chosen[name].astype(object).mask(rows, NONE)
     return chosen
 
