@@ -134,6 +134,8 @@ def test_people_see_names_with_commas(toy, tmp_path):
         ({"beta": 1e9}, "beta must be a finite number of at most"),
         ({"beta": 0.0}, "beta is 0, with which strategy 'at' learns as the baseline does"),
         ({"strategy": "dual_at"}, "takes two orthogonal factors in order"),
+        ({"teacher_batch_size": 0}, "teacher_batch_size must be at least 1, found 0"),
+        ({"teacher_learning_rate": float("nan")}, "teacher_learning_rate must be positive and finite, found nan"),
     ],
 )
 def test_what_a_run_requires_is_refused_without_a_kernel(toy, given, message):
@@ -148,6 +150,14 @@ def test_teachers_have_the_form_and_schedule_of_their_students():
     teacher = student.teacher()
     assert (teacher.batch_norm, teacher.head, teacher.schedule, teacher.epochs) == (True, "pool", "one_cycle", 7)
     assert teacher != replace(student, head="flatten").teacher() != replace(student, schedule="constant").teacher()
+
+
+@pytest.mark.parametrize("orthogonal", ["speaker", "speaker@synthetic_commands"])
+def test_teachers_have_a_batch_size_and_a_rate_of_their_own(orthogonal):
+    student = Settings(orthogonal=orthogonal, teacher_batch_size=26, teacher_learning_rate=2e-3)
+    teacher = student.teacher()
+    assert (teacher.batch_size, teacher.learning_rate) == (26, 2e-3)
+    assert replace(student, batch_size=20, learning_rate=1e-4).teacher() == teacher
 
 
 @pytest.mark.parametrize("strategy", ["at", "frozen_wi"])
