@@ -77,7 +77,7 @@ def page():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(240_000)  # machines that are busy with other things are slow, not wrong
+        page.set_default_timeout(60_000)
         page.outside, page.moved = [], set()
         page.on(
             "request",
@@ -102,7 +102,7 @@ def with_parameters() -> Callable[[Path, Path, dict], Path]:
     return copy
 
 
-def _wait_for(check: Callable[[], bool], process: subprocess.Popen, log: Path, seconds: float = 240) -> None:
+def _wait_for(check: Callable[[], bool], process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         try:

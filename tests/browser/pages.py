@@ -7,7 +7,7 @@ import time
 import ipywidgets as widgets
 import numpy as np
 
-PATIENCE = 90  # seconds until a page has to show what is computed
+PATIENCE = 60  # seconds until a page has to show what is computed
 SHOWN = "[...document.querySelectorAll('.atlab-explorer')].find(e => e.offsetParent)"  # the page in view
 TRACES = f"""name => {{
   const place = {SHOWN}?.querySelector(`.atlab-figure-${{name}} .js-plotly-plot`);

@@ -20,12 +20,12 @@ def test_the_training_notebook_runs_in_jupyterlab_and_shows_the_run(lab, page, w
     values = {"data": str(toy.path), "width": 0.0625, "epochs": 2, "pairing": 0.8, "batch_size": 16, "strategy": "at"}
     with_parameters(NOTEBOOKS / "experiments/train.ipynb", root, values)
     page.goto(f"{address}/lab/tree/train.ipynb")
-    page.wait_for_selector("text=atlab | Idle", timeout=60_000)  # before that, Run asks which kernel to take
+    page.wait_for_selector("text=atlab | Idle")  # before that, Run asks which kernel to take
     page.click("text=Run >> nth=0")
     page.click("text=Run All Cells")
-    page.wait_for_selector(".js-plotly-plot .main-svg", timeout=120_000)
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length >= 2", timeout=120_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length >= 2")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
     assert (
         page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']", has_text="Error").count()
         == 0

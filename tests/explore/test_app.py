@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
-from atlab import AtlabError, explore, runs
+from atlab import AtlabError, explore, runs, stats
+from atlab.experiment.settings import Settings
 from atlab.explore import app, studies
 from atlab.explore.compute import overview
-from atlab.stats import paired_difference
 from tests.explore.small_study import page
 
 AT = "AT conv5 beta 1.0 seed 1"
@@ -37,14 +39,45 @@ def test_home_names_the_study_its_runs_and_its_verdicts(opened, study):
     assert (rows[AT]["test %"], rows[AT]["layers"]) == (round(100 * at["test_accuracy"], 1), "conv5")
     arm = table.query("strategy == 'at' and layers == 'conv5' and beta == 1").sort_values("seed")["test_accuracy"]
     base = table.query("strategy == 'baseline'").sort_values("seed")["test_accuracy"]
-    gain = paired_difference(arm.to_numpy(), base.to_numpy())
+    gain = stats.paired_difference(arm.to_numpy(), base.to_numpy())
     assert (
-        f"conv5 beta 1 is above the baseline: <b>not decided here</b> ({gain.percent()}, 3 seeds; "
+        f"conv5 beta 1 is above the baseline: <b>not decided here</b> ({gain.percent()}, 3 seeds, p = 1; could have seen "
         in explorer.texts["verdicts"].value
     )
     lines = explorer.views["parallel"].figure.data[0]
     assert [axis.label for axis in lines.dimensions] == ["strategy", "layers", "beta", "seed", "test accuracy (%)"]
     assert sorted(lines.dimensions[-1]["values"]) == pytest.approx(sorted(100 * table["test_accuracy"]))
+
+
+def test_an_arm_is_decided_as_one_of_all_that_are_compared(tmp_path):
+    """An interval of its own above zero does not decide for the best of seven arms; Holm's p does."""
+    noise = np.random.default_rng(0)
+    gains = {"conv1": 0.05, "conv2": 0.2} | {f"conv{n}": 0.0 for n in range(3, 8)}
+    for seed in range(4):
+        settings = Settings(data="toy", seed=seed)
+        write_scores(tmp_path / "many", replace(settings, strategy="baseline"), 0.5)
+        for layer, gain in gains.items():
+            spread = 0.02 if gain else 0.08
+            score = 0.5 + gain + spread * (seed - 1.5) + 0.001 * noise.random()
+            write_scores(tmp_path / "many", replace(settings, strategy="at", layers=layer), score)
+    text, _ = overview.verdicts(overview.read(str(tmp_path / "many")))
+    found = runs.table(tmp_path / "many").set_index("seed").sort_index()
+    base = found.query("strategy == 'baseline'")["test_accuracy"]
+    tests = {layer: found.query("layers == @layer and strategy == 'at'")["test_accuracy"] for layer in gains}
+    p = stats.holm([stats.paired_p(tests[layer], base) for layer in gains])
+    own = stats.paired_difference(tests["conv1"], base)
+    assert own.low > 0 and p[0] > 0.05 > p[1]
+    assert (
+        f"AT speaker conv1 is above the baseline: <b>not decided here</b> ({own.percent()}, 4 seeds, p = {p[0]:.2g};"
+        in text
+    )
+    assert "AT speaker conv2 is above the baseline: <b>holds here</b>" in text and "7 arms are compared" in text
+
+
+def write_scores(root, settings, test: float) -> None:
+    """A finished run without a network."""
+    with runs.open_run(root.parent, root.name, asdict(settings)) as run:
+        run.finish({"train_accuracy": 0.9, "validation_accuracy": 0.5, "test_accuracy": test, "epochs_run": 1})
 
 
 def test_a_run_of_the_table_opens_on_another_page_with_what_is_shared(opened, study):

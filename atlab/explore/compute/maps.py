@@ -15,7 +15,7 @@ from atlab.explore import studies
 from atlab.explore.cache import RESULTS
 from atlab.explore.compute.data import with_noise
 from atlab.explore.widgets.background import Step
-from atlab.invariance.maps.gradcam import class_activation_map
+from atlab.invariance.maps.gradcam import class_activation_map, ground
 from atlab.plots import Picture
 
 BANDS = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 24000)  # Hz
@@ -52,27 +52,8 @@ def inputs(fs, samples: Sequence[Sample]) -> torch.Tensor:
 
 
 def picture(fs, one: Sample) -> Picture:
-    """The clip as the ground that maps are laid over: dB below the maximum, or grey values."""
-
-    def make() -> Picture:
-        x = inputs(fs, [one])[0].numpy()
-        if fs.kind == "image":
-            return Picture(
-                x.mean(0),
-                np.arange(x.shape[2]),
-                np.arange(x.shape[1]),
-                "column (px)",
-                "row (px)",
-                one.caption,
-                upward=False,
-            )
-        front = RESULTS.get(("inputs", fs.kind, fs.sample_rate), lambda: frontend(fs))
-        decibel = 20 * np.log10(np.maximum(x[0] / max(float(x.max()), SILENT), 1e-4))
-        return Picture(
-            decibel.T, front.times(len(one.array)), front.frequencies, "time (s)", "frequency (Hz)", one.caption
-        )
-
-    return RESULTS.get(("picture", one.key), make)
+    """The clip as the ground that maps are laid over, kept."""
+    return RESULTS.get(("picture", one.key), lambda: ground(fs, one.array, one.caption))
 
 
 def network_key(net: Any) -> Hashable:

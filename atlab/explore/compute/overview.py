@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from math import isnan
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from atlab import analysis, plots
-from atlab.analysis import claims, study
+from atlab.analysis import planned, study
 from atlab.analysis.study import Study
 from atlab.explore import studies
 from atlab.explore.cache import FIGURES, RESULTS
@@ -58,18 +59,27 @@ def verdicts(found: Study) -> tuple[str, go.Figure | None]:
         gains = compared.dropna(subset="difference").sort_values("difference", key=abs, ascending=False)
         if gains.empty:
             continue
-        for _, row in gains.head(MOST).iterrows():
-            gain = Interval(row["difference"], max(row["d_low"], -1), min(row["d_high"], 1), int(row["n"]))
-            lines.append(claims.claim(f"{row['arm']} is above the baseline", gain).removeprefix("- "))
+        lines += [_verdict(row) for _, row in gains.head(MOST).iterrows()]
         if len(gains) > 1:
             lines.append(
-                f"{len(gains)} arms are compared one by one (95 % intervals); the smallest p after Holm's correction is {gains['p_holm'].min():.2f}"
+                f"{len(gains)} arms are compared with the baseline; each is decided by its p after Holm's correction over all arms of its condition"
             )
         figure = figure or plots.improvement_by_arm(compared)
     if not lines:
         lines = ["nothing is compared: that takes a baseline and another arm, two seeds each"]
     items = "".join(f"<li>{_bold(line)}</li>" for line in lines)
     return f"<ul style='margin: 4px 0; padding-left: 20px'>{items}</ul>", figure
+
+
+def _verdict(row: pd.Series) -> str:
+    """One arm against the baseline, decided as one of all that are compared: it was picked from them (Markdown)."""
+    gain = Interval(row["difference"], max(row["d_low"], -1), min(row["d_high"], 1), int(row["n"]))
+    p = 1.0 if isnan(row["p_holm"]) else float(row["p_holm"])
+    decided = planned.verdict(gain, p)
+    told = f"{gain.percent()}, {gain.n} seeds, p = {p:.2g}"
+    if decided == "not decided" and not isnan(row["could_have_seen"]):
+        told += f"; could have seen {100 * row['could_have_seen']:.1f} points"
+    return f"{plain(row['arm'])} is above the baseline: **{decided} here** ({told})"
 
 
 def _bold(markdown: str) -> str:

@@ -15,6 +15,7 @@ from atlab.plots import NAMES, Picture
 from atlab.taps import find_layer, unwrap
 
 METHODS = ("GradCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM")
+SILENT = 1e-12  # the least maximum that a spectrogram is divided by
 
 
 def class_activation_map(
@@ -87,22 +88,27 @@ def activation_maps(fs, row: int, runs: Mapping[str, object], layer: str = "conv
     """Arguments of `plots.class_maps` for one clip or picture and several runs, each for the class it predicts."""
     from atlab import models
 
-    x, maps = frontend(fs)(torch.from_numpy(fs.read([row]))), {}
+    clip, maps = fs.read([row]), {}
+    x = frontend(fs)(torch.from_numpy(clip))
     for name, run in runs.items():
         model = models.load(run.model_path)
         with torch.no_grad():
             predicted = model.card["classes"][int(model(x).argmax())]
         heat = class_activation_map(model, x, layer)
         maps[f"{NAMES.get(name, name)}: {predicted}"] = [heat[0] if fs.kind == "image" else heat[0].T]
-    return [_ground(fs, row, x)], maps
+    return [ground(fs, clip[0], caption(fs, row))], maps
 
 
-def _ground(fs, row: int, x: Tensor) -> Picture:
-    """What maps of a clip are laid over: its spectrogram in dB below the maximum, or the picture in grey."""
-    if fs.kind == "image":
-        height, width = x.shape[2:]
-        axes = np.arange(width), np.arange(height), "column (px)", "row (px)"
-        return Picture(x[0].mean(0).numpy(), *axes, caption(fs, row), upward=False)
+def ground(fs, clip: np.ndarray, title: str = "") -> Picture:
+    """What maps of a clip or picture are laid over: its spectrogram in dB below the maximum, or its grey values.
+
+    `clip` is one stored row of the data set `fs` (`fs.read([row])[0]`), or the same with noise; `title` says what it is.
+    """
     front = frontend(fs)
-    decibel = 20 * torch.log10((x[0, 0] / x.max().clamp_min(1e-8)).clamp_min(1e-4))
-    return Picture(decibel.T.numpy(), front.times(fs.inputs.shape[1]), front.frequencies, caption=caption(fs, row))
+    x = front(torch.from_numpy(clip[None]))[0]
+    if fs.kind == "image":
+        height, width = x.shape[1:]
+        axes = np.arange(width), np.arange(height), "column (px)", "row (px)"
+        return Picture(x.mean(0).numpy(), *axes, title, upward=False)
+    decibel = 20 * torch.log10((x[0] / x.max().clamp_min(SILENT)).clamp_min(1e-4))
+    return Picture(decibel.T.numpy(), front.times(len(clip)), front.frequencies, caption=title)
