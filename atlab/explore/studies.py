@@ -209,17 +209,21 @@ def required(settings) -> list:
 
 
 def first_choice(found: dict[str, Network], network: str = "") -> tuple[str, ...]:
-    """Labels to begin with: a baseline, the AT that validation likes best, `network` if it is another one, an orthogonal network.
+    """Labels to begin with: the AT that validation likes best, the baseline of its seed, `network` if it is another one, an orthogonal network.
 
-    Where there are fewer than two of these, the first of every other strategy follows.
+    With `network`, the baseline is of its seed. Where there are fewer than two of these, the first of every other strategy follows.
     """
     students = [n for n in found.values() if n.role != "teacher"]
     firsts: dict[str, str] = {}
     for n in students:
         firsts.setdefault(n.strategy, n.label)
     at = [n for n in students if n.strategy in ("at", "dual_at")]
-    chosen = [firsts["baseline"]] if "baseline" in firsts else []
-    chosen += [max(at, key=lambda n: n.validation).label] if at else []
+    best = max(at, key=lambda n: n.validation, default=None)
+    looked_at = found[network] if network in found and found[network].role != "teacher" else best
+    baselines = [n for n in students if n.strategy == "baseline"]
+    baselines.sort(key=lambda n: looked_at is None or n.seed != looked_at.seed)
+    chosen = [n.label for n in baselines[:1]]
+    chosen += [best.label] if best else []
     chosen += [network] if network in found else []
     chosen += [n.label for n in found.values() if n.role == "teacher"][:1]
     return tuple(dict.fromkeys(chosen if len(chosen) > 1 else [*chosen, *firsts.values()]))[:4]

@@ -105,7 +105,7 @@ def message(page) -> str:
 
 def says(page, words: str) -> None:
     """Wait until the sentences hold these words, in view above the figures."""
-    page.wait_for_function(f"words => {SHOWN}.querySelector('.atlab-message').innerText.includes(words)", arg=words)
+    page.wait_for_function(f"words => {SHOWN}?.querySelector('.atlab-message')?.innerText.includes(words)", arg=words)
     assert page.evaluate(f"{SHOWN}.querySelector('.atlab-message').getBoundingClientRect().bottom") < 900
 
 

@@ -113,7 +113,7 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch):
         assert page.evaluate(WIDE) == [], "nothing scrolls sideways"
         hears(page, maps, "selected")
         hears(page, maps, "pair")
-        page.wait_for_selector(".atlab-cursor", state="attached")
+        cursors(page, 0.1, panels=1 + len(maps.state.networks))
         unfold(page)
         move(page, maps, "opacity", 0.65)
         space: dict = {}
@@ -136,6 +136,23 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch):
             == 0
         )
     assert page.outside == []
+
+
+def cursors(page, moment: float, panels: int) -> None:
+    """Where the sound is at that moment, a line crosses each of the panels that show it."""
+    page.evaluate(
+        f"t => {{ const audio = {SHOWN}.querySelector('audio'); audio.pause(); audio.currentTime = t; }}", moment
+    )
+    page.wait_for_function(f"document.querySelectorAll('.atlab-cursor').length === {panels}")
+    places = page.evaluate(
+        f"""t => {{
+          const plot = {SHOWN}.querySelector('.atlab-figure-maps .js-plotly-plot'), lines = [...plot.querySelectorAll('.atlab-cursor')];
+          const panels = Object.values(plot._fullLayout._plots).slice(-lines.length);
+          return [lines.map(line => parseFloat(line.style.left)), panels.map(p => p.xaxis._offset + p.xaxis.l2p(t))];
+        }}""",
+        moment,
+    )
+    assert np.allclose(*map(sorted, places), atol=0.5)
 
 
 def click_point(page, name: str, which: str) -> None:

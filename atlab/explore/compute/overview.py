@@ -35,7 +35,7 @@ def about(found: Study) -> str:
         against = sorted({name for texts in set(table["orthogonal"]) for name in listed(texts)} - {ablation.NONE})
         parts.append(f"networks learn <b>{_listed(table['target'])}</b> on {_listed(table['data'].map(_name))}")
         parts.append(f"against {plain(', '.join(against))}" if against else "")
-    varying = [name for name in ablation.axes(table) if name not in ("strategy", "orthogonal")]
+    varying = [name for name in _axes(table) if name not in ("strategy", "orthogonal")]
     parts.append(f"what varies: {plain(', '.join(varying))}" if varying else "")
     return f"<b>{plain(found.title)}</b>: {counts}; {'; '.join(filter(None, parts))}."
 
@@ -64,11 +64,27 @@ def verdicts(found: Study) -> tuple[str, go.Figure | None]:
             lines.append(
                 f"{len(gains)} arms are compared with the baseline; each is decided by its p after Holm's correction over all arms of its condition"
             )
-        figure = figure or plots.improvement_by_arm(compared)
+        figure = figure or _differences(compared)
     if not lines:
         lines = ["nothing is compared: that takes a baseline and another arm, two seeds each"]
     items = "".join(f"<li>{_bold(line)}</li>" for line in lines)
     return f"<ul style='margin: 4px 0; padding-left: 20px'>{items}</ul>", figure
+
+
+def _differences(compared: pd.DataFrame) -> go.Figure:
+    """All arms against the baseline, half a page wide, intervals within what is possible."""
+    possible = compared.assign(d_low=compared["d_low"].clip(-1, 1), d_high=compared["d_high"].clip(-1, 1))
+    figure = plots.improvement_by_arm(possible)
+    figure.update_xaxes(
+        title={"text": "test accuracy above the baseline (points; 95 % t intervals)", "font": {"size": 12}}
+    )
+    return figure.update_layout(margin={"t": 20, "r": 20})
+
+
+def _axes(table: pd.DataFrame) -> list[str]:
+    """What runs differ in, without what their strategy says already."""
+    follows = "strategy" in table and "uses" in table and (table.groupby("strategy")["uses"].nunique() < 2).all()
+    return [name for name in ablation.axes(table) if not (follows and name == "uses")]
 
 
 def _verdict(row: pd.Series) -> str:
@@ -77,8 +93,8 @@ def _verdict(row: pd.Series) -> str:
     p = 1.0 if isnan(row["p_holm"]) else float(row["p_holm"])
     decided = planned.verdict(gain, p)
     told = f"{gain.percent()}, {gain.n} seeds, p = {p:.2g}"
-    if decided == "not decided" and not isnan(row["could_have_seen"]):
-        told += f"; could have seen {100 * row['could_have_seen']:.1f} points"
+    if decided == "not decided" and not isnan(seen := row["could_have_seen"]):
+        told += f"; could have seen {100 * seen:.1f} points" if seen < 1 else "; too few to see any difference"
     return f"{plain(row['arm'])} is above the baseline: **{decided} here** ({told})"
 
 
@@ -92,7 +108,7 @@ def rows(name: str) -> list[dict]:
     labels = {str(n.path.parent): label for label, n in studies.networks(name).items()}
     order = list(labels)
     kept = table[table["path"].isin(labels)].sort_values("path", key=lambda paths: paths.map(order.index))
-    varying = [axis for axis in ablation.axes(table) if axis != "strategy"]
+    varying = [axis for axis in _axes(table) if axis != "strategy"]
     shown = pd.DataFrame({"run": kept["path"].map(labels), "strategy": kept.get("strategy", kept.get("treatment"))})
     shown["strategy"] = shown["strategy"].map(lambda name: NAMES.get(name, name))
     for axis in varying:
@@ -109,7 +125,7 @@ def rows(name: str) -> list[dict]:
 def parallel(name: str, metric: str = "test_accuracy") -> go.Figure | None:
     """Every student as a line through what varies to its accuracy; None if nothing varies."""
     table = ablation.students(studies.study_table(name))
-    axes = ablation.axes(table)
+    axes = _axes(table)
     if not axes or metric not in table:
         return None
     key = ("parallel", studies.study_stamp(find(name)), metric)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -129,7 +129,7 @@ def steps(s: CockpitState) -> Iterator[Step | Shown]:
     named = [(f"{path.parent.name}: {_name(path)}", key) for path, key in zip(alive, ids, strict=True)]
     gone = [] if s.watch in ("", LATEST, *ids) else [(s.watch, s.watch)]
     yield Shown(
-        choices={"watch": [("the training set up here", ""), ("whichever runs", LATEST), *named, *gone]},
+        choices={"watch": [("the one set up here", ""), ("whichever runs", LATEST), *named, *gone]},
         texts={"running": _running(alive)},
         again=LOOK if alive or s.watch else 0.0,
     )
@@ -175,7 +175,10 @@ def _own(s: CockpitState) -> Iterator[Shown]:
     training = training_of(s)
     status = training.status()
     yield Shown(
-        texts={"status": _told(status.sentence), "run": "Resume" if status.state == "stopped" else "Start"},
+        texts={
+            "status": _told(_waiting(settings) if status.state == "new" else status.sentence),
+            "run": "Resume" if status.state == "stopped" else "Start",
+        },
         again=LOOK if training.running else 0.0,
     )
     if status.state == "done":
@@ -183,6 +186,13 @@ def _own(s: CockpitState) -> Iterator[Shown]:
     histories = _curves(s, settings, status, earlier)
     if histories:
         yield Shown(figures={"curves": plots.learning_curves(histories, f"losses, {status.sentence}")})
+
+
+def _waiting(settings: Settings) -> str:
+    """What a start would do."""
+    first = [f"the {shown(need.target)} network" for need in studies.required(settings) if need.role == "teacher"]
+    then = f"Start trains {arm_name(asdict(settings), ('layers', 'orthogonal'))} for {settings.epochs} epochs at most"
+    return f"not started. {then}{', after ' + ' and '.join(first) if first else ''}; losses are drawn here as they come"
 
 
 def _curves(s: CockpitState, settings: Settings, status: Status, earlier: dict[str, str]) -> dict[str, pd.DataFrame]:

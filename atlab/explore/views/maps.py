@@ -210,7 +210,7 @@ def _draw(s: MapsState, fs, samples, drawn: dict, titles: dict, weights: tuple) 
     def maps():
         late = f", second clip {shift * 128 / fs.sample_rate:+.2f} s" if shift and fs.sample_rate else ""
         minus = f", minus the map of {reference}" if s.difference else ""
-        return plots.class_maps(
+        figure = plots.class_maps(
             pictures,
             {titles[n]: m for n, m in drawn.items()},
             s.opacity,
@@ -219,6 +219,7 @@ def _draw(s: MapsState, fs, samples, drawn: dict, titles: dict, weights: tuple) 
             f"{s.method} of {s.layer}{minus}{late}",
             s.method,
         )
+        return figure.update_layout(height=120 + 210 * len(pictures), margin_t=90)  # two rows fit a laptop's screen
 
     def profiles():
         ground = pictures[0]

@@ -118,7 +118,7 @@ _LOOK = """
 .atlab-message p { margin: 2px 0; }
 .atlab-message [role=alert] { border-left: 4px solid #D55E00; padding-left: 8px; }
 .atlab-explorer .widget-html-content { line-height: 1.45; min-width: 0; overflow-x: auto; }
-.atlab-application .lm-TabBar-tab { flex: 0 0 auto; min-width: max-content; padding-right: 16px; }
+.atlab-application .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto !important; width: max-content; padding-right: 16px; }
 .atlab-table :is(td, th) { padding: 1px 10px; text-align: left; white-space: nowrap; }
 .atlab-table .atlab-number { text-align: right; }
 .atlab-table td button { font-size: 11px; padding: 0 6px; }

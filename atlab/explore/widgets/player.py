@@ -68,7 +68,7 @@ function render({model, el}) {
     }
     if (!audio.paused && !audio.ended) requestAnimationFrame(follow);
   };
-  for (const event of ["play", "seeked", "pause"]) audio.addEventListener(event, follow);
+  for (const event of ["loadeddata", "play", "seeked", "pause"]) audio.addEventListener(event, follow);
   audio.addEventListener("ended", () => { audio.currentTime = 0; });
 
   const press = event => {
