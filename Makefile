@@ -13,7 +13,7 @@ help:
 	@echo "make torture   kills, spoiled raw files, changed files, all at random; takes an hour"
 	@echo "make lint   style, format and types"
 	@echo "make rehearse  every grid at paper scale on miniature corpora, from preparation to its table (GRIDS='table3_words ...', QUICK=1)"
-	@echo "make bench  what a training step costs here, beside its limits (QUICK=1: about a minute)"
+	@echo "make bench  what a training step costs here, next to its limits (QUICK=1: about a minute)"
 	@echo "make lab    JupyterLab on this machine only, with the atlab kernel"
 
 install:

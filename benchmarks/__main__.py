@@ -1,4 +1,4 @@
-"""The suite: one table, every row beside its rival and the limit it is held against.
+"""The suite: one table, every row next to its rival and its limit.
 
     python -m benchmarks [--quick] [--out FOLDER]
 

@@ -1,4 +1,4 @@
-"""What the training loop, the precision, the cache's making and an opened data set cost beside the bare thing."""
+"""What the training loop, the precision, the cache's making and an opened data set cost compared with the bare thing."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from atlab.system import devices
 
 
 def describe() -> dict:
-    """Processor, threads, library, accelerator, and the load beside the measurement."""
+    """Processor, threads, library, accelerator, and other load during the measurement."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -37,7 +37,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
 
     path = Path(path)
     if not path.is_file():  # a named pipe would wait for ever
-        raise BrokenInput(f"{path}: is no regular file")
+        raise BrokenInput(f"{path}: is not a regular file")
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames * file.channels > LONGEST:

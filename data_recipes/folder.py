@@ -170,7 +170,7 @@ def _by_table(
     path, table = _read_table(root, labels)
     names = [column for column in table.columns if column not in ("file", "source", *RESERVED)]
     if not names:
-        raise AtlabError(f"{path} has no column of factors beside {', '.join(table.columns)}")
+        raise AtlabError(f"{path} has no column of factors besides {', '.join(table.columns)}")
     names = _wanted(names, factors)
     found, dropped, seen = [], Counter(), {}
     for line, row in enumerate(table.to_dict("records"), 2):

@@ -5,7 +5,7 @@ Licence: CC BY 4.0. Access: free download from the TensorFlow datasets storage
 `_background_noise_/`, `validation_list.txt`, `testing_list.txt`. Citation: P. Warden, "Speech Commands: A
 Dataset for Limited-Vocabulary Speech Recognition", 2018.
 
-Protocol (Guizzo et al. 2021, section 4.1-4.2): the ten digits, 1,000 random clips a word, 1 s at 16 kHz, in
+Protocol (Guizzo et al. 2021, section 4.1-4.2): the ten digits, 1,000 random clips per word, 1 s at 16 kHz, in
 three conditions: no noise, low noise, high noise. The levels printed there (-40..-20 and -10..0 dBFS) are
 SNRs of 20..40 and 0..10 dB, in five steps; the published mixer takes a square root too many, which makes them
 10..20 and 0..5 dB. All four exist here as *true* SNRs: noise="low", "high", "published_low",
@@ -112,7 +112,7 @@ def prepare(
 ) -> FactorSet:
     """FactorSet of Speech Commands, int16 [N, 16000] at 16 kHz.
 
-    words: names of word folders, "digits" or "all"; per_word: random clips a word, or "all"; noise: a key of
+    words: names of word folders, "digits" or "all"; per_word: random clips per word, or "all"; noise: a key of
     NOISE_LEVELS; noise_raw: folder with MS-SNSD's noise files; silence: clips not louder than this fraction
     of full scale are dropped (0 keeps them). Raises AtlabError for a missing folder or list, an unknown word
     or noise level.

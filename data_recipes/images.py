@@ -52,7 +52,7 @@ def read_image(path: str | Path, size: int | None = None, channels: int = 3) -> 
 
     mode = "L" if channels == 1 else "RGB"
     if not Path(path).is_file():  # a named pipe would wait for ever
-        raise BrokenInput(f"{path}: is no regular file")
+        raise BrokenInput(f"{path}: is not a regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -94,13 +94,13 @@ def image_folder(root: Path) -> list[tuple[str, str, str]]:
     """Pictures of a folder <split>/<class>/*, sorted: (path relative to root, split, class).
 
     Split folders are named train, val, valid, validation, test; "train" is meant where classes come directly.
-    Raises AtlabError where there are no pictures, or split folders beside others.
+    Raises AtlabError where there are no pictures, or split folders next to others.
     """
     folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
     splits = {f: SPLIT_NAMES[f.name.lower()] for f in folders if f.name.lower() in SPLIT_NAMES} or {root: "train"}
     if root not in splits and (strange := [f.name for f in folders if f not in splits]):
         raise AtlabError(
-            f"{root} has the folder {strange[0]!r} beside its splits; allowed: {', '.join(sorted(SPLIT_NAMES))}"
+            f"{root} has the folder {strange[0]!r} next to its splits; allowed: {', '.join(sorted(SPLIT_NAMES))}"
         )
     found = []
     for folder, split in splits.items():
@@ -159,7 +159,7 @@ def is_archive(path: str | Path) -> bool:
 
 @contextmanager
 def scratch_folder(out: str | Path) -> Iterator[Path]:
-    """An empty folder beside `out`, removed at the end: nothing is ever unpacked into the raw folder."""
+    """An empty folder next to `out`, removed at the end: nothing is ever unpacked into the raw folder."""
     out = Path(out)
     scratch = out.parent / f".{out.name}.unpacked"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -172,7 +172,7 @@ def scratch_folder(out: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def raw_folder(raw: str | Path, out: str | Path) -> Iterator[Path]:
-    """`raw` itself if it is a folder; a .zip or .tar(.gz, .bz2, .xz) is unpacked beside `out` meanwhile.
+    """`raw` itself if it is a folder; a .zip or .tar(.gz, .bz2, .xz) is unpacked next to `out` meanwhile.
 
     Raises AtlabError if `raw` is neither, or holds a member that would leave the folder.
     """

@@ -2,7 +2,7 @@
 
 Licence: CC BY 4.0. Access: LibriSpeech is a free download from OpenSLR (resource 12); the alignments are the
 release of CorentinJ/librispeech-alignments, made with the Montreal Forced Aligner. Give the folder that holds
-`train-clean-100/` (or another part); the alignments lie beside the sound files or in a folder of the same
+`train-clean-100/` (or another part); the alignments lie next to the sound files or in a folder of the same
 layout (`alignments`). Citation: Panayotov et al., "LibriSpeech: an ASR corpus based on public domain audio
 books", ICASSP 2015.
 
@@ -66,7 +66,7 @@ def prepare(
     """FactorSet of single words, int16 [N, 64000] at 16 kHz.
 
     part: folder of the corpus; words: number of most frequent words kept; speakers: number of speakers kept;
-    alignments: root of the alignment files where they are not beside the sound files; silence: words not
+    alignments: root of the alignment files where they are not next to the sound files; silence: words not
     louder than this fraction of full scale are dropped (0 keeps them). Raises AtlabError for a missing
     folder, no alignment at all, or an alignment that cannot be read (file and line named).
     """
@@ -122,7 +122,7 @@ def parse_alignment(line: str) -> tuple[str, list[Word]]:
         raise ValueError(f"{len(names)} words but {len(times)} end times")
     starts = [0.0, *times[:-1]]
     if not all(start <= end < math.inf for start, end in zip(starts, times, strict=True)):
-        raise ValueError("end times go backwards, or are none")
+        raise ValueError("end times decrease, or are missing")
     return utterance, [
         (name.lower(), start, end) for name, start, end in zip(names, starts, times, strict=True) if name
     ]

@@ -4,7 +4,7 @@ Licence: LDC user agreement. Access: Linguistic Data Consortium, LDC93S1; give t
 and `TEST/` (upper or lower case). Citation: Garofolo et al., "DARPA TIMIT Acoustic-Phonetic Continuous Speech
 Corpus", NIST 1993.
 
-Layout: `{TRAIN,TEST}/DR1..8/<speaker>/{SA,SI,SX}n.WAV` (NIST SPHERE, 16 kHz) with `.PHN` beside it: lines of
+Layout: `{TRAIN,TEST}/DR1..8/<speaker>/{SA,SI,SX}n.WAV` (NIST SPHERE, 16 kHz) with `.PHN` next to it: lines of
 first sample, end sample and phone.
 
 Protocol (Fayek et al. 2018, section 3): all 462 training speakers, the 50-speaker development set and the
@@ -143,7 +143,7 @@ def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> 
     speakers: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
     for region, speaker, sentence, sound, labels in _utterances(root):
         part = _part(sound.relative_to(root).parts[0], speaker)
-        if "." in sentence:  # some copies of the corpus hold SA1.WAV.wav beside SA1.WAV
+        if "." in sentence:  # some copies of the corpus hold SA1.WAV.wav next to SA1.WAV
             dropped["converted copy of an utterance"] += 1
         elif sentence.startswith("SA"):
             dropped["SA sentence"] += 1

@@ -230,7 +230,7 @@ def build_folder(
 ) -> FactorSet:
     """Build a FactorSet from an image folder <split>/<class>/*; class folders outside `allowed` are refused.
 
-    `further` gives columns that follow from a class, beside its random half.
+    `further` gives columns that follow from a class, in addition to its random half.
     """
     found = image_folder(root)
     names = sorted({name for _, _, name in found})

@@ -206,7 +206,7 @@ def _layer_test(study: str, runs: pd.DataFrame, gains: pd.DataFrame) -> dict:
 
 
 def of_layers(tests: pd.DataFrame) -> list[str]:
-    """`layer_tests` in words: a bullet a study (Markdown)."""
+    """`layer_tests` in words: one bullet per study (Markdown)."""
     lines = []
     for _, row in tests.iterrows():
         p = row["friedman_p"]

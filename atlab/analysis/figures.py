@@ -83,7 +83,7 @@ def beside_all(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def beside_cells(compared: pd.DataFrame, printed: pd.DataFrame, baseline: float) -> pd.DataFrame:
-    """Table 6 beside a comparison by aggregation and similarity: improvements in points, a row a pair that was run here.
+    """Table 6 next to a comparison by aggregation and similarity: improvements in points, one row per pair that was run here.
 
     `baseline`: the accuracy in percent above which the paper's cells stand.
     """
@@ -160,7 +160,7 @@ def histories(table: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
 def loss_left(curves: Mapping[str, list[pd.DataFrame]]) -> pd.DataFrame:
     """Anti-transfer loss (times beta) and cross-entropy of the training clips in the first and last epoch.
 
-    Means over seeds, a row an arm; `fall` is the paired difference of the AT loss, first minus last, with `f_low` and
+    Means over seeds, one row per arm; `fall` is the paired difference of the AT loss, first minus last, with `f_low` and
     `f_high` (95 % t interval over seeds).
     """
     rows = {}

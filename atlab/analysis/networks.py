@@ -29,7 +29,7 @@ def accuracies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sentences(table: pd.DataFrame) -> str:
-    """What the orthogonal networks know, a line each, and a warning for weak ones (Markdown); "" where none was trained.
+    """What the orthogonal networks know, one line each, and a warning for weak ones (Markdown); "" where none was trained.
 
     >>> runs = pd.DataFrame({"orthogonal_networks.speaker.test_accuracy": [0.2], "orthogonal_networks.speaker.chance": [0.125]})
     >>> print(sentences(runs))

@@ -23,7 +23,7 @@ def comparison(table: pd.DataFrame, by: Sequence[str] = ("strategy", "orthogonal
     """Every arm's accuracy with its interval over seeds, and its difference to the baseline, paired by seed.
 
     Args:
-        table: runs with `seed`, the columns `by`, train_accuracy and test_accuracy; one run an arm, condition and seed.
+        table: runs with `seed`, the columns `by`, train_accuracy and test_accuracy; one run per arm, condition and seed.
         by: the columns that tell arms apart.
 
     Returns rows of condition (`conditions`), `by`, arm, n, train, test, low, high (means and 95 % t interval of the test
@@ -94,8 +94,8 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Interval:
 def findings(compared: pd.DataFrame) -> str:
     """What a comparison shows, in sentences computed from its intervals (Markdown).
 
-    Of arms above the baseline it says which are as far above it on the training clips: those have learnt further, which is
-    no sign of a better generalisation.
+    Of arms above the baseline it says which are as far above it on the training clips: they fit the training data better, so
+    the gain may not be generalisation.
     """
     lines = []
     for _, part in compared.groupby("condition", sort=False):
@@ -117,7 +117,7 @@ def findings(compared: pd.DataFrame) -> str:
         if len(further):
             lines.append(
                 f"{len(further)} of the arms above it are ahead by as much or more on the training clips ({', '.join(map(plain, further['arm']))}): "
-                "they have learnt further in the same time, which says nothing of generalisation."
+                "they fit the training data better, so the gain may not be generalisation."
             )
     return "\n\n".join(lines)
 

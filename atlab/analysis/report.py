@@ -142,7 +142,7 @@ def _condition(title: str, table: pd.DataFrame, by: list[str], notes: list[str],
 
 
 def _dose(table: pd.DataFrame, by: list[str]) -> list:
-    """How large the anti-transfer loss was, beside what the network learned from."""
+    """How large the anti-transfer loss was, next to the cross-entropy."""
     found = dose.losses(table, by)
     text = "### Dose\n\nThe anti-transfer loss (times beta) on the training clips and its share of the cross-entropy, means over repetitions."
     return [] if found.empty else [_text(text), _text(_html(found))]
@@ -194,7 +194,7 @@ def _curves(table: pd.DataFrame, by: list[str], compared: pd.DataFrame, images: 
 def _made(found: Study, images: _Images) -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     here = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
-    made = f"Runs made with {plain(', '.join(study.versions(found))) or 'nothing yet'}. Page made {now} by atlab {atlab.__version__} beside {here}."
+    made = f"Runs made with {plain(', '.join(study.versions(found))) or 'nothing yet'}. Page made {now} by atlab {atlab.__version__} with {here}."
     return (
         made if images.static else f"{made} No Chrome was found: figures are drawn by plotly.js, which is in this page."
     )

@@ -83,7 +83,7 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
     """The parts of a study that can be compared with a baseline: name, runs, columns that tell arms apart, notes.
 
     Runs belong to a part if they are tested alike (`artefacts.conditions`), and where baselines differ in a parameter (a
-    learning rate), if they share its value. Arms that have not all repetitions of the baseline are left out, with a note.
+    learning rate), if they share its value. Arms that lack repetitions of the baseline are left out, with a note.
     """
     runs_of = study.asked_for
     if not {"strategy", "test_accuracy", "train_accuracy"} <= set(study.table) or not study.units:
@@ -118,7 +118,7 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
 
 
 def commands(study: Study) -> list[str]:
-    """The command lines that compute the study's runs: the grids that hold them, and one line a run that is in none.
+    """The command lines that compute the study's runs: the grids that hold them, and one line per run that is in none.
 
     A grid is found where `atlab sweep` finds it; a run's notebook is named as it was executed.
     """

@@ -53,7 +53,7 @@ def chosen(table: pd.DataFrame) -> pd.DataFrame:
     if runs["budget"].nunique() > 1:
         sizes = runs.groupby("form")["budget"].unique()
         raise AtlabError(
-            f"forms are compared under one budget; runs a form and repetition: {sizes.map(list).to_dict()}"
+            f"forms are compared under one budget; runs per form and repetition: {sizes.map(list).to_dict()}"
         )
     ordered = runs.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True], kind="stable")
     return ordered.groupby(groups, sort=True).head(1).sort_values(groups).reset_index(drop=True)
@@ -90,7 +90,7 @@ def comparison(picked: pd.DataFrame, against: str = "baseline", score: str = "te
 
 def findings(compared: pd.DataFrame, budget: int) -> Findings:
     """What the comparison shows, and the form whose gain is real on at least two data sets, if there is one."""
-    lines = [f"Each form had {budget} runs a repetition, of which validation picked one; the baseline had as many."]
+    lines = [f"Each form had {budget} runs per repetition, of which validation picked one; the baseline had as many."]
     gains = compared.dropna(subset="difference")
     for condition, part in gains.groupby("condition", sort=False):
         best = part.loc[part["difference"].idxmax()]

@@ -1,4 +1,4 @@
-"""What `atlab doctor` looks at: one line a subject, each ok, a note (works without), or bad."""
+"""What `atlab doctor` looks at: one line per subject, each ok, a note (works without), or bad."""
 
 from __future__ import annotations
 

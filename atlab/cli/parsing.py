@@ -63,7 +63,7 @@ class TakesPairs(TyperCommand):
 
 
 def pairs(texts: Iterable[str]) -> dict[str, str]:
-    """NAME=VALUE texts as a dict; AtlabError for a text that is none, and for a name given twice."""
+    """NAME=VALUE texts as a dict; AtlabError for a text without a name and a value, and for a name given twice."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -72,7 +72,7 @@ def measure(
     layers = list(layers)
     feature_maps(vgg16(width, shape[0]), layers, shape)  # which must be there, and take such inputs
     if batch < 1 or repeats < 1:
-        raise AtlabError(f"batch and repeats are at least 1, found {batch} and {repeats}")
+        raise AtlabError(f"batch and repeats must be at least 1, got {batch} and {repeats}")
     where = devices.choose(device)
     clock = time.process_time if where.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     rows = []

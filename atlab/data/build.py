@@ -55,7 +55,7 @@ def build(
     """Convert `items` in parallel into the FactorSet `out`; resumes a killed build, opens a finished one.
 
     The result does not depend on workers, chunks or interruptions. Finished chunks wait in a hidden folder
-    beside `out`, known by a hash of card, items and factors; memory stays flat.
+    next to `out`, known by a hash of card, items and factors; memory stays flat.
 
     Args:
         items: work items whose `repr` says what they are (paths, tuples, dataclasses); any may give many

@@ -55,7 +55,7 @@ def confound(pools: list[list[np.ndarray]], p: float, a_class: int | None) -> np
     count = most if a_class is None else a_class
     if not 1 <= count <= most:
         raise AtlabError(
-            f"{count if count > most else 'no'} clips a class cannot be confounded with p = {p}: "
+            f"{count if count > most else 'no'} clips per class cannot be confounded with p = {p}: "
             f"a class has at least {paired} paired "
             f"and {unpaired} unpaired clips for this part, which allows {most}"
         )

@@ -21,13 +21,13 @@ FILES = ("inputs.npy", "factors.parquet", "card.json")
 
 
 class FactorSet:
-    """A folder of `inputs.npy` (memory-mapped), `factors.parquet` (one row a clip) and `card.json`.
+    """A folder of `inputs.npy` (memory-mapped), `factors.parquet` (one row per clip) and `card.json`.
 
     Target and orthogonal task are two columns of the same data. Open one with `FactorSet.open`; the writers
     are `atlab.data.build` and the recipes on top of it.
 
     Attributes:
-        factors: one row a clip; columns `id` (unique), `source` (clips cut from one recording share it),
+        factors: one row per clip; columns `id` (unique), `source` (clips cut from one recording share it),
             `duration` (s, before padding), then the factors.
         card: name, kind, licence, sample rate, counts, dropped clips, content hash.
 
@@ -84,7 +84,7 @@ class FactorSet:
 
     @property
     def sample_rate(self) -> int | None:
-        """Samples a second; None for images."""
+        """Samples per second; None for images."""
         return self.card["sample_rate"]
 
     @property
@@ -167,7 +167,7 @@ def row_numbers(rows: Sequence[int] | np.ndarray, clips: int) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.dtype == bool:
         if rows.shape != (clips,):
-            raise AtlabError(f"a mask says of each of the {clips} clips whether it is meant, found {rows.shape}")
+            raise AtlabError(f"expected a mask with one value for each of the {clips} clips, got shape {rows.shape}")
         return np.flatnonzero(rows)
     rows = rows.astype(np.int64)
     if rows.size and not 0 <= rows.min() <= rows.max() < clips:

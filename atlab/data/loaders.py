@@ -69,7 +69,7 @@ class Batches(Source):
         fs: the data set.
         rows: row numbers.
         codes: class number of every clip of the data set, int64 [N].
-        batch_size: clips a batch; the last one may be short. 13 is the paper's.
+        batch_size: clips per batch; the last one may be short. 13 is the paper's.
         device: where the batches are made.
         shuffle: a new order each epoch, which depends on (seed, epoch number) only.
 
@@ -149,7 +149,7 @@ class Batches(Source):
     def _read_ahead(self, order: list[Tensor]) -> Iterator[Tensor]:
         """Network inputs gathered by a thread, a few batches ahead; it ends with its reader, who gets its errors.
 
-        The thread computes the spectrograms too if that is the CPU's work, so that a core beside the training's hides it.
+        The thread computes the spectrograms too if that is the CPU's work, so that a second core hides it.
         """
         ready: queue.Queue = queue.Queue(AHEAD)
         on_cpu = self.device.type == "cpu"

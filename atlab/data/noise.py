@@ -271,7 +271,7 @@ def _hum(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 
 def _typing(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """Keystrokes: a press and a softer release, each a short burst; at least one a clip."""
+    """Keystrokes: a press and a softer release, each a short burst; at least one per clip."""
     strokes = max(1, rng.poisson(rng.uniform(4, 11) * n / rate))
     wave = 0.005 * rng.standard_normal(n)
     for start, release in zip(rng.integers(0, n, strokes), rng.uniform(0.02, 0.05, strokes), strict=True):

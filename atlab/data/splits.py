@@ -156,7 +156,7 @@ def confounded(
     word2 0.88
     """
     if not 0 <= p <= 1:
-        raise AtlabError(f"p is a share between 0 and 1, found {p}")
+        raise AtlabError(f"p must be a share between 0 and 1, got {p}")
     _check_fractions(fractions)
     if target == orthogonal:
         raise AtlabError(f"target and orthogonal factor are both {target!r}; they must differ")
@@ -210,7 +210,7 @@ def cut(split: Split, clips: int, seed: int = 0) -> Split:
     (35, 10, 10)
     """
     if clips < 1:
-        raise AtlabError(f"a split is cut to at least 1 training clip, found {clips}")
+        raise AtlabError(f"expected at least 1 training clip to cut a split to, got {clips}")
     share = min(1.0, clips / max(1, len(split.train)))
     sizes = round(share * len(split.train)), max(1, round(share * len(split.validation))), min(clips, len(split.test))
     rng = np.random.default_rng([seed, 7])
@@ -268,8 +268,7 @@ def _by_group(fs, by: str, fractions: Sequence[float], seed: int, rows: np.ndarr
 def _check_fractions(fractions: Sequence[float]) -> None:
     if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
         raise AtlabError(
-            "fractions are three shares that sum to 1 (train, validation, test; train above 0), found "
-            f"{tuple(fractions)}"
+            f"expected three fractions that sum to 1 (train, validation, test; train above 0), got {tuple(fractions)}"
         )
 
 

@@ -23,7 +23,7 @@ class Factor(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Channel maps x [B, C, N] to be compared pair by pair: all pairs, or one random partner a channel."""
+    """Channel maps x [B, C, N] to be compared pair by pair: all pairs, or one random partner per channel."""
 
     x: Tensor
     every_pair: bool

@@ -57,7 +57,7 @@ POOLS: dict[str, Callable[[Tensor], Tensor]] = {"mean_std": mean_std, "mean": me
 
 
 def pooled(maps: Tensor, pool: str = "mean_std") -> Tensor:
-    """One vector a clip by the named rule; features without positions [B, C] are taken as they are.
+    """One vector per clip by the named rule; features without positions [B, C] are taken as they are.
 
     Raises AtlabError for an unknown rule, and for features that are not [B, C, ...].
     """
@@ -133,7 +133,7 @@ def extract(
     precision: str = "auto",
     progress: bool = True,
 ) -> Features:
-    """Tap all layers in one pass over the clips and pool each feature map to one vector a clip.
+    """Tap all layers in one pass over the clips and pool each feature map to one vector per clip.
 
     Memory holds one batch of feature maps; the vectors go to memory-mapped files in `folder`, or, up to 256 MiB in all,
     stay in memory if no folder is given (beyond that, into a temporary folder).

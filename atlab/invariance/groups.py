@@ -170,7 +170,7 @@ def _checked(codes, predictions, groups) -> tuple[np.ndarray, np.ndarray, np.nda
     codes, predictions, names = np.asarray(codes), np.asarray(predictions), np.asarray(groups)
     if not codes.shape == predictions.shape == names.shape == (len(codes),) or not len(codes):
         raise AtlabError(
-            f"class, prediction and group of every clip, found {codes.shape}, {predictions.shape} and {names.shape}"
+            f"expected one class, prediction and group per clip, got {codes.shape}, {predictions.shape} and {names.shape}"
         )
     if codes.dtype.kind not in "iub" or predictions.dtype.kind not in "iub" or min(codes.min(), predictions.min()) < 0:
         raise AtlabError("classes and predictions must be class numbers, 0 or more")
@@ -178,5 +178,5 @@ def _checked(codes, predictions, groups) -> tuple[np.ndarray, np.ndarray, np.nda
         raise AtlabError(f"{int(pd.isna(names).sum())} clips have no group; leave them out first")
     known = sorted(set(names.tolist()), key=str)
     if len(known) < 2:
-        raise AtlabError(f"groups are compared: at least two are needed, found {known}")
+        raise AtlabError(f"expected at least two groups to compare, got {known}")
     return codes.astype(int), predictions.astype(int), names, pd.Index(known).get_indexer(names)

@@ -1,6 +1,6 @@
 """Similarity of the features of two networks on the same clips: unbiased linear CKA, and the anti-transfer similarity.
 
-CKA (Kornblith et al. 2019) asks whether two layers hold the same clips for alike; its terms, unbiased estimates of HSIC
+CKA (Kornblith et al. 2019) asks whether two layers give the clips the same similarity structure; its terms, unbiased estimates of HSIC
 (Song et al. 2012), are averaged over minibatches before the ratio (Nguyen, Raghu & Kornblith 2021), so memory holds one
 batch. AT similarity is what anti-transfer makes small (Guizzo et al. 2021, eq. 2).
 """
@@ -42,7 +42,7 @@ def similarity(
 ) -> pd.DataFrame:
     """Compare every layer of a network with every layer of another on the same clips: -> one row per pair of layers.
 
-    cka: 1 if the layers hold the same clips for alike, 0 for features that have nothing to do with each other. Range: at most
+    cka: 1 if both layers give the clips the same similarity structure, 0 for unrelated features. Range: at most
     1, a little below 0 by chance. Invariant to orthogonal maps (so to the order of channels) and isotropic scaling of either
     layer, not to other linear maps. low, high: 95 % jackknife interval over minibatches.
     at: the squared cosine of channel Gram matrices, mean over clips, for layers of the same name and shape. Range 0 to 1,

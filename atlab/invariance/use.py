@@ -99,7 +99,9 @@ def changes(probabilities: np.ndarray, codes: Sequence[int], pairs: pd.DataFrame
     p, codes = np.asarray(probabilities, float), np.asarray(codes)
     a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
     if p.ndim != 2 or len(p) != len(codes) or not np.allclose(p.sum(1), 1, atol=1e-3) or (p < 0).any():
-        raise AtlabError(f"probabilities [N, K] that sum to 1 and N class numbers, found {p.shape} and {codes.shape}")
+        raise AtlabError(
+            f"expected probabilities [N, K] that sum to 1 and N class numbers, got {p.shape} and {codes.shape}"
+        )
     if max(a.max(), b.max()) >= len(p):
         raise AtlabError(f"the pairs are of {max(a.max(), b.max()) + 1} clips or more, the probabilities of {len(p)}")
     if (codes[a] != codes[b]).any():

@@ -90,7 +90,7 @@ def fayek_a(
     Args:
         num_classes: 144 HMM states, or emotions.
         width: factor on channels and hidden units.
-        coefficients, context: log mel energies a frame (40), and frames (odd, with the labelled one in the middle).
+        coefficients, context: log mel energies per frame (40), and frames (odd, with the labelled one in the middle).
         dropout: probability, after every hidden fully connected layer.
 
     Raises:

@@ -130,7 +130,7 @@ def printed_network(data: str) -> dict[str, object]:
 
 
 def preprint() -> pd.DataFrame:
-    """The preprint's tables and figures beside the journal's: preprint, journal, what differs.
+    """The preprint's tables and figures next to the journal's: preprint, journal, what differs.
 
     >>> preprint().set_index("preprint").loc["table 4", "journal"]
     'table 6'

@@ -13,7 +13,7 @@ from atlab.plots.style import LAYOUT, cycle
 MEASURES = {
     "balanced_accuracy": "balanced accuracy of a linear probe",
     "mlp": "balanced accuracy of a multilayer probe",
-    "bits": "code length (bits a clip)",
+    "bits": "code length (bits per clip)",
     "cka": "CKA to the factor's network",
     "at": "AT similarity to the factor's network",
     "changed": "changed predictions",
@@ -82,7 +82,7 @@ def invariance_card(
 def presence_by_layer(
     summary: pd.DataFrame, factor: str, measure: str = "balanced_accuracy", names: Sequence[str] | None = None
 ) -> go.Figure:
-    """A measure of a factor layer by layer, a line with its 95 % band a kind of network -> Figure.
+    """A measure of a factor layer by layer, one line with its 95 % band per kind of network -> Figure.
 
     `summary` as in `invariance.Report`; the chance level of probes is dotted.
     """

@@ -18,7 +18,7 @@ _CONVOLUTION = r"conv\d+"
 def improvement_by_arm(
     compared: pd.DataFrame, published: Mapping[str, float] | None = None, title: str = ""
 ) -> go.Figure:
-    """Difference to the baseline in points with 95 % intervals over seeds, a row an arm (`analysis.comparison`).
+    """Difference to the baseline in points with 95 % intervals over seeds, one row per arm (`analysis.comparison`).
 
     `published`: arm -> points that the paper prints, shown as crosses.
     """
@@ -79,7 +79,7 @@ def _places(names: set[str]) -> dict[str, int]:
 
 
 def improvement_by_beta(compared: pd.DataFrame, title: str = "") -> go.Figure:
-    """Difference to the baseline over beta on a logarithmic axis (paper fig. 8), a line per similarity."""
+    """Difference to the baseline over beta on a logarithmic axis (paper fig. 8), one line per similarity."""
     figure = go.Figure()
     for colour, (name, part) in zip(COLOURS, compared.dropna(subset="difference").groupby("similarity"), strict=False):
         part = part.sort_values("beta")

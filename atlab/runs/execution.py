@@ -33,7 +33,7 @@ def execute(
     """Run a notebook with papermill and write the executed copy to `out` (and `out` as .html): -> `out`.
 
     The kernel is "atlab" if that is installed, else "python3"; it works in `cwd`, or where the caller does. `out` is
-    whole or absent. If a cell fails, the copy as far as it came, with the traceback, is kept beside it as
+    whole or absent. If a cell fails, the copy as far as it came, with the traceback, is kept next to it as
     NAME.failed.ipynb and AtlabError says where and shows the traceback's end. Parameters are checked before, and temporary
     files of the kernel go with it.
 

@@ -163,7 +163,7 @@ class Run:
         return read_json(self.path / "result.json")
 
     def save_history(self, history: pandas.DataFrame) -> None:
-        """Write history.parquet, one row an epoch."""
+        """Write history.parquet, one row per epoch."""
         write_atomic(self.path / "history.parquet", history.to_parquet())
 
     def history(self) -> pandas.DataFrame:
@@ -266,7 +266,7 @@ def _locked(path: Path, wait: bool) -> FileLock:
 
 
 def table(study_folder: str | Path) -> pandas.DataFrame:
-    """All finished runs of a study, one row a run: id, parameters, results, path.
+    """All finished runs of a study, one row per run: id, parameters, results, path.
 
     A parameter that is a list of names becomes text ("conv1, conv5"). Nested results become columns joined by dots; a result named as a parameter becomes "result.NAME". Unfinished runs
     are left out. AtlabError if the folder does not exist.

@@ -122,7 +122,7 @@ def _is(value: Any, kind: Any) -> bool:
 def _contrast(text: str, arms: Sequence[str], where: str) -> Contrast:
     one, minus, against = text.partition(" - ")
     if not minus:
-        raise AtlabError(f'{where}: the primary difference {text!r} is none; expected "ARM - ARM"')
+        raise AtlabError(f'{where}: expected a primary difference such as "ARM - ARM", got {text!r}')
     found = Contrast(tuple(name.strip() for name in one.split(" or ")), against.strip())
     for name in (*found.arms, found.against):
         if name not in arms:
@@ -209,7 +209,7 @@ def _accuracies(path: Path) -> tuple[float, ...]:
 def record(plan: Plan, study: Path, folders: Mapping[str, Sequence[Path]]) -> None:
     """Write the plan into the study's folder, with the ids of its runs, before the first of them begins.
 
-    AtlabError if the study was planned otherwise: a plan that is changed with its results in sight is none.
+    AtlabError if the study was planned otherwise: a plan must not change once its results are in sight.
     """
     stated = {"precision": {key: getattr(plan, key) for key in KEYS}, "primary": [str(c) for c in plan.primary]}
     known = _stored(study)

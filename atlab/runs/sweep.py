@@ -58,7 +58,7 @@ class Outcome:
         return self
 
     def table(self):
-        """The finished runs of this grid, one row a run (`runs.table`, without the study's other runs)."""
+        """The finished runs of this grid, one row per run (`runs.table`, without the study's other runs)."""
         from atlab import runs
 
         table = runs.table(self.folder)

@@ -60,7 +60,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
-        raise AtlabError(f"an interval over seeds needs at least 2 of them, found {len(values)}")
+        raise AtlabError(f"an interval over seeds needs at least 2 of them, got {len(values)}")
     if all_equal(values):
         return Interval(float(values.mean()), np.nan, np.nan, len(values))
     error = values.std(ddof=1) / np.sqrt(len(values))
@@ -84,7 +84,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.9
     0.1
     """
     if len(a) != len(b):
-        raise AtlabError(f"pairs need one value of each side, found {len(a)} and {len(b)}")
+        raise AtlabError(f"pairs need one value of each side, got {len(a)} and {len(b)}")
     return mean_interval(np.asarray(a, float) - np.asarray(b, float), level)
 
 
@@ -101,7 +101,7 @@ def clip_bootstrap(
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape or not len(a):
-        raise AtlabError(f"the same clips on both sides, found {a.shape} and {b.shape}")
+        raise AtlabError(f"expected the same clips on both sides, got shapes {a.shape} and {b.shape}")
     n = len(a)
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
     draws = np.random.default_rng(seed).multinomial(n, [only_a / n, only_b / n, 1 - (only_a + only_b) / n], 10_000)

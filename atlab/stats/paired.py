@@ -38,7 +38,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     """
     p = np.asarray(p_values, float)
     if p.ndim != 1 or ((p < 0) | (p > 1) | np.isnan(p)).any():
-        raise AtlabError(f"p values lie in 0..1, found {p.tolist()}")
+        raise AtlabError(f"p values must lie in 0..1, got {p.tolist()}")
     order = np.argsort(p, kind="stable")
     adjusted = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
     result = np.empty(len(p))
@@ -48,5 +48,5 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> np.ndarray:
     if len(a) != len(b) or len(a) < 2:
-        raise AtlabError(f"pairs need one value of each side and at least two pairs, found {len(a)} and {len(b)}")
+        raise AtlabError(f"pairs need one value of each side and at least two pairs, got {len(a)} and {len(b)}")
     return np.asarray(a, float) - np.asarray(b, float)

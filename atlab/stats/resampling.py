@@ -36,7 +36,7 @@ def cluster_bootstrap(
     values = np.asarray(values, float)
     units = codes_of(groups, len(values)) if groups is not None else np.arange(len(values))
     if values.ndim != 1 or len(values) != len(units):
-        raise AtlabError(f"a value and a group for every clip, found {values.shape} and {len(units)} groups")
+        raise AtlabError(f"expected one value and one group per clip, got {values.shape} and {len(units)} groups")
     sums = np.stack([np.bincount(units, values), np.bincount(units)], 1)
     drawn = np.concatenate([weights @ sums for weights in resamples(len(sums), seed)])
     low, high = percentiles(drawn[:, 0] / drawn[:, 1], len(sums), level)
@@ -50,7 +50,7 @@ def resamples(units: int, seed: int = 0, draws: int = DRAWS) -> Iterator[np.ndar
     array([5., 5., 5.])
     """
     if units < 2:
-        raise AtlabError(f"a bootstrap needs at least 2 groups that vary, found {units}")
+        raise AtlabError(f"expected at least 2 groups that vary for a bootstrap, got {units}")
     rng, block = np.random.default_rng(seed), max(1, CELLS // units)
     for start in range(0, draws, block):
         rows = min(block, draws - start)
@@ -82,5 +82,5 @@ def codes_of(groups: Sequence, clips: int) -> np.ndarray:
 
     codes = pd.factorize(np.asarray(groups))[0]
     if len(codes) != clips or (codes < 0).any():
-        raise AtlabError(f"a group for every clip, found {clips} clips and {int((codes >= 0).sum())} groups")
+        raise AtlabError(f"expected one group per clip, got {clips} clips and {int((codes >= 0).sum())} groups")
     return codes

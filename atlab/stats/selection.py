@@ -20,7 +20,7 @@ def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> 
     """
     right, names = np.asarray(correct, bool), pd.Series(np.asarray(groups))
     if len(right) != len(names) or not len(right):
-        raise AtlabError(f"a group for every clip, found {len(right)} clips and {len(names)} groups")
+        raise AtlabError(f"expected one group per clip, got {len(right)} clips and {len(names)} groups")
     rows = []
     for name in sorted(names.unique()):
         of_group = right[(names == name).to_numpy()]
@@ -44,7 +44,7 @@ def best_of(validation: np.ndarray, test: np.ndarray) -> Best:
     """The candidate that validation picks on the first half of the seeds, and its test scores on the others: [candidates, seeds] twice.
 
     The candidate has the highest mean validation score over the first half (rounded down), and is the first of equal ones. What
-    is tested had no part in the choice, so that a difference to a baseline with one try a seed is not raised by the choosing, as
+    is tested had no part in the choice, so that a difference to a baseline with one try per seed is not raised by the choosing, as
     that of the best of several tries on the same seeds is; nor is its interval too narrow, as it is where every seed is tested
     with the choice of all the others. A single candidate is tested on all seeds. AtlabError for several candidates of one seed.
 
@@ -54,7 +54,9 @@ def best_of(validation: np.ndarray, test: np.ndarray) -> Best:
     """
     validation, test = np.asarray(validation, float), np.asarray(test, float)
     if validation.ndim != 2 or validation.shape != test.shape or not validation.size:
-        raise AtlabError(f"scores of candidates x seeds, found {validation.shape} and {test.shape}")
+        raise AtlabError(
+            f"expected scores [candidates, seeds] twice, got the shapes {validation.shape} and {test.shape}"
+        )
     candidates, seeds = validation.shape
     if candidates > 1 and seeds < 2:
         raise AtlabError(
@@ -74,7 +76,7 @@ def expected_best_of(k: int, sd: float) -> float:
     1.67
     """
     if k < 1 or sd < 0:
-        raise AtlabError(f"at least one candidate and a standard deviation of at least 0, found {k} and {sd}")
+        raise AtlabError(f"expected at least one candidate and a standard deviation of at least 0, got {k} and {sd}")
     normal = scipy_stats.norm
     z = np.linspace(-10, 10, 20_001)
     density = k * normal.pdf(z) * normal.cdf(z) ** (k - 1)

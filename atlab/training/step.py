@@ -58,7 +58,7 @@ def term_names(terms: Sequence[LossTerm]) -> list[str]:
     """The name of each term; AtlabError unless they differ."""
     names = [str(getattr(term, "name", type(term).__name__)) for term in terms]
     if len(set(names)) != len(names) or {"loss", "accuracy"} & set(names):
-        raise AtlabError(f"loss terms need different names other than 'loss' and 'accuracy', found {names}")
+        raise AtlabError(f"expected loss terms with different names, none of them 'loss' or 'accuracy', got {names}")
     return names
 
 

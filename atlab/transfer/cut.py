@@ -46,7 +46,7 @@ def check_layer(model: nn.Module, n: int) -> int:
     """A number of layers from 0 to all of the network's; AtlabError otherwise."""
     count = len(layers(model))
     if isinstance(n, bool) or int(n) != n or not 0 <= n <= count:
-        raise AtlabError(f"n is a number of layers from 0 to {count} of {type(model).__name__}, found {n!r}")
+        raise AtlabError(f"n must be a number of layers from 0 to {count} of {type(model).__name__}, found {n!r}")
     return int(n)
 
 

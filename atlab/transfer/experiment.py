@@ -174,7 +174,7 @@ class TransferSettings:
             raise AtlabError("halves have an official or a random split; a disjoint one goes with another task (base)")
         if self.base and (self.split == "official" or self.architecture != "vgg16"):
             raise AtlabError(
-                f"tasks other than halves share anti-transfer's networks: split random or disjoint and vgg16, found {self.split} "
+                f"tasks other than halves need split random or disjoint and vgg16, as anti-transfer's networks do; got {self.split} "
                 f"and {self.architecture}"
             )
         of_halves = ("halves", "halves_seed", "half", "crop", "optimizer", "iterations")
@@ -188,7 +188,7 @@ class TransferSettings:
         if self.base == self.target:
             raise AtlabError(f"base and target are both {self.target!r}: the treatments BnB are for that")
         if self.crop and self.cached and self.n and not treatments.treatment(self.treatment).tuned:
-            raise AtlabError("frozen layers give other activations of every random crop: set cached=False")
+            raise AtlabError("random crops change the activations of frozen layers in every epoch: set cached=False")
         for name in ("clips", "base_clips", "crop", "iterations"):
             if getattr(self, name) < 0:
                 raise AtlabError(f"{name} must be at least 0, found {getattr(self, name)}")

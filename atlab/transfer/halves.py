@@ -80,7 +80,9 @@ def halves_of(fs, factor: str, by: str = RANDOM, seed: int = 0) -> Halves:
         raise unknown("division into halves", by, [RANDOM, *fs.factor_names])
     values = fs.classes(by)
     if len(values) != 2:
-        raise AtlabError(f"halves go by a factor of two values; {by!r} has {len(values)}: {values[:8]}")
+        raise AtlabError(
+            f"expected a factor with two values to divide the classes by; {by!r} has {len(values)}: {values[:8]}"
+        )
     sides: dict = {}
     for label, value in zip(fs.labels(factor), fs.labels(by), strict=True):
         if sides.setdefault(label, value) != value:

@@ -51,9 +51,9 @@ def check(name: str, n: int, count: int) -> None:
     """
     wanted = treatment(name)
     if name == "base" and n:
-        raise AtlabError(f"treatment 'base' copies no layer: n is 0, found {n}")
+        raise AtlabError(f"treatment 'base' copies no layer: expected n = 0, got {n}")
     if not 0 <= n <= count:
-        raise AtlabError(f"n is a number of layers from 0 to {count}, found {n}")
+        raise AtlabError(f"n must be a number of layers from 0 to {count}, found {n}")
     if n == count and wanted.source != OWN and n:
         raise AtlabError(f"{name} with n = {n} leaves no layer to learn the target; allowed: 0 to {count - 1}")
 

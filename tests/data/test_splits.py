@@ -256,7 +256,7 @@ def test_confounded_by_source_keeps_its_share(shared):
 def test_confounded_of_a_number_of_clips(fs):
     split = splits.confounded(fs, "word", "speaker", p=0.8, clips=50)
     assert (len(split.train), len(split.validation)) == (40, 10)
-    with pytest.raises(AtlabError, match=r"\d+ clips a class cannot be confounded with p = 0.95: .*which allows 1\d"):
+    with pytest.raises(AtlabError, match=r"\d+ clips per class cannot be confounded with p = 0.95: .*which allows 1\d"):
         splits.confounded(fs, "word", "speaker", p=0.95, clips=600)
 
 
@@ -266,13 +266,15 @@ def test_what_cannot_be_confounded_is_named(fs, tmp_path):
     with pytest.raises(AtlabError, match="unknown factor 'emotion'"):
         splits.confounded(fs, "word", "emotion")
     alone = toy(tmp_path / "set", words=3, speakers=1, repetitions=10, samples=8)
-    with pytest.raises(AtlabError, match="no clips a class cannot be confounded with p = 0.5: .* and 0 unpaired clips"):
+    with pytest.raises(
+        AtlabError, match="no clips per class cannot be confounded with p = 0.5: .* and 0 unpaired clips"
+    ):
         splits.confounded(alone, "word", "speaker", p=0.5)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
 def test_p_is_a_share(fs, p):
-    with pytest.raises(AtlabError, match="p is a share between 0 and 1, found"):
+    with pytest.raises(AtlabError, match="p must be a share between 0 and 1, got"):
         splits.confounded(fs, "word", "speaker", p=p)
 
 
@@ -307,7 +309,7 @@ def test_a_teacher_of_a_number_of_clips(fs):
     ],
 )
 def test_fractions_are_shares(fs, make, fractions):
-    with pytest.raises(AtlabError, match="fractions are three shares that sum to 1"):
+    with pytest.raises(AtlabError, match="expected three fractions that sum to 1"):
         make(fs, fractions=fractions)
 
 

@@ -131,11 +131,11 @@ def test_p_values_hold_their_level():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0, 1], [0], ["a", "b"]), "class, prediction and group of every clip"),
+        (([0, 1], [0], ["a", "b"]), "one class, prediction and group per clip"),
         (([0.5, 1], [0, 1], ["a", "b"]), "must be class numbers"),
         (([-1, 1], [0, 1], ["a", "b"]), "must be class numbers"),
         (([0, 1], [0, 1], ["a", None]), "1 clips have no group"),
-        (([0, 1], [0, 1], ["a", "a"]), "at least two are needed, found"),
+        (([0, 1], [0, 1], ["a", "a"]), "at least two groups to compare, got"),
     ],
 )
 def test_what_cannot_be_compared_is_named(arguments, message):

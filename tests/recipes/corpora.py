@@ -156,7 +156,7 @@ LIBRI_LINES = {
 
 
 def librispeech(root: Path, split: str = "dev-clean", lines=LIBRI_LINES) -> Path:
-    """LibriSpeech with word alignments beside the .trans.txt files.
+    """LibriSpeech with word alignments next to the .trans.txt files.
 
     Odd cases: empty words, an apostrophe, a word of 4.8 s, one of 20 ms, 'SAT' recorded silent; utterance
     84-121123-0002 has no alignment line and chapter 174/84280 no alignment file.
@@ -244,7 +244,7 @@ TIMIT_PHONES = (
 
 
 def timit(root: Path, lower: bool = False) -> Path:
-    """TIMIT: two SA, one SI and two SX sentences a speaker, with .PHN, .WRD, .TXT beside the SPHERE file."""
+    """TIMIT: two SA, one SI and two SX sentences per speaker, with .PHN, .WRD, .TXT next to the SPHERE file."""
     for s, (part, region, speaker) in enumerate(TIMIT_SPEAKERS):
         for k, sentence in enumerate(("SA1", "SA2", f"SI{600 + s}", f"SX{10 + s}", f"SX{100 + s}")):
             stem = "/".join((part, region, speaker, sentence))

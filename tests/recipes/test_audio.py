@@ -92,10 +92,10 @@ def test_a_header_of_far_too_many_samples_is_broken(tmp_path):
 
 def test_a_named_pipe_does_not_wait_for_a_writer(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
-    with pytest.raises(BrokenInput, match="a.wav: is no regular file"):
+    with pytest.raises(BrokenInput, match="a.wav: is not a regular file"):
         read_audio(tmp_path / "a.wav")
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(BrokenInput, match="a.png: is no regular file"):
+    with pytest.raises(BrokenInput, match="a.png: is not a regular file"):
         read_image(tmp_path / "a.png")
     corpora.write(tmp_path / "b.wav", corpora.sound(0.1))
     assert corpus.sounds(tmp_path) == [tmp_path / "b.wav"]

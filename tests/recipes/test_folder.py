@@ -237,7 +237,7 @@ def test_what_cannot_be_read_as_labels(tmp_path):
     labels = tmp_path / "labels.csv"
     for lines, message in (
         (["fil,word", "a.wav,go"], "unknown column of .*labels.csv 'file'; nearest: 'fil'; allowed: fil, word"),
-        (["file,source", "a.wav,1"], "has no column of factors beside file, source"),
+        (["file,source", "a.wav,1"], "has no column of factors besides file, source"),
         (["file,word", "a.wav,go", "b.wav,go", "./a.wav,stop"], "lists 'a.wav' twice, in lines 2 and 4"),
         (["file,word", "../labels.wav,go"], "line 2: '../labels.wav' is not a path below"),
         (["file,word", "/etc/a.wav,go"], "line 2: '/etc/a.wav' is not a path below"),

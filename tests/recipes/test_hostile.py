@@ -127,7 +127,7 @@ def test_an_utterance_with_two_labels_is_refused(tmp_path):
 )
 def test_alignments_of_odd_numbers_and_letters_are_named(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(AtlabError, match="a.txt(, line 1: end times go backwards, or are none| is not text in UTF-8)"):
+    with pytest.raises(AtlabError, match="a.txt(, line 1: end times decrease, or are missing| is not text in UTF-8)"):
         librispeech_words._read_alignments(tmp_path / "a.txt")
 
 

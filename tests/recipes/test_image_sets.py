@@ -403,7 +403,7 @@ def test_image_folders_without_pictures_or_with_odd_folders(tmp_path):
         imagenet.prepare(tmp_path / "a", tmp_path / "out")
     corpora.picture(tmp_path / "a" / "train" / "x" / "1.png")
     corpora.picture(tmp_path / "a" / "trial" / "x" / "1.png")
-    with pytest.raises(AtlabError, match="has the folder 'trial' beside its splits; allowed: test"):
+    with pytest.raises(AtlabError, match="has the folder 'trial' next to its splits; allowed: test"):
         imagenet.prepare(tmp_path / "a", tmp_path / "out")
     with pytest.raises(AtlabError, match="size is 2; allowed: a whole number of at least 8"):
         imagenet.prepare(tmp_path / "a", tmp_path / "out", size=2)

@@ -109,7 +109,7 @@ def test_errors_name_what_is_missing(raw, tmp_path):
     [
         ('84-1-0 "A,B" "1.0"', "2 words but 1 end times"),
         ("84-1-0 A,B 1.0,2.0", "lists are not quoted"),
-        ('84-1-0 "A,B" "2.0,1.0"', "end times go backwards"),
+        ('84-1-0 "A,B" "2.0,1.0"', "end times decrease"),
         ('84-1-0 "A,B"', "not enough values"),
         ('84-1-0 "A" "one"', "could not convert"),
     ],

@@ -205,7 +205,7 @@ def test_a_grid_with_a_plan_names_its_arms_and_repetitions(tmp_path):
         ({"precision": PLANNED | {"at_most": True}}, "at_most in `precision` is True"),
         ({"precision": {"half_width": 2, "at_most": 8}}, "look_every in `precision` is None"),
         ({"primary": None}, "precision needs `primary:`, a list of differences"),
-        ({"primary": ["b"]}, "the primary difference 'b' is none; expected"),
+        ({"primary": ["b"]}, "expected a primary difference .*, got 'b'"),
         ({"primary": ["d - a"]}, "unknown arm in `primary` of the grid 'd'.*allowed: a, b"),
         ({"fixed": {"seed": 3}}, "precision makes the repetitions, .*: leave out 'seed'"),
         ({"axes": {"arm": ["a", "b"], "x": [{"split_seed": 1}]}}, "leave out 'split_seed'"),

@@ -53,7 +53,7 @@ def test_verdicts_follow_the_interval():
 def test_bad_input():
     with pytest.raises(AtlabError, match="at least 2"):
         stats.mean_interval([0.5])
-    with pytest.raises(AtlabError, match="found 2 and 1"):
+    with pytest.raises(AtlabError, match="got 2 and 1"):
         stats.paired_difference([1, 2], [1])
     with pytest.raises(AtlabError, match="same clips"):
         stats.clip_bootstrap([True], [True, False])
@@ -192,16 +192,16 @@ def test_a_choice_is_made_by_the_mean_of_the_first_half_and_tested_on_the_rest(s
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: stats.holm([0.5, 1.2]), "p values lie in 0..1"),
+        (lambda: stats.holm([0.5, 1.2]), "p values must lie in 0..1"),
         (lambda: stats.paired_p([0.1], [0.2]), "at least two pairs"),
-        (lambda: stats.by_group([True], ["a", "b"]), "a group for every clip"),
-        (lambda: stats.best_of([0.1], [0.2]), "scores of candidates x seeds"),
+        (lambda: stats.by_group([True], ["a", "b"]), "expected one group per clip"),
+        (lambda: stats.best_of([0.1], [0.2]), "expected scores"),
         (lambda: stats.best_of([[0.1], [0.2]], [[0.1], [0.2]]), "at least 2 seeds, .* 2 candidates .*, got 1"),
         (lambda: stats.expected_best_of(0, 1.0), "at least one candidate"),
-        (lambda: stats.cluster_bootstrap([1, 0], ["a"]), "a group for every clip"),
-        (lambda: stats.cluster_bootstrap([1, 0, 1], ["a", "b", None]), "a group for every clip"),
-        (lambda: stats.cluster_bootstrap([[1, 0]], ["a"]), "a value and a group for every clip"),
-        (lambda: stats.cluster_bootstrap([1, 0], ["a", "a"]), "at least 2 groups that vary, found 1"),
+        (lambda: stats.cluster_bootstrap([1, 0], ["a"]), "expected one group per clip"),
+        (lambda: stats.cluster_bootstrap([1, 0, 1], ["a", "b", None]), "expected one group per clip"),
+        (lambda: stats.cluster_bootstrap([[1, 0]], ["a"]), "one value and one group per clip"),
+        (lambda: stats.cluster_bootstrap([1, 0], ["a", "a"]), "at least 2 groups that vary for a bootstrap, got 1"),
     ],
 )
 def test_what_cannot_be_compared_is_named(call, message):

@@ -55,9 +55,9 @@ def toy_recordings(folder: str | Path) -> list[str]:
 
     Six speakers made three recordings each, and every recording was cut into eight files:
     `ann/r01_left_1.wav` is the first "left" of recording r01. The recordings of dee are stereo at 22,050 Hz.
-    `factors.csv` has a row a file, with the recording as its source and a microphone that no path names. As
-    in real folders something is wrong: one file is cut off (fay/r18_up_2.wav), one has no row
-    (ann/r01_up_2.wav), one is no clip (test.wav). A folder that is there is left as it is.
+    `factors.csv` has one row per file, with the recording as its source and a microphone that no path names. As
+    in real folders, something is wrong: one file is cut off (fay/r18_up_2.wav), one has no row
+    (ann/r01_up_2.wav), one is not a clip (test.wav). An existing folder is left as it is.
 
     >>> import tempfile
     >>> paths = toy_recordings(tempfile.mkdtemp() + "/sounds")

@@ -188,6 +188,6 @@ def _probability(model: nn.Module, x: Tensor, classes: Sequence[int]) -> np.ndar
 def _check_maps(x: Tensor, maps: np.ndarray, classes: Sequence[int]) -> None:
     if x.ndim != 4 or maps.shape != (len(x), *x.shape[2:]) or len(classes) != len(x):
         raise AtlabError(
-            f"a map and a class for every clip: inputs {tuple(x.shape)}, maps {maps.shape}, {len(classes)} classes; "
+            f"expected one map and one class per clip, got inputs {tuple(x.shape)}, maps {maps.shape}, {len(classes)} classes; "
             "maps must be [B, H, W] of inputs [B, C, H, W]"
         )

@@ -61,7 +61,7 @@ def presence(
     Returns columns:
         balanced_accuracy over all clips, each predicted by the probe of the folds it is not in; low, high: its 95 %
         interval over clips (groups); fold_low, fold_high: over folds; chance; control: the same for shuffled labels, with the
-        strengths chosen for the true ones; selectivity: the difference; bits, uniform_bits: bits a clip, and those of a code that
+        strengths chosen for the true ones; selectivity: the difference; bits, uniform_bits: bits per clip, and those of a code that
         knows nothing; n, classes, folds.
 
     Raises:
@@ -217,7 +217,7 @@ class _Layer:
         return right[0], right[1]
 
     def bits(self, task: _Task, strengths: Sequence[float]) -> float:
-        """Bits a clip to transmit the labels block by block, each coded by probes trained on the blocks before it.
+        """Bits per clip to transmit the labels block by block, each coded by probes trained on the blocks before it.
 
         A block's code is a mixture of the probes of all strengths and of the code that knows nothing, so no strength is
         chosen by looking ahead. The first block costs log2(classes) a clip.
@@ -284,7 +284,7 @@ def deal(groups: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
     (True, [0, 1, 2])
     """
     if folds < 3:
-        raise AtlabError(f"one fold tests and another one chooses: at least 3 folds, found {folds}")
+        raise AtlabError(f"expected at least 3 folds (one tests and another one chooses), got {folds}")
     names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(names) < folds:
         raise AtlabError(f"{len(names)} groups of clips cannot be dealt to {folds} folds")

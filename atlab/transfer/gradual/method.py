@@ -104,7 +104,7 @@ def gradual(
     hidden = len(_names(base)) - 1
     for number in held:
         if not 0 <= number <= hidden:
-            raise AtlabError(f"{number} held stages; {base.architecture} has 0 to {hidden}")
+            raise AtlabError(f"expected 0 to {hidden} held stages of {base.architecture}, got {number}")
     if output_epochs < 1:
         raise AtlabError(f"output_epochs must be at least 1, found {output_epochs}")
     device = devices.choose(device)

@@ -169,7 +169,7 @@ def _align_block(clips, frames: Frames, chains, x: Tensor, gaussians, stay: Tens
 
 def _check(frames: Frames, transcripts: Sequence[Sequence[int]], phones: int) -> None:
     if len(transcripts) != len(frames):
-        raise AtlabError(f"{len(transcripts)} transcripts of {len(frames)} clips")
+        raise AtlabError(f"expected one transcript per clip, got {len(transcripts)} for {len(frames)}")
     for clip, transcript in enumerate(transcripts):
         if not len(transcript):
             raise AtlabError(f"the transcript of the clip in row {frames.rows[clip]} is empty")

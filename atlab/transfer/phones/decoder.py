@@ -139,7 +139,7 @@ def phone_error_rate(references: Sequence[Sequence[int]], found: Sequence[Sequen
     (0.0, 0.5)
     """
     if len(references) != len(found):
-        raise AtlabError(f"{len(references)} references for {len(found)} decoded clips")
+        raise AtlabError(f"expected one reference per decoded clip, got {len(references)} for {len(found)}")
     total = sum(map(len, references))
     if not total:
         raise AtlabError("the references hold no phone")

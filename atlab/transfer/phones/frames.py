@@ -104,7 +104,7 @@ def phone_codes(frames: Frames, texts: Sequence[str], phones: int = 48) -> np.nd
     `PHONES[phones]`. AtlabError if there are more or fewer texts than clips.
     """
     if len(texts) != len(frames):
-        raise AtlabError(f"{len(texts)} transcriptions of {len(frames)} clips")
+        raise AtlabError(f"expected one transcription per clip, got {len(texts)} for {len(frames)}")
     number = {name: code for code, name in enumerate(PHONES[phones])}
     centres, codes = frames.centres(), np.full(len(frames.x), -1, dtype=np.int64)
     for clip, text in enumerate(texts):
@@ -151,7 +151,7 @@ class FrameBatches(Source):
         if context < 1 or context % 2 == 0:
             raise AtlabError(f"context is {context}; allowed: an odd number of frames")
         if len(codes) != len(frames.x):
-            raise AtlabError(f"{len(codes)} class numbers of {len(frames.x)} frames")
+            raise AtlabError(f"expected one class number per frame, got {len(codes)} for {len(frames.x)}")
         known = np.flatnonzero(codes >= 0)[::every]
         if shuffle and len(known) % batch_size == 1:  # batch norm cannot learn from a batch of one
             known = known[:-1]

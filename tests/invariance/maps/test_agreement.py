@@ -173,8 +173,11 @@ def test_the_summary_is_the_paired_difference():
     [
         (lambda: agreement.top_overlap(np.ones((1, 2, 2)), np.ones((1, 2, 3))), "maps .* of the same clips and size"),
         (lambda: agreement.top_overlap(np.ones((1, 2, 2)), np.ones((1, 2, 2)), 1.0), "lies between 0 and 1"),
-        (lambda: sanity.road(Looks(0), scenes(2), np.ones((2, 3, 3)), [0, 0]), "a map and a class for every clip"),
-        (lambda: sanity.perturbation_curve(Looks(0), scenes(2), np.ones((2, SIZE, SIZE)), [0]), "a map and a class"),
+        (lambda: sanity.road(Looks(0), scenes(2), np.ones((2, 3, 3)), [0, 0]), "one map and one class per clip"),
+        (
+            lambda: sanity.perturbation_curve(Looks(0), scenes(2), np.ones((2, SIZE, SIZE)), [0]),
+            "one map and one class",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_named(call, message):

@@ -134,7 +134,7 @@ def test_clips_too_short_for_their_phones_are_left_out():
 @pytest.mark.parametrize(
     ("transcripts", "message"),
     [
-        ([[0]], "1 transcripts of 2 clips"),
+        ([[0]], "one transcript per clip, got 1 for 2"),
         ([[0], []], "the transcript of the clip in row 1 is empty"),
         ([[0], [48]], "phone code 48 in a transcript; allowed: 0 to 47"),
     ],

@@ -59,7 +59,7 @@ def test_phones_are_those_at_the_centres(spoken):
         ]
         assert transcripts.PHONES[48][codes[number]] == transcripts.fold(inside, 48)[0]
     assert phone_codes(features(spoken, [0]), ["0 8000 q;8000 16000 h#"]).min() == -1, "the glottal stop has no class"
-    with pytest.raises(AtlabError, match="1 transcriptions of 200 clips"):
+    with pytest.raises(AtlabError, match="one transcription per clip, got 1 for 200"):
         phone_codes(frames, texts[:1])
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_framed_is_refused(spoken, tmp_path):
     frames = features(spoken, [0])
     for options, message in (
         ({"context": 4}, "context is 4; allowed: an odd number"),
-        ({"codes": [0]}, f"1 class numbers of {len(frames.x)} frames"),
+        ({"codes": [0]}, f"one class number per frame, got 1 for {len(frames.x)}"),
         ({"codes": np.full(len(frames.x), -1)}, "no frame has a class"),
     ):
         with pytest.raises(AtlabError, match=message):
