@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+import atlab
 from atlab import functional, strategies
 from atlab.runs import parameters
 
@@ -20,12 +21,23 @@ def first_column(header: str) -> set[str]:
     return {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])}
 
 
-def test_the_example_runs_as_it_stands():
+def test_the_example_runs_as_it_stands_on_what_the_demo_made(tmp_path, monkeypatch):
+    atlab.models.save(atlab.models.vgg16(num_classes=24, width=1 / 8), tmp_path / "runs/networks/id/model.safetensors")
+    monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     scope: dict = {}
     exec(code, scope)
     scope["loss"].backward()
     assert torch.isfinite(scope["loss"]) and scope["student"].features[0].weight.grad.abs().sum() > 0
+
+
+def test_every_interval_stands_on_a_page_that_says_how_it_was_computed():
+    pages = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("results", "performance"))
+    found = re.findall(r"\S+ (?:points |nats )?\[[^\]]*\d, [^\]]*\](?!\()", README)
+    assert len(found) >= 7
+    for interval in found:
+        mean, ends = interval.split()[0].strip("(*"), interval[interval.index("[") :]
+        assert re.search(rf"{re.escape(mean)}(?: points| nats)?\**:? ?{re.escape(ends)}", pages), interval
 
 
 def test_the_tables_name_what_there_is():
