@@ -8,11 +8,13 @@ The tutorials run as `atlab run` runs them, once each; a tutorial that has not c
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import nbformat
+import pictures  # docs/pictures.py
 from typer.main import get_command
 
 from atlab.cli.main import app
@@ -23,10 +25,27 @@ TUTORIALS = DOCS.parent / "notebooks/tutorials"
 
 
 def place_tutorials(run: bool) -> None:
-    """Put every tutorial into docs/tutorials, executed if asked for."""
-    for path in sorted(TUTORIALS.glob("*.ipynb")):
-        executed = notebooks.run(path, {}, announce=print).notebook_path if run else path
-        shutil.copyfile(executed, DOCS / "tutorials" / path.name)
+    """Put every tutorial into docs/tutorials; executed if asked for, with its figures as pictures."""
+    with pictures.chrome() if run else nullcontext(False) as drawn:
+        for path in sorted(TUTORIALS.glob("*.ipynb")):
+            notebook = nbformat.read(path, as_version=4)
+            if run:
+                executed = notebooks.run(path, {}, announce=print).notebook_path
+                with_outputs(notebook, nbformat.read(executed, as_version=4))
+            if drawn:
+                pictures.keep(path, notebook)
+                pictures.draw(notebook)
+            nbformat.write(notebook, DOCS / "tutorials" / path.name)
+    if run and not drawn:
+        print("no Chrome was found: the pages have no figures")
+
+
+def with_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> None:
+    """Give the cells of a notebook the outputs of its execution, which may be older than its text: code names a run, text does not."""
+    found = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = found[cell.id].outputs, found[cell.id].execution_count
 
 
 def write_command_line() -> None:

@@ -30,4 +30,7 @@ myst_heading_anchors = 3
 
 def setup(app) -> None:
     """Links to notebooks lead to the repository's on its own site, and to the executed pages here."""
-    app.connect("source-read", lambda app, name, text: text.__setitem__(0, text[0].replace("../notebooks/tutorials/", "tutorials/")))
+    app.connect(
+        "source-read",
+        lambda app, name, text: text.__setitem__(0, text[0].replace("../notebooks/tutorials/", "tutorials/")),
+    )

@@ -186,9 +186,9 @@ def _histogram(seconds: np.ndarray) -> str:
 
 
 def caption(fs, row: int) -> str:
-    """The clip's factors in one line."""
+    """The clip's factors in one line, for Markdown and for figures."""
     clip = fs.factors.iloc[row]
-    return ", ".join(f"{plain(name)} **{plain(clip[name])}**" for name in fs.factor_names)
+    return ", ".join(f"{plain(name)} <b>{plain(clip[name])}</b>" for name in fs.factor_names)
 
 
 def waveform(fs, row: int) -> np.ndarray:

@@ -104,7 +104,7 @@ def figure(table: pd.DataFrame):
 
     from atlab.plots.style import COLOURS, LAYOUT
 
-    fig = go.Figure()
+    fig, sides = go.Figure(), np.where(table["excess"] > table["excess"].max() / 2, "middle left", "middle right")
     for column, label, colour, symbol in (
         ("linear", "linear probe", COLOURS[0], "circle"),
         ("mlp", "perceptron", COLOURS[1], "diamond"),
@@ -114,9 +114,9 @@ def figure(table: pd.DataFrame):
                 x=table["excess"],
                 y=table[column],
                 text=table.index,
-                mode="markers+text",
+                mode="markers+text" if column == "mlp" else "markers",
                 name=label,
-                textposition="bottom center",
+                textposition=sides,
                 marker={"size": 11, "color": colour, "symbol": symbol},
             )
         )
