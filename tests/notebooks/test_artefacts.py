@@ -13,6 +13,7 @@ import yaml
 import atlab
 from atlab.labels import shown
 from atlab.runs import notebooks
+from tests.notebooks import in_process
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
 FIXED = {
@@ -66,6 +67,7 @@ def markdown(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def words(place):
+    in_process.run(place / "words.yaml", place / "runs")
     return executed(place, "table3_words.ipynb", "words")
 
 

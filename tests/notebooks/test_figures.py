@@ -22,7 +22,8 @@ import atlab
 from atlab import experiment, runs
 from atlab.invariance.maps import gradcam
 from atlab.labels import shown
-from atlab.runs import grid, notebooks
+from atlab.runs import notebooks
+from tests.notebooks import in_process
 
 FOLDER = Path(__file__).parents[2] / "notebooks/experiments"
 TINY = {"width": 0.0625, "epochs": 1, "clips": 40, "learning_rate": 0.001}
@@ -97,22 +98,6 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def train_here(path: Path, root: Path) -> None:
-    """The runs of a grid as `atlab sweep` would leave them, trained without a kernel, but for the first seed of table 3."""
-
-    def execute(_notebook: Path, given: dict, _out: Path, **_how: bool) -> None:
-        experiment.train(experiment.from_parameters(given), run_dir=given["run_dir"], progress=False)
-
-    if path.exists():
-        opened = grid.load(path, "laptop")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(notebooks.execution, "execute", execute)
-            for parameters in opened.jobs:
-                if path.stem == "table3_words" and parameters["seed"] == 0:
-                    continue
-                notebooks.run(opened.notebook, parameters, root=root, study=opened.study, progress=False)
-
-
 @pytest.fixture(scope="module")
 def executed(place):
     """Notebooks run where the small grids are; each once."""
@@ -121,7 +106,10 @@ def executed(place):
     def run(name: str) -> runs.Run:
         if name not in done:
             for small in GRIDS_OF.get(name, (name,)):
-                train_here(place / f"notebooks/experiments/grids/{small}.yaml", place / "runs")
+                if (path := place / f"notebooks/experiments/grids/{small}.yaml").exists():
+                    in_process.run(
+                        path, place / "runs", leave=lambda p, n=small: n == "table3_words" and p["seed"] == 0
+                    )
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(place)
                 given = {"word": "two"} if name == "fig5_maps" else {}

@@ -11,6 +11,7 @@ from atlab import runs, stats
 from atlab.errors import AtlabError
 from atlab.runs import notebooks
 from atlab.transfer.gradual import reading as summary
+from tests.notebooks import in_process
 from tests.transfer.images import images
 from tests.transfer.speech import speech
 
@@ -22,6 +23,8 @@ NOTEBOOK = FOLDER / "gradual_transfer.ipynb"
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gradual")
     fs = speech(folder / "speech")
+    grid = FOLDER / "grids/gradual_transfer.yaml"
+    in_process.run(grid, folder / "runs", "tiny", lambda p: p["seed"] == 0, data=str(fs.path))
     given = {"scale": "tiny", "data": str(fs.path), "root": str(folder / "runs"), "workers": 2}
     return notebooks.run(NOTEBOOK, given, root=folder / "runs", progress=False)
 
@@ -104,6 +107,7 @@ def test_the_notebook_of_images_shows_what_its_runs_found(tmp_path):
     data = images(tmp_path / "pictures").path
     grid = tmp_path / "blocks.yaml"
     grid.write_text(GRID.format(notebook=FOLDER / "train_gradual_images.ipynb", data=data))
+    in_process.run(grid, tmp_path / "runs", "tiny", lambda p: p["seed"] == 0)
     given = {"grid": str(grid), "scale": "tiny", "root": str(tmp_path / "runs"), "workers": 2}
     executed = notebooks.run(FOLDER / "gradual_images.ipynb", given, root=tmp_path / "runs", progress=False)
     table = runs.table(tmp_path / "runs/blocks")

@@ -13,6 +13,7 @@ from atlab.data import FactorSet
 from atlab.invariance import features, reading
 from atlab.invariance.probes import presence
 from atlab.runs import notebooks
+from tests.notebooks import in_process
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/invariance.ipynb"
 
@@ -21,6 +22,8 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/invariance.ipynb"
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("invariance")
     data = atlab.data.toy(folder / "tones", words=3, speakers=4, repetitions=24, samples=4096)
+    grid = NOTEBOOK.parent / "grids/invariance.yaml"
+    in_process.run(grid, folder / "runs", "tiny", data=str(data.path))
     given = {
         "scale": "tiny",
         "data": str(data.path),
