@@ -31,7 +31,7 @@ lint: install
 	@.venv/bin/mypy
 
 test: lint
-	@.venv/bin/python -m pytest -n 2 --dist loadfile tests atlab data_recipes $(NBVAL) $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests atlab data_recipes $(NBVAL) $(ARGS)
 
 rehearse: install
 	@.venv/bin/python -m tests.rehearsal $(if $(QUICK),--quick) $(GRIDS)

@@ -26,6 +26,17 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_private, ignore_errors=True)
 
 
+# Files that start kernels, browsers and clusters come first, or one worker has them left when the other has nothing to do.
+LONG = ("tests/notebooks/test_figures", "tests/runs/test_sweep", "tests/browser", "tests/notebooks", "tests/analysis")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONG) if item.nodeid.startswith(start)), len(LONG))
+
+    items.sort(key=place)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("browser") and CHROMIUM is None:
         pytest.skip("no chromium on this machine")
