@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from atlab.data.catalog import is_there
 from atlab.errors import AtlabError, unknown
 from atlab.experiment.settings import Settings
 from atlab.labels import shown
-from atlab.runs import grid, notebooks
+from atlab.runs import grid, notebooks, parameters
 from atlab.system.home import find, home, in_home, packaged_notebooks
 
 DEFAULTS = {field.name: shown(field.default) for field in fields(Settings)}
@@ -127,7 +127,7 @@ def commands(study: Study) -> list[str]:
     for path in grids():
         for scale in grid.scales(path):
             opened = grid.load(path, scale)
-            if opened.study == study.title and all(map(is_there, _data_sets(opened.jobs))):
+            if opened.study == study.title and all(map(is_there, _data_sets(opened))):
                 places = notebooks.places(opened.notebook, opened.jobs, study.folder.parent, opened.study)
                 found = [place.name for place in places if place.name in set(study.table["id"])]
                 if found:
@@ -139,10 +139,14 @@ def commands(study: Study) -> list[str]:
     return lines + [_command(run, study.title) for key, run in left.items() if key in asked_for]
 
 
-def _data_sets(jobs: Iterable[Mapping]) -> set[str]:
+def _data_sets(opened: grid.Grid) -> set[str]:
     """The names of data sets in a grid's runs: a report renders none to see whether its runs are done."""
+    defaults = parameters.defaults(opened.notebook)
     texts = {
-        text for job in jobs for value in job.values() for text in (value if isinstance(value, tuple) else [value])
+        text
+        for job in opened.jobs
+        for value in {**defaults, **job}.values()
+        for text in (value if isinstance(value, tuple) else [value])
     }
     return {text.rpartition("@")[2] for text in texts if isinstance(text, str)}
 

@@ -19,20 +19,32 @@ from atlab.system.home import in_home, shown
 def places(
     notebook: str | Path, many: Iterable[Mapping[str, Any]], root: str | Path = "runs", study: str | None = None
 ) -> list[Path]:
-    """The run folders that `run` uses for each of many sets of parameters; nothing is made."""
+    """The run folders that `run` uses for each of many sets of parameters; no folder is made."""
     known, source = parameters.specification(notebook), ipynb.source(notebook)
-    folder = in_home(root) / (study or _study(notebook))
-    return [folder / runs.run_id(*_identity(parameters.check(notebook, given, known)), source) for given in many]
+    folder, contents = in_home(root) / (study or _study(notebook)), _Contents()
+    return [
+        folder / runs.run_id(*_identity(parameters.check(notebook, given, known), contents), source) for given in many
+    ]
 
 
 def _study(notebook: str | Path) -> str:
     return re.sub(r"[^\w.-]+", "_", Path(notebook).stem)
 
 
-def _identity(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+class _Contents(dict[str, str]):
+    """What a parameter's text names, by content, looked up once: data sets as `load_data` finds them, files, those of orthogonal tasks too."""
+
+    def __missing__(self, text: str) -> str:
+        from atlab.data.catalog import content_of
+
+        named = text.removeprefix("file:") if text.startswith("file:") else text.rpartition("@")[2]
+        return self.setdefault(text, content_of(named))
+
+
+def _identity(values: Mapping[str, Any], contents: _Contents) -> tuple[dict[str, Any], str]:
     """What tells a run from others: its parameters but for the folder, and the content that they name."""
     identity = {name: value for name, value in values.items() if name != "run_dir"}
-    return identity, _data_hash(identity)
+    return identity, _data_hash(identity, contents)
 
 
 def run(
@@ -54,7 +66,7 @@ def run(
     values = parameters.check(notebook, given)
     needs = requirements(notebook)
     needs.required_by(values)  # checks them against each other and against the data
-    opened = runs.open_run(root, study or _study(notebook), *_identity(values), ipynb.source(notebook))
+    opened = runs.open_run(root, study or _study(notebook), *_identity(values, _Contents()), ipynb.source(notebook))
     page = opened.notebook_path.with_suffix(".html")
     announce(f"run       {shown(opened.path)}{' (done before)' if opened.done else ''}")
     for remark in needs.remarks(values):
@@ -72,20 +84,12 @@ def run(
     return opened
 
 
-def _data_hash(values: Mapping[str, Any]) -> str:
-    """What the parameters name, by content: data sets as `load_data` finds them, files, those of orthogonal tasks too."""
-    from atlab.data.catalog import content_of
-
-    contents = {}
+def _data_hash(values: Mapping[str, Any], contents: _Contents) -> str:
+    found = {}
     for name, value in values.items():
         for number, text in enumerate(
             [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
         ):
-            if isinstance(text, str) and (found := content_of(_named(text))):
-                contents[f"{name}.{number}"] = found
-    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest() if contents else ""
-
-
-def _named(text: str) -> str:
-    """The data set or file in a text such as `data/words`, `speaker@data/words` or `file:PATH`."""
-    return text.removeprefix("file:") if text.startswith("file:") else text.rpartition("@")[2]
+            if isinstance(text, str) and (content := contents[text]):
+                found[f"{name}.{number}"] = content
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest() if found else ""

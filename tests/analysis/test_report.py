@@ -153,6 +153,7 @@ def test_commands_give_the_grid_or_the_run_without_a_machines_path(root):
     assert "atlab run notebooks/experiments/train.ipynb --study words -p strategy baseline -p seed 1" in lines
     assert "atlab run notebooks/experiments/train.ipynb --study words -p layers conv1 -p seed 2" in lines
     assert not any("/somewhere" in line for line in lines)
+    assert not (root / "data").exists(), "no embedded data set is rendered to find out which grids hold the runs"
 
 
 def test_a_grid_that_made_the_runs_is_named(tmp_path, monkeypatch):
