@@ -22,6 +22,7 @@ _HOMES = {
     "open_link": "app",
     "page": "app",
     "serve": "serving",
+    "warm_up": "app",
 }
 
 __all__ = sorted(_HOMES)

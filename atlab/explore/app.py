@@ -168,6 +168,13 @@ def open_link(study: str = "") -> Application:
     return Application(state if state != home.HomeState() else home.HomeState(study=study))
 
 
+def warm_up() -> None:
+    """Import what pages need beyond this module, so that the first of them does not wait for it."""
+    import pytorch_grad_cam  # noqa: F401
+
+    import atlab.analysis.study  # noqa: F401
+
+
 def page(state: Any, threaded: bool | None = None) -> Explorer:
     """One page by itself, at a state."""
     return Explorer(PAGES[page_of(state)], state, threaded)

@@ -27,6 +27,12 @@ from atlab.system.home import data_folder, find, home
 from atlab.system.processes import end_with_input
 
 PAGE = "atlab.ipynb"
+COOKIE = """
+<script>
+if (!/\\b_xsrf=/.test(document.cookie))
+  document.cookie = "_xsrf=" + Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, "0")).join("") + "; path=/; SameSite=Strict";
+</script>
+"""
 PATIENCE = 120.0  # seconds until Voila has to answer
 
 
@@ -70,7 +76,10 @@ def served(study: str, port: int = 8866, open_browser: bool = False) -> Iterator
         # In a file that only this user reads: arguments of a process can be read by everybody.
         config = {
             "Voila": {"ip": "127.0.0.1", "port": port, "port_retries": 0, "token": token, "open_browser": open_browser},
-            "VoilaConfiguration": {"show_tracebacks": False},
+            # A kernel waits for the next page with everything imported, which takes longer than all else.
+            "VoilaConfiguration": {"show_tracebacks": False, "preheat_kernel": True},
+            # Of a browser that was closed without a word; one that is connected keeps its kernel.
+            "MappingKernelManager": {"cull_idle_timeout": 1800, "cull_interval": 60},
         }
         (settings / "voila.json").write_text(json.dumps(config))
         searched = [str(shared), *filter(None, [os.environ.get("JUPYTER_PATH")])]
@@ -127,7 +136,8 @@ def write_page(study: str, folder: Path) -> Path:
     code = (
         f"import os, sys\n\nsys.path[:] = filter(None, sys.path)\nos.chdir({str(home().resolve())!r})\n"
         f"os.environ['ATLAB_DATA'] = {str(data_folder().resolve())!r}\n\n"
-        f"from atlab import explore\n\nexplore.open_link({named!r})"
+        "from voila.utils import wait_for_request\n\nfrom atlab import explore\n\n"
+        f"explore.warm_up()\nwait_for_request()\nexplore.open_link({named!r})"
     )
     cell = nbformat.v4.new_code_cell(code, id="cell-00")
     kernel = {"name": _kernel(), "display_name": "atlab", "language": "python"}
@@ -141,7 +151,8 @@ def write_page(study: str, folder: Path) -> Path:
 def write_templates(folder: Path) -> None:
     """Voila's templates without the style sheets (of icons, which explorers do not use) that they take from other hosts.
 
-    In a folder that is named first in JUPYTER_PATH they stand in for the installed ones.
+    A page that is left asks for the end of its kernel, which takes a cookie that a page of a preheated kernel is not given: it makes
+    one itself. In a folder that is named first in JUPYTER_PATH the templates stand in for the installed ones.
     """
     from jupyter_core.paths import jupyter_path
 
@@ -150,7 +161,8 @@ def write_templates(folder: Path) -> None:
         if found:
             target = folder / "voila" / "templates" / name
             target.parent.mkdir(parents=True)
-            target.write_text(re.sub(r"<link[^>]*https?://[^>]*>", "", found[0].read_text()))
+            text = re.sub(r"<link[^>]*https?://[^>]*>", "", found[0].read_text())
+            target.write_text(text.replace("{%- block body_header -%}", "{%- block body_header -%}" + COOKIE))
 
 
 def _kernel() -> str:

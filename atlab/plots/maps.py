@@ -16,7 +16,7 @@ from atlab.stats import mean_interval
 
 
 class Picture(NamedTuple):
-    """A clip as a ground for maps: values [height, width] with their axes, and what it is in words."""
+    """A clip as a ground for maps: values [height, width] with their axes, what it is in words, and a picture's colours (uint8 [height, width, 3])."""
 
     values: np.ndarray
     x: np.ndarray
@@ -25,6 +25,7 @@ class Picture(NamedTuple):
     y_title: str = "frequency (Hz)"
     caption: str = ""
     upward: bool = True  # y grows upwards
+    colours: np.ndarray | None = None
 
 
 def class_maps(
@@ -58,7 +59,10 @@ def class_maps(
     for row, ground in enumerate(pictures, start=1):
         place = {"x": ground.x, "y": ground.y, "hoverinfo": "skip", "showscale": False}
         below = go.Heatmap(z=np.float32(ground.values), colorscale="Greys_r", name=ground.caption, **place)
-        figure.add_trace(go.Heatmap(below).update(colorscale="Cividis", hoverinfo="x+y+z"), row=row, col=1)
+        shown = go.Heatmap(below).update(colorscale="Cividis", hoverinfo="x+y+z")
+        if ground.colours is not None:
+            shown = go.Image(z=ground.colours, name=ground.caption)
+        figure.add_trace(shown, row=row, col=1)
         for column, name in enumerate(names, start=2):
             differs = bool(reference) and name != reference
             values = maps[name][row - 1] - maps[reference][row - 1] if differs else maps[name][row - 1]

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import socket
+import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import soundfile
 
 import atlab
 from atlab import explore
 from atlab.explore import app, serving, studies
-from tests.browser.pages import SHOWN, TRACES, agree, clean, hears, move, nothing_uploads, says, tab
+from atlab.explore.compute import uploads
+from tests.browser.pages import PATIENCE, SHOWN, TRACES, agree, clean, hears, move, nothing_uploads, says, tab
 from tests.browser.test_lab import NOTEBOOKS
 from tests.explore.small_study import write_study
 
@@ -81,14 +86,14 @@ def test_the_pages_in_jupyterlab(lab, page, with_parameters, home):
     clean(page, copy)
 
 
-def test_the_whole_loop_through_voila(page, home, monkeypatch):
+def test_the_whole_loop_through_voila(page, home, monkeypatch, tmp_path):
     """Newest study, the layer where anti-transfer works most, the pair's maps, their sound, and the code of it."""
     monkeypatch.setenv("ATLAB_HOME", str(home))
     page.set_viewport_size({"width": 1440, "height": 900})
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    with serving.served("", port) as (_, address):
+    with serving.served("", port) as (process, address):
         page.goto(address)
         page.wait_for_selector(".atlab-table-runs tbody tr")
         twin = explore.open(threaded=False)
@@ -116,6 +121,10 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch):
         cursors(page, 0.1, panels=1 + len(maps.state.networks))
         unfold(page)
         move(page, maps, "opacity", 0.65)
+        for kind, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg"), ("PDF", b"%PDF")):
+            with page.expect_download() as download:
+                page.locator(f".atlab-figure-maps .modebar-btn[data-title*='{kind}']").click()
+            assert Path(download.value.path()).read_bytes().startswith(start)
         space: dict = {}
         exec(page.locator(".atlab-copy:visible pre").first.text_content().rpartition("for figure")[0], space)
         shown = page.evaluate(TRACES, "maps")
@@ -124,6 +133,14 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch):
         page.wait_for_function("address => location.search === address", arg="?" + twin.query.replace("%20", "+"))
         page.goto(page.url)  # the address is a link to the view
         page.wait_for_selector(".atlab-figure-maps .main-svg")
+        agree(page, maps, "maps")
+        soundfile.write(tmp_path / "mine.wav", 0.1 * np.sin(np.arange(4800)), 48_000)
+        unfold(page)
+        page.locator(".atlab-recorder:visible input").set_input_files(tmp_path / "mine.wav")
+        page.wait_for_function(
+            f"{SHOWN}.querySelector('.atlab-pair-value select').selectedOptions[0]?.text.startsWith('mine')"
+        )
+        maps.change(pair_by="own sound", pair_value=uploads.kept()[0])
         agree(page, maps, "maps")
         page.goto(page.url.partition("?")[0] + "?page=layers&study=runs/absent")
         says(page, "There is no study folder")
@@ -135,6 +152,12 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch):
             )
             == 0
         )
+        limit = (
+            time.monotonic() + PATIENCE
+        )  # three pages were opened: their kernels end when they are left, and one waits
+        while len(psutil.Process(process.pid).children()) > 2:
+            assert time.monotonic() < limit, "a kernel outlives its page"
+            time.sleep(0.2)
     assert page.outside == []
 
 

@@ -41,7 +41,7 @@ def test_home_names_the_study_its_runs_and_its_verdicts(opened, study):
     base = table.query("strategy == 'baseline'").sort_values("seed")["test_accuracy"]
     gain = stats.paired_difference(arm.to_numpy(), base.to_numpy())
     assert (
-        f"conv5 beta 1 is above the baseline: <b>not decided here</b> ({gain.percent()}, 3 seeds, p = 1; could have seen "
+        f"conv5 beta 1 is above the baseline: <b>not decided here</b> ({gain.percent()}, 3 seeds, p = "
         in explorer.texts["verdicts"].value
     )
     lines = explorer.views["parallel"].figure.data[0]

@@ -215,3 +215,20 @@ def test_state_and_code_bring_the_view_back(finished):
     exec(explorer.code.rpartition("for figure")[0], space)
     assert space["figures"]["curves"] == explorer.views["curves"].figure
     assert process.STATES[-1] == "done"
+
+
+def test_it_says_what_a_start_would_do(toy, tmp_path):
+    explorer = cockpit(toy, tmp_path, strategy="at")
+    said = html.unescape(explorer.texts["status"].value)
+    assert "Start trains AT conv5 speaker for" in said and "after the speaker network" in said
+    explorer.change(strategy="baseline")
+    assert "after" not in explorer.texts["status"].value
+
+
+def test_trainings_that_run_are_named_by_what_they_differ_in(toy, tmp_path):
+    for layer in ("conv1", "conv5"):
+        with runs.open_run(tmp_path, "sweep", asdict(Settings(data=str(toy.path), layers=layer))):
+            pass
+    alive = process.unfinished(tmp_path)
+    names = {show_cockpit._name(path, alive) for path in alive}
+    assert names == {"AT conv1 speaker seed 0", "AT conv5 speaker seed 0"}

@@ -106,7 +106,7 @@ def _buttons(widget):
         ({"filter_by": "word", "filter_value": "word9"}, "Unknown value of 'word' 'word9'; nearest: 'word"),
         ({"noise": "rain"}, "Unknown noise 'rain'"),
         ({"split": "even"}, "Unknown split 'even'"),
-        ({"split": "disjoint", "split_by": "word", "target": "word"}, "single class of 'word'"),
+        ({"split": "disjoint", "split_by": "word", "target": "word"}, "both 'word': they must differ"),
     ],
 )
 def test_what_cannot_be_shown_is_said(explorer, change, said):

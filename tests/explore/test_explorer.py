@@ -245,3 +245,29 @@ def test_plotly_is_handed_over_when_a_page_asks(monkeypatch):
     view._answer(view, {"kind": "other"}, [])
     view._answer(view, {"kind": "plotly.js"}, [])
     assert sent[0][0] == {"kind": "plotly.js"} and sent[0][1] > 1_000_000
+
+
+def test_a_pdf_is_drawn_when_it_is_asked_for_or_it_is_said_what_it_takes(monkeypatch):
+    from atlab.explore.widgets.figure import FigureView
+
+    view, sent, asked = FigureView(), [], []
+    monkeypatch.setattr(FigureView, "send", lambda self, content, buffers=None: sent.append((content, buffers)))
+
+    def draw(figure, kind, **size):
+        asked.append((kind, size))
+        if size["width"] == 1:
+            raise RuntimeError("no Chrome here")
+        return b"%PDF"
+
+    monkeypatch.setattr(go.Figure, "to_image", draw)
+    view._answer(view, {"kind": "pdf", "width": 800}, [])  # nothing is shown yet
+    view.show(go.Figure(go.Bar(y=[1]), {"height": 300}))
+    for width in (800, 1):
+        view._answer(view, {"kind": "pdf", "width": width}, [])
+        limit = time.monotonic() + 10
+        while len(sent) < len(asked) or not asked:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    assert asked[0] == ("pdf", {"width": 800, "height": 300})
+    assert sent[0] == ({"kind": "pdf", "error": ""}, [b"%PDF"])
+    assert "takes Chrome or Chromium" in sent[1][0]["error"] and sent[1][1] is None

@@ -226,3 +226,30 @@ def test_state_and_code_bring_the_view_back(explorer):
     assert set(space["figures"]) == {"effect", "similarity", "cka", "grams", "channels"}
     for name, figure in space["figures"].items():
         assert figure == explorer.views[name].figure
+
+
+def test_networks_are_read_in_one_pass_where_memory_allows(study, monkeypatch):
+    def opened() -> tuple[list[str], list]:
+        explorer = page("layers", study=str(study), clips=4)
+        figures = [explorer.views[name].figure for name in ("similarity", "cka")]
+        values = [np.asarray(t.z if t.type == "heatmap" else t.y, float) for f in figures for t in f.data]
+        return passes, values
+
+    passes: list[tuple] = []
+    features = compute._features
+    monkeypatch.setattr(
+        compute,
+        "_features",
+        lambda net, fs, samples, layers: (
+            passes.append((len(samples), len(layers))) or features(net, fs, samples, layers)
+        ),
+    )
+    _, together = opened()
+    assert [layers for clips, layers in passes if clips == 4] == [13] * 7  # a teacher, three baselines, three of AT
+    explore.clear()
+    passes.clear()
+    monkeypatch.setattr(compute, "MEMORY", 1)
+    _, apart = opened()
+    assert [layers for clips, layers in passes if clips == 4] == [1] * 7 * 13
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)

@@ -16,6 +16,7 @@ from atlab.data import frontend
 from atlab.explore import naming, studies
 from atlab.explore.compute import maps as compute
 from atlab.explore.compute import pairs
+from atlab.explore.widgets.inputs import values
 from atlab.invariance.maps.gradcam import class_activation_map
 from tests.explore.small_study import page
 
@@ -112,7 +113,7 @@ def test_opacity_and_difference_to_the_baseline(explorer, study, toy):
 
 def test_the_crossed_design_pairs_the_clip(explorer, study, toy):
     explorer.controls["pair_by"].value = "speaker"
-    assert explorer.controls["pair_value"].options == ("speaker0", "speaker1", "speaker3")
+    assert values(explorer.controls["pair_value"]) == ["speaker0", "speaker1", "speaker3"]
     explorer.controls["pair_value"].value = "speaker3"
     explorer.change(align=False, layer="conv5", method="EigenCAM")
     rows = pairs.counterparts(toy, studies.row_of(toy, CLIP), "speaker", "word")

@@ -111,6 +111,7 @@ def test_nobody_without_the_token_gets_in(study, port):
         page = urllib.request.urlopen(address, timeout=120).read().decode()
         assert "<title>atlab explorers</title>" in page
         assert 'href="https://' not in page  # no style sheet of another host
+        assert "_xsrf=" in page  # or the page cannot end its kernel when it is left
         bare = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).read().decode()
         assert "<title>atlab explorers</title>" not in bare
     assert process.poll() is not None

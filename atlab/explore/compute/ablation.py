@@ -40,6 +40,8 @@ def axes(table: pd.DataFrame) -> list[str]:
     """The parameters that runs differ in, the arm's first, the seed last."""
     results = {"id", "path", *metrics(table)}
     names = [name for name in table if name not in results and len(set(table[name].astype(str)) - {NONE}) > 1]
+    if "uses" in names and "strategy" in table and (table.groupby("strategy")["uses"].nunique() < 2).all():
+        names.remove("uses")  # what a strategy uses goes without saying
     known = [*ARM, "split_seed", *PARAMETERS]
     own = [name for name in names if name in PARAMETERS or _is_kind(table[name])]
     return sorted(own, key=lambda n: (n == "seed", known.index(n) if n in known else len(known)))

@@ -20,7 +20,7 @@ from atlab.explore.widgets.background import Step
 from atlab.system.home import find
 from atlab.taps import Taps, find_layer, run_up_to
 
-TOGETHER = 4  # layers read in one pass: memory against time
+MEMORY = 2**28  # bytes of one network's features that are held at once
 LARGEST_GRAM = 64  # channels of a Gram matrix that can be told apart in a picture
 
 
@@ -46,7 +46,7 @@ def batch_rows(fs, path, part: str, count: int, seed: int) -> np.ndarray:
 def likeness(
     teacher, students: Sequence, fs, samples: Sequence[Sample], aggregation: str, similarity: str
 ) -> Iterator[Step | Likeness]:
-    """Compare students with their teacher on a batch in steps of a few layers; the last thing it yields is the `Likeness`.
+    """Compare students with their teacher on a batch network by network; the last thing it yields is the `Likeness`.
 
     CKA is linear and unbiased (Kornblith et al. 2019, Song et al. 2012), of the teacher and the first student. What was compared
     before is kept.
@@ -56,35 +56,59 @@ def likeness(
     layers = [studies.layers_of(net) for net in nets]
     shared = [layer for layer in layers[0] if all(layer in known for known in layers)]
     every = list(dict.fromkeys(layer for known in layers for layer in known))
-    groups = [every[i : i + TOGETHER] for i in range(0, len(every), TOGETHER)]
+    groups = _groups(nets[:2], fs, samples, layers, every)
     found: dict[tuple, Any] = {}
     for g, group in enumerate(groups):
-        yield Step(g, len(groups), f"comparing {group[0]} to {group[-1]}")
-        kernels = [(n, layer) for n in (0, 1) for layer in group if layer in layers[n]]
-        values = [(n, layer) for n in range(1, len(nets)) for layer in group if layer in shared]
-        kept = {("kernel", n, la): ("kernel", keys[n], batch, la) for n, la in kernels}
-        kept |= {("at", n, la): ("at", keys[0], keys[n], batch, la, aggregation, similarity) for n, la in values}
-        found |= {name: RESULTS.find(key) for name, key in kept.items()}
-        missing = {n for _, n, _ in [name for name in kept if found[name] is None]}
-        read = {
-            n: _features(nets[n], fs, samples, [la for la in group if la in layers[n]])
-            for n in sorted(missing | ({0} if missing else set()))
+        kept = {("kernel", n, la): ("kernel", keys[n], batch, la) for n in (0, 1) for la in group if la in layers[n]}
+        kept |= {
+            ("at", n, la): ("at", keys[0], keys[n], batch, la, aggregation, similarity)
+            for n in range(1, len(nets))
+            for la in group
+            if la in shared
         }
-        for name, key in kept.items():
-            if found[name] is None:
-                kind, n, layer = name
+        found |= {name: RESULTS.find(key) for name, key in kept.items()}
+        missing = [name for name in kept if found[name] is None]
+        of_teacher: dict[str, Tensor] = {}
+        for n in sorted({n for _, n, _ in missing} | ({0} if missing else set())):
+            yield Step(g * len(nets) + n, len(groups) * len(nets), f"comparing {group[0]} to {group[-1]}")
+            read = _features(nets[n], fs, samples, [la for la in group if la in layers[n]])
+            of_teacher = of_teacher or read
+            for name in [name for name in missing if name[1] == n]:
+                kind, _, layer = name
                 made = (
-                    functional.clip_kernel(read[n][layer])[0]
+                    functional.clip_kernel(read[layer])[0]
                     if kind == "kernel"
-                    else _at(read[n][layer], read[0][layer], aggregation, similarity)
+                    else _at(read[layer], of_teacher[layer], aggregation, similarity)
                 )
-                found[name] = RESULTS.get(key, lambda made=made: made)
+                found[name] = RESULTS.get(kept[name], lambda made=made: made)
     values = [[found["at", n, layer] for layer in shared] for n in range(1, len(nets))]
     problems = list(dict.fromkeys(str(v) for of_net in values for v in of_net if isinstance(v, AtlabError)))
     means = [[np.nan if isinstance(v, AtlabError) else float(v.mean()) for v in of_net] for of_net in values]
     stacked = [torch.stack([found["kernel", n, layer] for layer in layers[n]]).double().flatten(1) for n in (0, 1)]
     units = [k / k.norm(dim=1, keepdim=True).clamp_min(1e-30) for k in stacked]
     yield Likeness(shared, np.array(means), (units[0] @ units[1].T).numpy(), problems)
+
+
+def _groups(
+    nets: Sequence, fs, samples: Sequence[Sample], layers: Sequence[list[str]], every: list[str]
+) -> list[list[str]]:
+    """Layers to read in one pass, as many as fit in `MEMORY`: every pass begins at the input, whose layers cost most."""
+    sizes = dict.fromkeys(every, 0)
+    for net, known in zip(nets, layers, strict=False):
+        key = ("sizes", network_key(net), samples[0].array.shape)
+        one = RESULTS.get(
+            key, lambda n=net, k=known: {la: z.nbytes for la, z in _features(n, fs, samples[:1], k).items()}
+        )
+        sizes |= {layer: max(sizes[layer], size) for layer, size in one.items()}
+    groups: list[list[str]] = [[]]
+    held = 0
+    for layer in every:
+        held += len(samples) * sizes[layer]
+        if groups[-1] and held > MEMORY:
+            groups.append([])
+            held = len(samples) * sizes[layer]
+        groups[-1].append(layer)
+    return groups
 
 
 def over_seeds(

@@ -35,7 +35,7 @@ def about(found: Study) -> str:
         against = sorted({name for texts in set(table["orthogonal"]) for name in listed(texts)} - {ablation.NONE})
         parts.append(f"networks learn <b>{_listed(table['target'])}</b> on {_listed(table['data'].map(_name))}")
         parts.append(f"against {plain(', '.join(against))}" if against else "")
-    varying = [name for name in _axes(table) if name not in ("strategy", "orthogonal")]
+    varying = [name for name in ablation.axes(table) if name not in ("strategy", "orthogonal")]
     parts.append(f"what varies: {plain(', '.join(varying))}" if varying else "")
     return f"<b>{plain(found.title)}</b>: {counts}; {'; '.join(filter(None, parts))}."
 
@@ -81,12 +81,6 @@ def _differences(compared: pd.DataFrame) -> go.Figure:
     return figure.update_layout(margin={"t": 20, "r": 20})
 
 
-def _axes(table: pd.DataFrame) -> list[str]:
-    """What runs differ in, without what their strategy says already."""
-    follows = "strategy" in table and "uses" in table and (table.groupby("strategy")["uses"].nunique() < 2).all()
-    return [name for name in ablation.axes(table) if not (follows and name == "uses")]
-
-
 def _verdict(row: pd.Series) -> str:
     """One arm against the baseline, decided as one of all that are compared: it was picked from them (Markdown)."""
     gain = Interval(row["difference"], max(row["d_low"], -1), min(row["d_high"], 1), int(row["n"]))
@@ -108,7 +102,7 @@ def rows(name: str) -> list[dict]:
     labels = {str(n.path.parent): label for label, n in studies.networks(name).items()}
     order = list(labels)
     kept = table[table["path"].isin(labels)].sort_values("path", key=lambda paths: paths.map(order.index))
-    varying = [axis for axis in _axes(table) if axis != "strategy"]
+    varying = [axis for axis in ablation.axes(table) if axis != "strategy"]
     shown = pd.DataFrame({"run": kept["path"].map(labels), "strategy": kept.get("strategy", kept.get("treatment"))})
     shown["strategy"] = shown["strategy"].map(lambda name: NAMES.get(name, name))
     for axis in varying:
@@ -125,11 +119,14 @@ def rows(name: str) -> list[dict]:
 def parallel(name: str, metric: str = "test_accuracy") -> go.Figure | None:
     """Every student as a line through what varies to its accuracy; None if nothing varies."""
     table = ablation.students(studies.study_table(name))
-    axes = _axes(table)
+    axes = ablation.axes(table)
     if not axes or metric not in table:
         return None
     key = ("parallel", studies.study_stamp(find(name)), metric)
-    return FIGURES.get(key, lambda: plots.parallel_runs(table[axes].astype(str), table[metric], metric))
+    shown = table[axes].astype(str)
+    if "strategy" in shown:
+        shown["strategy"] = shown["strategy"].map(lambda name: NAMES.get(name, name))
+    return FIGURES.get(key, lambda: plots.parallel_runs(shown, table[metric], metric))
 
 
 def read(name: str) -> Study:

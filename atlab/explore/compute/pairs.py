@@ -12,6 +12,7 @@ from atlab import plots
 from atlab.data.noise import KINDS
 from atlab.errors import AtlabError, unknown
 from atlab.explore.cache import FIGURES
+from atlab.explore.compute import uploads
 from atlab.explore.compute.maps import Sample, class_maps, picture, sample, target_classes
 from atlab.explore.widgets.background import Step
 from atlab.explore.widgets.shown import Shown
@@ -26,8 +27,12 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
 
     The target's class is the same (unless `factor` is the target); of the other factors as many as possible are, then
     the repetition, if the data set has such a column. "noise", where it is no factor, gives the same row for each kind of noise.
-    AtlabError for an unknown factor, or if there is no such clip.
+    OWN gives it for each sound of the user's. AtlabError for an unknown factor, or if there is no such clip.
     """
+    if factor == uploads.OWN:
+        if not (files := uploads.kept()):
+            raise AtlabError("there is no sound of your own yet: choose a file or record one")
+        return dict.fromkeys(files, row)
     if factor == NOISE and NOISE not in fs.factor_names:
         return dict.fromkeys(KINDS, row)
     if factor not in fs.factor_names:
@@ -52,6 +57,8 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
 
 def other(fs, values: Mapping[str, int], value: str, factor: str, snr_db: float) -> Sample:
     """The clip of a value among `counterparts`."""
+    if factor == uploads.OWN:
+        return uploads.sample(fs, value, sample(fs, next(iter(values.values()))))
     if value not in values:
         raise unknown(f"value of {factor!r} for the pair", value, values)
     if factor == NOISE and NOISE not in fs.factor_names:
@@ -142,7 +149,7 @@ def _mean(values: pd.Series) -> str:
 
 def lag(fs, one: Sample, other: Sample) -> int:
     """By how many columns of its picture `other` comes later than `one`: the best match of their loudness over time."""
-    if fs.kind != "audio" or one.row == other.row:
+    if fs.kind != "audio" or one.key[:2] == other.key[:2]:  # the same clip, with noise or without
         return 0
     loud = [10 ** (picture(fs, s).values / 20) for s in (one, other)]
     a, b = (z.sum(0) - z.sum(0).mean() for z in loud)

@@ -245,7 +245,7 @@ def _filters(e: Explorer) -> widgets.Widget:
                 found, axes, _results = _study(studies.settle(e.state)[0].study)
             except AtlabError:  # the explorer says so
                 found, axes = None, []
-            inputs.offer(name, axes, name.value)
+            inputs.offer(name, axes, name.value or next((n for n, _ in e.state.where), None))
             kept = dict(e.state.where).get(name.value, ())
             inputs.offer(values, compute.values_of(found, name.value) if name.value in axes else [], kept)
             told.value = "; ".join(f"{n}: {', '.join(v)}" for n, v in e.state.where) or "all runs"

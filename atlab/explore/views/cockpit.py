@@ -16,7 +16,7 @@ from atlab.data.splits import SPLITS
 from atlab.errors import AtlabError
 from atlab.experiment.settings import Settings
 from atlab.explore import studies
-from atlab.explore.naming import arm_name
+from atlab.explore.naming import TOLD, arm_name
 from atlab.explore.process import Status, Training, keep, unfinished, watched
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
@@ -126,7 +126,7 @@ def steps(s: CockpitState) -> Iterator[Step | Shown]:
     yield Shown(choices={"study": studies.finished(), "data": studies.data_options(s.data)})
     alive = unfinished(root(s))
     ids = [f"{path.parent.name}/{path.name}" for path in alive]
-    named = [(f"{path.parent.name}: {_name(path)}", key) for path, key in zip(alive, ids, strict=True)]
+    named = [(f"{path.parent.name}: {_name(path, alive)}", key) for path, key in zip(alive, ids, strict=True)]
     gone = [] if s.watch in ("", LATEST, *ids) else [(s.watch, s.watch)]
     yield Shown(
         choices={"watch": [("the one set up here", ""), ("whichever runs", LATEST), *named, *gone]},
@@ -135,28 +135,30 @@ def steps(s: CockpitState) -> Iterator[Step | Shown]:
     )
     watch = ids[0] if s.watch == LATEST and ids else s.watch
     if watch and watch != LATEST:
-        yield from _other(root(s) / watch)
+        yield from _other(root(s) / watch, alive)
     elif not s.watch:
         yield from _own(s)
 
 
-def _name(path: Path) -> str:
-    parameters = runs.Run(path).parameters
-    return f"{arm_name(parameters)} seed {parameters.get('seed', 0)}"
+def _name(path: Path, among: list[Path]) -> str:
+    """A training, by what it differs in from the others that run."""
+    parameters, others = runs.Run(path).parameters, [runs.Run(other).parameters for other in among[:LISTED]]
+    varying = {name for name in TOLD if len({str(p.get(name)) for p in others}) > 1}
+    return f"{arm_name(parameters, varying | {'layers', 'orthogonal'})} seed {parameters.get('seed', 0)}"
 
 
 def _running(alive: list[Path]) -> str:
     """All trainings that run, as a table."""
-    rows = [{"study": p.parent.name, "training": _name(p), "state": watched(p).sentence} for p in alive[:LISTED]]
+    rows = [{"study": p.parent.name, "training": _name(p, alive), "state": watched(p).sentence} for p in alive[:LISTED]]
     return f"<p>Trainings that run ({len(alive)}):</p>{table_html(pd.DataFrame(rows), index=False)}" if rows else ""
 
 
-def _other(path: Path) -> Iterator[Shown]:
+def _other(path: Path, alive: list[Path]) -> Iterator[Shown]:
     """A training that another process does."""
-    status = watched(path)
-    yield Shown(texts={"status": _told(f"{_name(path)}: {status.sentence}"), "run": "Start"})
+    status, name = watched(path), _name(path, alive)
+    yield Shown(texts={"status": _told(f"{name}: {status.sentence}"), "run": "Start"})
     if len(status.history):
-        yield Shown(figures={"curves": plots.learning_curves({_name(path): status.history}, f"losses, {_name(path)}")})
+        yield Shown(figures={"curves": plots.learning_curves({name: status.history}, f"losses, {name}")})
 
 
 def _told(sentence: str) -> str:
@@ -190,7 +192,7 @@ def _own(s: CockpitState) -> Iterator[Shown]:
 
 def _waiting(settings: Settings) -> str:
     """What a start would do."""
-    first = [f"the {shown(need.target)} network" for need in studies.required(settings) if need.role == "teacher"]
+    first = [f"the {shown(need.orthogonal)} network" for need in studies.required(settings) if need.role == "teacher"]
     then = f"Start trains {arm_name(asdict(settings), ('layers', 'orthogonal'))} for {settings.epochs} epochs at most"
     return f"not started. {then}{', after ' + ' and '.join(first) if first else ''}; losses are drawn here as they come"
 

@@ -12,6 +12,7 @@ from atlab.data import catalog
 from atlab.data.noise import KINDS
 from atlab.data.splits import SPLITS
 from atlab.data.summary import cramers_v, crossing
+from atlab.errors import AtlabError
 from atlab.explore import studies
 from atlab.explore.cache import FIGURES
 from atlab.explore.compute import data as compute
@@ -146,6 +147,8 @@ def _clip(fs, row: int, s: DataState) -> Shown:
 
 
 def _split(fs, s: DataState, target: str, by: str) -> Shown:
+    if target == by:
+        raise AtlabError(f"target and split by are both {target!r}: they must differ")
     split = compute.split_of(fs, s.split, target, by, s.pairing, s.seed)
     table = compute.leaks(fs, split, target, by)
     key = ("split", fs.content_hash, s.split, target, by, s.pairing, s.seed)

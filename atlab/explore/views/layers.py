@@ -197,7 +197,10 @@ def _one_layer(s: LayersState, fs, sample, names: tuple[str, str], nets: tuple, 
             title += f" ({len(channels)} of {len(teacher)} channels)"
         yield Shown(
             figures={
-                "grams": FIGURES.get(("grams", *key), lambda: plots.gram_matrices(*matrices, channels, names, title))
+                "grams": FIGURES.get(
+                    ("grams", *key),
+                    lambda: plots.gram_matrices(*matrices, channels, names, title).update_annotations(font_size=11),
+                )
             }
         )
     except AtlabError as error:

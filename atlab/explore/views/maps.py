@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,12 @@ from atlab.errors import AtlabError, unknown
 from atlab.explore import studies
 from atlab.explore.cache import FIGURES
 from atlab.explore.compute import maps as compute
-from atlab.explore.compute import pairs
+from atlab.explore.compute import pairs, uploads
 from atlab.explore.compute.data import offered, wav
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
 from atlab.explore.widgets.explorer import Explorer, Page
+from atlab.explore.widgets.recorder import Recorder
 from atlab.explore.widgets.shown import Shown, sentence
 from atlab.invariance.maps.gradcam import METHODS
 
@@ -42,8 +44,8 @@ class MapsState:
         network: the one that is heard, by label or run id; networks: all columns; extra: one more, by its model file.
         layer, method: of the maps; target: "true", "predicted" or a class by name.
         opacity: of the maps over the clip; difference: show the other maps minus that of `reference`.
-        pair_by: a factor of the data (the orthogonal one if empty), "noise", or "-" for no pair; pair_value: the other clip's
-            value of it (a kind of noise, mixed in at snr_db); align: move maps by the lag between the two sounds before they are compared.
+        pair_by: a factor of the data (the orthogonal one if empty), "noise", "own sound", or "-" for no pair; pair_value: the other
+            clip's value of it (a kind of noise, mixed in at snr_db; a sound file of yours); align: move maps by the lag between the two sounds before they are compared.
         pairs: how many pairs of clips the agreement is averaged over.
         threshold: of the map for what is heard, 0 for softly.
     """
@@ -81,7 +83,7 @@ def steps(s: MapsState) -> Iterator[Step | Shown]:
     s = replace(s, pair_by=s.pair_by or _orthogonal(settings, fs))
     kinds = [
         ("no pair", ALONE),
-        *((n, n) for n in dict.fromkeys([*fs.factor_names, *([pairs.NOISE] * (fs.kind == "audio"))])),
+        *((n, n) for n in dict.fromkeys([*fs.factor_names, *([pairs.NOISE, uploads.OWN] * (fs.kind == "audio"))])),
     ]
     yield Shown(
         choices={
@@ -91,6 +93,7 @@ def steps(s: MapsState) -> Iterator[Step | Shown]:
             "data": studies.data_options(s.data),
         },
         resolved={"networks": s.networks, "clip": s.clip, "pair_by": s.pair_by},
+        texts={"rate": str(fs.sample_rate) if fs.kind == "audio" else ""},
     )
     nets, notes = _open(s, fs)
     s = replace(s, reference=s.reference or next(iter(nets)), network=s.network or _heard(known, nets))
@@ -118,7 +121,7 @@ def steps(s: MapsState) -> Iterator[Step | Shown]:
                 s = replace(s, layer=item)
         yield Shown(resolved={"layer": s.layer})
     yield from _maps(s, fs, samples, nets)
-    if len(samples) > 1 and s.pairs:
+    if len(samples) > 1 and s.pairs and s.pair_by != uploads.OWN:
         rows = studies.unheard(s.study, s.reference, fs)
         yield from pairs.averaged(s, fs, rows, settings.target, nets)
 
@@ -168,7 +171,8 @@ def _samples(s: MapsState, fs, target: str) -> tuple[list[compute.Sample], str, 
     except AtlabError as error:
         return [first], "", Shown(choices={"pair_value": []}, notes=[sentence(error)])
     value = s.pair_value or next(iter(values))
-    offer = Shown(choices={"pair_value": list(values)}, resolved={"pair_value": value})
+    named = [(v.rpartition("/")[2] if s.pair_by == uploads.OWN else v, v) for v in values]
+    offer = Shown(choices={"pair_value": named}, resolved={"pair_value": value})
     return [first, pairs.other(fs, values, value, s.pair_by, s.snr_db)], value, offer
 
 
@@ -270,11 +274,29 @@ def _controls() -> dict[str, widgets.Widget]:
 
 
 def _body(e: Explorer) -> list[widgets.Widget]:
+    recorder, said = Recorder().add_class("atlab-recorder"), widgets.HTML()
+
+    def hear(name: str, samples: np.ndarray, rate: int) -> None:
+        try:
+            file, said.value = uploads.keep(name, samples, rate), ""
+            e.change(pair_by=uploads.OWN, pair_value=file)
+        except AtlabError as error:
+            said.value = f"<div role='alert'>{html.escape(sentence(error))}</div>"
+
+    def fit(rate: str) -> None:
+        """A sound is resampled to the data's rate; pictures have none."""
+        own.layout.display = None if rate else "none"
+        recorder.rate = int(rate or recorder.rate)
+
+    recorder.on_sound(hear)
+    own = widgets.HBox([widgets.Label("a sound of your own as the other clip:"), recorder, said])
+    e.text("rate").observe(lambda change: fit(change["new"]), "value")
     rare = inputs.folded(
-        "more: method, explained class, differences, noise, alignment, another model",
+        "more: method, explained class, differences, noise, a sound of your own, another model",
         e.row(
             "method", "target", "opacity", "difference", "reference", "snr_db", "align", "pairs", "threshold", "extra"
         ),
+        own,
     )
     chosen = e.row("study", "data", "clip", "layer", "pair_by", "pair_value", "network")
     chosen.layout = {"flex_flow": "row wrap", "flex": "1 1 auto", "align_content": "flex-start"}

@@ -6,6 +6,7 @@ page asks for plotly.js once, figures travel with binary arrays and are drawn by
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,20 @@ import traitlets
 from plotly.io.json import to_json_plotly
 
 _DRAW = """
-const svg = Plotly => ({name: "svg", title: "Download plot as an SVG", icon: Plotly.Icons.camera,
-  click: plot => Plotly.downloadImage(plot, {format: "svg", filename: plot.getAttribute("aria-label").slice(0, 60) || "figure"})});
-const config = Plotly => ({displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, modeBarButtonsToAdd: [svg(Plotly)],
-  toImageButtonOptions: {scale: 2}});
+const letters = text => ({svg: `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 15"><text x="13" y="12" text-anchor="middle" font-size="14" font-family="sans-serif">${text}</text></svg>`});
+const file = plot => plot.getAttribute("aria-label").replace(/[^\\w-]+/g, "_").slice(0, 60) || "figure";
+const save = (name, bytes, type) => {
+  const link = Object.assign(document.createElement("a"), {download: name, href: URL.createObjectURL(new Blob([bytes], {type}))});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+};
+// The page draws PNG and SVG itself; a PDF is drawn by the kernel's Chrome.
+const config = (Plotly, model) => ({displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false,
+  modeBarButtonsToRemove: ["toImage"], modeBarButtonsToAdd: [[
+    {name: "png", title: "Download plot as a PNG", icon: letters("png"), click: plot => Plotly.downloadImage(plot, {format: "png", scale: 2, filename: file(plot)})},
+    {name: "svg", title: "Download plot as an SVG", icon: letters("svg"), click: plot => Plotly.downloadImage(plot, {format: "svg", filename: file(plot)})},
+    {name: "pdf", title: "Download plot as a PDF", icon: letters("pdf"), click: plot => model.send({kind: "pdf", width: plot.offsetWidth})},
+  ]]});
 
 function library(model) {
   const known = globalThis.atlabPlotly;
@@ -55,7 +66,7 @@ function render({model, el}) {
     const figure = JSON.parse(text);
     const first = !place.classList.contains("js-plotly-plot");
     place.setAttribute("aria-label", model.get("label"));
-    await Plotly.react(place, figure.data, figure.layout, config(Plotly));
+    await Plotly.react(place, figure.data, figure.layout, config(Plotly, model));
     place.dataset.drawn = Number(place.dataset.drawn || 0) + 1;
     if (first) place.on("plotly_click", event => {
       const {x, y, curveNumber, customdata} = event.points[0];
@@ -63,6 +74,15 @@ function render({model, el}) {
       model.save_changes();
     });
   };
+  const said = document.createElement("div");
+  said.setAttribute("role", "alert");
+  el.append(said);
+  const receive = (message, buffers) => {
+    if (message.kind !== "pdf") return;
+    said.textContent = message.error;
+    if (!message.error) save(file(place) + ".pdf", buffers[0], "application/pdf");
+  };
+  model.on("msg:custom", receive);
   let queue = Promise.resolve();
   const later = () => { queue = queue.then(draw).catch(error => { place.textContent = "the figure could not be drawn: " + error; }); };
   model.on("change:_figure", later);
@@ -72,7 +92,7 @@ function render({model, el}) {
   const watch = new ResizeObserver(() => { if (Plotly && place.classList.contains("js-plotly-plot") && place.offsetWidth) Plotly.Plots.resize(place); });
   watch.observe(el);
   later();
-  return () => { gone = true; watch.disconnect(); model.off("change:_figure", later); if (Plotly) Plotly.purge(place); };
+  return () => { gone = true; watch.disconnect(); model.off("change:_figure", later); model.off("msg:custom", receive); if (Plotly) Plotly.purge(place); };
 }
 export default {render};
 """
@@ -126,7 +146,7 @@ _LOOK = """
 .atlab-table tbody tr:hover { background: rgba(86, 180, 233, 0.15); }
 .atlab-table th button { border: 0; background: none; font: inherit; font-weight: bold; cursor: pointer; }
 .atlab-keys-list { margin: 4px 0; display: grid; grid-template-columns: max-content auto; gap: 2px 12px; }
-.atlab-keys-list[hidden] { display: none; }
+.atlab-explorer [hidden] { display: none !important; }
 button[aria-pressed=true] { box-shadow: inset 0 -3px #0072B2; }
 .atlab-explorer .widget-tab-contents, .atlab-application .widget-tab-contents { overflow-x: hidden; padding: 6px; }
 """
@@ -172,6 +192,18 @@ class FigureView(anywidget.AnyWidget):
         if message.get("kind") == "plotly.js":
             source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
             self.send({"kind": "plotly.js"}, [source.read_bytes()])
+        elif message.get("kind") == "pdf" and self.figure is not None:
+            threading.Thread(target=self._send_pdf, args=(self.figure, int(message["width"])), daemon=True).start()
+
+    def _send_pdf(self, figure: go.Figure, width: int) -> None:
+        try:
+            drawn = figure.to_image("pdf", width=width, height=figure.layout.height)
+            self.send({"kind": "pdf", "error": ""}, [drawn])
+        except Exception as error:  # kaleido raises several types where it finds no Chrome
+            said = (
+                f"No PDF: it takes Chrome or Chromium where the kernel runs ({type(error).__name__}). SVG needs none."
+            )
+            self.send({"kind": "pdf", "error": said})
 
 
 class CodeButton(anywidget.AnyWidget):

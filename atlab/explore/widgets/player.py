@@ -31,7 +31,7 @@ function render({model, el}) {
       return button;
     }));
     const any = Object.keys(urls).length > 0;
-    el.style.display = any ? "" : "none";
+    for (const part of [audio, choices]) part.hidden = !any;  // the widget's own display is the layout's
     if (any) choose(chosen in urls ? chosen : Object.keys(urls)[0], going, place);
   };
 

@@ -62,7 +62,7 @@ function render({model, el}) {
       label.append(box, " " + name + " ");
       return label;
     }));
-    el.style.display = rows.length ? "" : "none";
+    for (const part of el.children) part.hidden = !rows.length;  // the widget's own display is the layout's
   };
   filter.oninput = draw;
   model.on("change:rows", draw);

@@ -109,6 +109,7 @@ def ground(fs, clip: np.ndarray, title: str = "") -> Picture:
     if fs.kind == "image":
         height, width = x.shape[1:]
         axes = np.arange(width), np.arange(height), "column (px)", "row (px)"
-        return Picture(x.mean(0).numpy(), *axes, title, upward=False)
+        colours = (255 * x.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).numpy() if len(x) == 3 else None
+        return Picture(x.mean(0).numpy(), *axes, title, upward=False, colours=colours)
     decibel = 20 * torch.log10((x[0] / x.max().clamp_min(SILENT)).clamp_min(1e-4))
     return Picture(decibel.T.numpy(), front.times(len(clip)), front.frequencies, caption=title)

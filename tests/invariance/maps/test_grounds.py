@@ -27,3 +27,7 @@ def test_maps_lie_over_their_clip(kind, tmp_path):
     figure = plots.class_maps([ground], maps)
     assert np.array_equal(figure.data[-1].z, np.float32(heat))
     assert ground.upward == (kind == "audio") and (ground.values.max() == pytest.approx(0) if kind == "audio" else True)
+    if kind == "image":  # the clip in its colours, maps over its grey values
+        assert np.array_equal(figure.data[0].z, np.moveaxis(fs.read([0])[0], 0, -1))
+    else:
+        assert ground.colours is None
