@@ -36,6 +36,7 @@ def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
         y=[str(r) for r in counts.index],
         colorscale="Cividis",
         zmin=0,
+        zmax=max(1, int(counts.to_numpy().max(initial=0))),  # plotly passes over one end without the other
         colorbar={"title": "clips"},
         texttemplate="%{z}" if counts.size <= 300 else None,
     )

@@ -68,7 +68,7 @@ def test_an_arm_is_decided_as_one_of_all_that_are_compared(tmp_path):
     own = stats.paired_difference(tests["conv1"], base)
     assert own.low > 0 and p[0] > 0.05 > p[1]
     assert (
-        f"AT speaker conv1 is above the baseline: <b>not decided here</b> ({own.percent()}, 4 seeds, p = {p[0]:.2g};"
+        f"AT speaker conv1 is above the baseline: <b>not decided here</b> ({own.percent()}, 4 seeds, p = {p[0]:.3f};"
         in text
     )
     assert "AT speaker conv2 is above the baseline: <b>holds here</b>" in text and "7 arms are compared" in text

@@ -86,7 +86,7 @@ def _verdict(row: pd.Series) -> str:
     gain = Interval(row["difference"], max(row["d_low"], -1), min(row["d_high"], 1), int(row["n"]))
     p = 1.0 if isnan(row["p_holm"]) else float(row["p_holm"])
     decided = planned.verdict(gain, p)
-    told = f"{gain.percent()}, {gain.n} seeds, p = {p:.2g}"
+    told = f"{gain.percent()}, {gain.n} seeds, p = {p:.3f}"
     if decided == "not decided" and not isnan(seen := row["could_have_seen"]):
         told += f"; could have seen {100 * seen:.1f} points" if seen < 1 else "; too few to see any difference"
     return f"{plain(row['arm'])} is above the baseline: **{decided} here** ({told})"

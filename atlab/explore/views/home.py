@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import ipywidgets as widgets
 
+from atlab.errors import AtlabError
 from atlab.explore import demo, studies
 from atlab.explore.cache import RESULTS
 from atlab.explore.compute import overview
 from atlab.explore.widgets import inputs
 from atlab.explore.widgets.background import Step
 from atlab.explore.widgets.explorer import Explorer, Page
-from atlab.explore.widgets.shown import Shown
+from atlab.explore.widgets.shown import Shown, sentence
 from atlab.system.home import find
 
 WELCOME = (
@@ -47,7 +48,11 @@ def steps(s: HomeState) -> Iterator[Step | Shown]:
     yield Step(0, 2, f"reading {s.study}")
     studies.study_table(s.study)
     found = overview.read(s.study)
-    yield Shown(texts={"about": f"<p>{overview.about(found)}</p>"}, tables={"runs": overview.rows(s.study)})
+    yield Shown(texts={"about": f"<p>{overview.about(found)}</p>"})
+    try:
+        yield Shown(tables={"runs": overview.rows(s.study)})
+    except AtlabError as error:  # runs without a network have nothing to open, but are compared
+        yield Shown(notes=[sentence(error)])
     yield Step(1, 2, "comparing arms")
     key = ("verdicts", studies.study_stamp(find(s.study)), len(found.unfinished), len(found.failed))
     text, figure = RESULTS.get(key, lambda: overview.verdicts(found))
