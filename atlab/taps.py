@@ -260,8 +260,8 @@ def _check_same(x: Tensor | None, seen: list[tuple[Tensor, int | None]]) -> None
             return
     shapes = ", ".join(str(tuple(other.shape)) for other, _ in seen) or "no tensor"
     raise AtlabError(
-        f"the model's latest forward pass was on another input (shape {shapes}) than this one (shape {tuple(x.shape)}): call the loss "
-        "with the same input, right after the forward pass on it"
+        "the model's latest forward pass was on another input: call the loss with the same input, right after the forward pass on it "
+        f"(that input had shape {shapes}, this one has {tuple(x.shape)})"
     )
 
 
