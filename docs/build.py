@@ -34,7 +34,7 @@ def place_tutorials(run: bool) -> None:
                 with_outputs(notebook, nbformat.read(executed, as_version=4))
             if drawn:
                 pictures.keep(path, notebook)
-                pictures.draw(notebook)
+            pictures.draw(notebook, drawn)
             nbformat.write(notebook, DOCS / "tutorials" / path.name)
     if run and not drawn:
         print("no Chrome was found: the pages have no figures")

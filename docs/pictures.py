@@ -53,15 +53,15 @@ def chrome():
             kaleido.stop_sync_server(silence_warnings=True)
 
 
-def draw(notebook: nbformat.NotebookNode) -> None:
-    """Give every output that is a plotly figure an SVG."""
+def draw(notebook: nbformat.NotebookNode, drawn: bool) -> None:
+    """Make every output that is a plotly figure an SVG, or a line of text where figures cannot be drawn."""
     import plotly.io
 
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if PLOTLY in output.get("data", {}):
-                figure = plotly.io.from_json(json.dumps(output.data[PLOTLY]))
-                output.data[SVG] = figure.to_image(format="svg").decode()
+            if found := output.get("data", {}).pop(PLOTLY, None):
+                figure = plotly.io.from_json(json.dumps(found))
+                output.data |= {SVG: figure.to_image(format="svg").decode()} if drawn else {"text/plain": "(a figure)"}
 
 
 def keep(tutorial: Path, executed: nbformat.NotebookNode) -> None:
