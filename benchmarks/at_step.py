@@ -1,4 +1,7 @@
-"""What anti-transfer costs a training step: plain, cached teacher, live teacher, the authors' formulation.
+"""What anti-transfer costs a training step: plain, cached teacher, live teacher, and two rivals.
+
+The rivals are the authors' formulation, given every general advantage (layout, precision, frozen teacher, fused Adam), and the loss
+as a careful user writes it in plain PyTorch (`cost.measured.by_hand`), which the last row holds the live teacher against.
 
     python -m benchmarks.at_step --width 1.0 --layers conv1 conv5 conv9 conv13 --repeats 5 --memory --out FILE
 
@@ -50,14 +53,16 @@ def rows(
             batch,
             clock=time.process_time if on_one_thread else time.perf_counter,
             mode=mode,
+            variants=steps.RIVALS,
         )
         case = f"width {width:g}, batch {batch}, {mode.name}, {layer}"
         limits = {"cached": 1.02, "live": predicted["live_ratio"] + 0.03}
-        for variant in ("cached", "live", "published"):
+        for variant in ("cached", "live", "published", "by_hand"):
             limit = limits.get(variant, limits["live"])
             found.append(
                 ratio_row(f"{variant} step", case, "plain step", times[variant] / times["plain"], limit, "operations")
             )
+        found.append(ratio_row("live", case, "by hand", times["live"] / times["by_hand"], 1.0, "by hand"))
     if memory:
         measured = steps.measure(layers, width=width, batch=batch, repeats=1, device=device)
         found += [

@@ -18,7 +18,7 @@ class Row:
         rival: what it is divided by; "" for seconds.
         value, low, high: median and quartiles.
         limit: what it could be at best, or may be at most; beyond: whether the median lies beyond it.
-        held_against: where the limit comes from: "operations", "bytes", "bare loop", "cores" or "wanted".
+        held_against: where the limit comes from: "operations", "bytes", "bare loop", "by hand", "cores" or "wanted".
         more_is_better: whether the limit is a least value.
         repeats: interleaved repetitions.
     """

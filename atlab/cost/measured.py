@@ -32,6 +32,7 @@ from atlab.system import devices
 from atlab.taps import find_layer
 
 VARIANTS = ("plain", "cached", "live", "published")
+RIVALS = (*VARIANTS, "by_hand")  # with anti-transfer as a careful user writes it in plain PyTorch
 CLASSES, ORTHOGONAL_CLASSES = 10, 24
 
 
@@ -159,12 +160,14 @@ def make_step(
     y, index = (torch.arange(batch) % CLASSES).to(device), torch.arange(batch)
     extra = None
     if variant == "published":
-        orthogonal.eval().requires_grad_(False)
+        mode.place(orthogonal.eval().requires_grad_(False))
 
         def extra(x, index):
             features = forward_to(student, layer, x), forward_to(orthogonal, layer, x)
             return atlab.functional.anti_transfer_loss(*features, published=True)
 
+    elif variant == "by_hand":
+        extra = by_hand(student, mode.place(orthogonal.eval().requires_grad_(False)), layer)
     elif variant in ("live", "cached"):
         teacher = atlab.Teacher(orthogonal, layer)
         if variant == "cached":
@@ -190,6 +193,24 @@ def make_step(
     return step
 
 
+def by_hand(
+    student: torch.nn.Module, orthogonal: torch.nn.Module, layer: str
+) -> Callable[[torch.Tensor, object], torch.Tensor]:
+    """The loss as a careful user writes it without atlab: a hook, a teacher that stops at the layer, a Gram matrix per clip."""
+    seen = {}
+    find_layer(student, layer).register_forward_hook(lambda module, given, features: seen.update(features=features))
+
+    def loss(x: torch.Tensor, index: object) -> torch.Tensor:
+        with torch.no_grad():
+            theirs = forward_to(orthogonal, layer, x)
+        with torch.autocast(x.device.type, enabled=False):
+            maps = [features.float().flatten(2) for features in (seen["features"], theirs)]
+            ours, others = (torch.bmm(m, m.mT).flatten(1) for m in maps)
+            return nnf.cosine_similarity(ours, others).square().mean()
+
+    return loss
+
+
 def forward_to(model: torch.nn.Module, layer: str, x: torch.Tensor) -> torch.Tensor:
     """A second, separate forward pass through the convolutions up to a layer, as the authors' code runs it."""
     x, last = (x - model.input_mean) / model.input_std, find_layer(model, layer)
@@ -209,13 +230,14 @@ def step_times(
     shape: Sequence[int] = SHAPE,
     clock: Callable[[], float] = time.perf_counter,
     mode: devices.Precision | None = None,
+    variants: Sequence[str] = VARIANTS,
 ) -> dict[str, np.ndarray]:
     """Seconds of each variant's steps [repeats], the variants in turn, after one step each that does not count."""
     with tempfile.TemporaryDirectory() as folder:
-        steps = {variant: make_step(variant, layer, width, device, folder, batch, shape, mode) for variant in VARIANTS}
+        steps = {variant: make_step(variant, layer, width, device, folder, batch, shape, mode) for variant in variants}
         for step in steps.values():
             step()
-        times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        times: dict[str, list[float]] = {variant: [] for variant in variants}
         for _ in range(repeats):
             for variant, step in steps.items():
                 start = clock()
