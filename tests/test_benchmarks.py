@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import atlab
 from atlab.system.processes import cores
 from benchmarks import __main__ as suite
-from benchmarks import machine, precision, stacked, throughput
+from benchmarks import machine, precision, stacked, study, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
 
 TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
@@ -113,3 +114,18 @@ def test_planned_studies_find_three_points_in_four_of_five():
 def test_more_baselines_than_arms_pay_by_the_square_root_rule():
     assert precision.more_baselines(1) == (1, 0.0) and precision.more_baselines(2) == (1, 0.0)
     assert precision.more_baselines(9) == (3, pytest.approx(1 - 16 / 20))
+
+
+def test_a_study_is_held_against_loops_that_train_the_same_networks(tmp_path, monkeypatch):
+    toy = atlab.data.toy(tmp_path / "toy", words=3, speakers=6, repetitions=4, samples=4096)
+    arms = study.students(1, clips=24, teacher_clips=0, data=str(toy.path))
+    assert [arm.strategy for arm in arms] == ["baseline", "wi", "at", "at", "at", "at"]
+    learned = []
+    monkeypatch.setattr(study, "by_sweep", lambda arms, workers: time.sleep(0.01))
+    trained = study.trained
+    monkeypatch.setattr(study, "trained", lambda s, *more: learned.append(s) or trained(s, *more))
+    rows, seconds = study.rows(arms, repeats=1, cores=1)
+    teacher = arms[-1].teacher()
+    assert learned == [teacher, *arms] * 2, "one speaker network and six students in each rival"
+    assert [row.rival for row in rows] == ["by hand", "published", "bare steps"]
+    assert rows[0].value == pytest.approx(seconds["atlab"][0] / seconds["by hand"][0])
