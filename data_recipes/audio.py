@@ -70,7 +70,7 @@ def read_audio(path: str | Path, sample_rate: int = 16_000) -> np.ndarray:
 def resample(wave: np.ndarray, rate: int, to: int) -> np.ndarray:
     """Polyphase resampling of a waveform [T] to float32 [ceil(T * to / rate)].
 
-    The filter is a Kaiser-windowed sinc of 32 zero crossings a side: flat (0.01 dB) up to 84 % of the lower
+    The filter is a Kaiser-windowed sinc of 32 zero crossings on either side: flat (0.01 dB) up to 84 % of the lower
     Nyquist frequency, -80 dB from that frequency on.
     """
     if rate == to:

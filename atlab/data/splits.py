@@ -133,7 +133,7 @@ def confounded(
     Each target class is paired with orthogonal values of its own (or, if there are fewer of these, with one
     that it shares). The test part is drawn evenly from all pairs of values that have clips (`how["empty pairs"]`
     counts the others: with any, target and orthogonal factor are not quite independent in the test). Of the
-    other clips, training and validation take as many as a share p of paired ones allows, equally many a class.
+    other clips, training and validation take as many as a share p of paired ones allows, equally many per class.
 
     Args:
         p: share of paired clips in training and validation, 0 to 1; `how["pairs"]` tells who is paired with

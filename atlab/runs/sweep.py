@@ -379,7 +379,7 @@ def _estimates(many: list[Mapping], estimate: Callable) -> list[dict[str, float]
 def sbatch(
     what: str | Path, scale: str = "laptop", root: str | Path = "runs", parameters: Sequence[str] = (), **fixed: Any
 ) -> str:
-    """One line that runs the grid as a Slurm job array, a task a run, for sites without a scheduler of Dask's.
+    """One line that runs the grid as a Slurm job array, one task per run, for sites without a scheduler of Dask's.
 
     What runs require is trained by the first task that needs it, the others wait. `parameters` are "NAME=VALUE" texts for
     the line, `fixed` the same as values. Tasks of an array cannot look at each other: planned repetitions are all run.

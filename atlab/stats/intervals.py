@@ -69,7 +69,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def all_equal(values: np.ndarray) -> bool:
-    """Whether the values are one, but for rounding.
+    """Whether the values are equal up to rounding.
 
     >>> all_equal(np.array([0.7, 0.8]) - np.array([0.6, 0.7])), all_equal(np.array([0.1, 0.101]))
     (True, False)

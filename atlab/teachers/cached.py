@@ -1,4 +1,4 @@
-"""A teacher whose targets are computed once a clip and then read from a memory map."""
+"""A teacher whose targets are computed once per clip and then read from a memory map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks as a row of layers that can be cut between any two of them."""
+"""Networks as a sequence of layers that can be cut between any two of them."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def random_halves(classes: Iterable, seed: int = 0) -> Halves:
 
 
 def listed_halves(classes: Iterable, first: Iterable) -> Halves:
-    """The division whose half A has the classes `first`; AtlabError for a class that is not there, or fewer than two a half.
+    """The division whose half A has the classes `first`; AtlabError for a class that is not there, or fewer than two per half.
 
     >>> listed_halves(["cat", "dog", "ship", "truck"], first=["ship", "truck"])
     Halves(A=('ship', 'truck'), B=('cat', 'dog'))

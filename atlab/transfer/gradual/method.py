@@ -89,7 +89,7 @@ def gradual(
     no gradients of random weights reach copied ones); all values of `held` share that. Then what follows the held
     stages is tuned, with what `atlab.training.fit` does. With all hidden stages held, the output layer is simply tuned to the
     end. Held stages compute in evaluation mode: neither weights nor batch-norm statistics change, nothing is
-    dropped; what they give is computed once, not once an epoch, where it fits into 1 GiB.
+    dropped; what they give is computed once, not in every epoch, where it fits into 1 GiB.
 
     Args:
         train, validation: sources of batches such as `atlab.data.Batches` and `InMemory`.

@@ -24,7 +24,7 @@ class Alignment:
     Attributes:
         states: phone * 3 + state of each frame, int64 [frames]; -1 in clips with fewer frames than states.
         stay: log probability of staying in each state for another frame, float64 [3 * phones].
-        scores: mean log likelihood a frame (nats), one an iteration.
+        scores: mean log likelihood per frame (nats), one per iteration.
     """
 
     states: np.ndarray
