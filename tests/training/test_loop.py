@@ -356,8 +356,8 @@ def test_a_batch_size_of_zero_is_refused_before_anything_is_divided_by_it():
         ({"loss_terms": [weighted(float("nan"))]}, "beta is nan; expected a finite number"),
         ({"loss_terms": [weighted(-1e30)]}, r"beta is -1e\+30; expected a finite number of at most 1e\+06 in size"),
         ({"precision": "fp61"}, "unknown precision 'fp61'; nearest: 'fp32', 'bf16'; allowed: auto, fp32, bf16"),
-        ({"loss_terms": [Term("at"), Term("at")]}, "loss terms need different names"),
-        ({"loss_terms": [Term("loss")]}, "other than 'loss' and 'accuracy', found \\['loss'\\]"),
+        ({"loss_terms": [Term("at"), Term("at")]}, "expected loss terms with different names"),
+        ({"loss_terms": [Term("loss")]}, "none of them 'loss' or 'accuracy', got \\['loss'\\]"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

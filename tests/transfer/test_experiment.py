@@ -282,7 +282,7 @@ def test_the_reference_network_sees_pixels_less_their_mean(tiny, tmp_path):
             "halves is 'made', but the tasks are not halves of one factor: expected 'random'",
         ),
         ({"clips": -1}, "clips must be at least 0, found -1"),
-        ({"crop": 12}, "other activations of every random crop: set cached=False"),
+        ({"crop": 12}, "in every epoch: set cached=False"),
         (
             {"crop": 17, "treatment": "random", "cached": False},
             "a crop of 17 x 17 cannot be cut from images of 16 x 16",
