@@ -54,7 +54,7 @@ def test_a_mask_means_the_clips_it_marks(stored):
     mask = stored.labels("word") == "word1"
     np.testing.assert_array_equal(stored.read(mask), np.load(stored.path / "inputs.npy")[4:8])
     assert stored.labels("speaker", list(mask)).tolist() == ["speaker0"] * 2 + ["speaker1"] * 2
-    with pytest.raises(AtlabError, match=r"each of the 12 clips whether it is meant, found \(11,\)"):
+    with pytest.raises(AtlabError, match=r"each of the 12 clips, got shape \(11,\)"):
         stored.read(mask[1:])
 
 

@@ -163,7 +163,7 @@ def test_identity_tells_data_and_rows_apart(fs, tmp_path):
     ("change", "message"),
     [
         ({"rows": np.zeros(45, bool)}, "no clips in this part of the split"),
-        ({"rows": np.ones(44, bool)}, r"each of the 45 clips whether it is meant, found \(44,\)"),
+        ({"rows": np.ones(44, bool)}, r"each of the 45 clips, got shape \(44,\)"),
         ({"rows": []}, "no clips in this part of the split"),
         ({"rows": [0, 45]}, r"rows must lie in 0..44, found 0..45"),
         ({"rows": [-1]}, r"rows must lie in 0..44, found -1..-1"),

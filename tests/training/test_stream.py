@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_stream_is_refused(tmp_path):
             lambda: quick(
                 net(), loss_terms=[Small(net(), "features.1")], stream=Stream(other(), [Small(net(), "features.1")])
             ),
-            "loss terms need different names",
+            "expected loss terms with different names",
         ),
     ],
 )
