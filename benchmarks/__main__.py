@@ -4,7 +4,7 @@
 
 On one thread of a CPU, in processor time, rivals in turn in one process; medians and quartiles. Written to
 FOLDER/<machine>.json. Benchmarks with commands of their own: study (a table, from data to report), sweep and
-throughput (grids), precision (planned repetitions, simulated), stacked (networks at once), transfer, recipes and
+throughput (grids), precision (planned repetitions, simulated), gpu, stacked (networks at once), transfer, recipes and
 large_sets (raw files to data sets), factorset_open, explore, probes.
 """
 

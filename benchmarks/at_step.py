@@ -22,6 +22,7 @@ import torch
 
 from atlab import cost
 from atlab.cost import measured as steps
+from atlab.cost.predicted import SHAPE
 from atlab.system import devices
 from benchmarks.machine import describe
 from benchmarks.rows import HEADER, Row, line, ratio_row
@@ -38,19 +39,21 @@ def rows(
     precision: str = "auto",
     device: str = "cpu",
     memory: bool = False,
+    shape: tuple[int, ...] = SHAPE,
 ) -> list[Row]:
     """Time of each variant at each layer, as a multiple of the plain step; and the memory if asked for."""
     mode = devices.precision(precision, device)
     on_one_thread = mode.device.type == "cpu" and torch.get_num_threads() == 1
     found = []
     for layer in layers:
-        predicted = cost.predict(cost.vgg16(width), [layer], batch=batch).iloc[0]
+        predicted = cost.predict(cost.vgg16(width), [layer], batch=batch, shape=shape).iloc[0]
         times = steps.step_times(
             layer,
             width,
             repeats,
             mode.device,
             batch,
+            shape,
             clock=time.process_time if on_one_thread else time.perf_counter,
             mode=mode,
             variants=steps.RIVALS,

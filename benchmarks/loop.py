@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,9 +30,20 @@ def rows(width: float, clips: int, batches: list[int], repeats: int, shape: tupl
     ]
 
 
-def sound(clips: int, batch: int, shape: tuple[int, int]) -> InMemory:
-    x = torch.rand(clips, 1, *shape, generator=torch.Generator().manual_seed(0))
-    return InMemory(x, torch.arange(clips) % CLASSES, batch_size=batch, shuffle=True)
+def sound(clips: int, batch: int, shape: tuple[int, int], device: str | torch.device = "cpu") -> InMemory:
+    x = torch.rand(clips, 1, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    return InMemory(x, (torch.arange(clips) % CLASSES).to(device), batch_size=batch, shuffle=True)
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds by the clock, after what the device was given is done."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
 
 
 def network(width: float, seed: int = 0) -> torch.nn.Module:
@@ -66,17 +78,19 @@ def bare_epoch(model: torch.nn.Module, data: InMemory, validation: InMemory, mod
             model(x)
 
 
-def fit_row(width: float, clips: int, batch: int, repeats: int, shape: tuple[int, int]) -> Row:
-    """An epoch of `training.fit` over the same one written out by hand."""
-    data, mode = sound(clips, batch, shape), devices.precision("auto", "cpu")
+def fit_row(width: float, clips: int, batch: int, repeats: int, shape: tuple[int, int], device: str = "cpu") -> Row:
+    """An epoch of `training.fit` over the same one written out by hand; on a GPU by the clock."""
+    mode = devices.precision("auto", device)
+    data = sound(clips, batch, shape, mode.device)
     validation = InMemory(data.x[:batch], data.y[:batch], batch_size=batch)
     model, bare = network(width), network(width)
     times = in_turn(
         {
-            "fit": lambda: training.fit(model, data, validation, epochs=1, device="cpu", progress=False),
+            "fit": lambda: training.fit(model, data, validation, epochs=1, device=device, progress=False),
             "bare": lambda: bare_epoch(bare, data, validation, mode),
         },
         repeats,
+        time.process_time if mode.device.type == "cpu" else clock(mode.device),
     )
     case = f"width {width:g}, batch {batch}, {mode.name}"
     return ratio_row("fit", case, "bare epoch", times["fit"] / times["bare"], 1.03, "bare loop")

@@ -12,7 +12,7 @@ import pytest
 import atlab
 from atlab.system.processes import cores
 from benchmarks import __main__ as suite
-from benchmarks import machine, precision, stacked, study, throughput
+from benchmarks import gpu, machine, precision, stacked, study, throughput
 from benchmarks.rows import Row, in_turn, line, ratio_row
 
 TINY = suite.Size({1 / 32: ["conv1", "conv13"]}, (4,), 2, True, 60, 2, 1 / 32, 8)
@@ -129,3 +129,14 @@ def test_a_study_is_held_against_loops_that_train_the_same_networks(tmp_path, mo
     assert learned == [teacher, *arms] * 2, "one speaker network and six students in each rival"
     assert [row.rival for row in rows] == ["by hand", "published", "bare steps"]
     assert rows[0].value == pytest.approx(seconds["atlab"][0] / seconds["by hand"][0])
+
+
+def test_the_benchmark_of_a_gpu_runs_its_sections_on_any_device(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "SECTIONS", tuple(s for s in gpu.SECTIONS if s is not gpu.compiled))  # needs a compiler
+    out = tmp_path / "gpu.json"
+    gpu.main(["--device", "cpu", "--tiny", "--out", str(out)])
+    report = json.loads(out.read_text())
+    assert report["left_out"] == {} and capsys.readouterr().out.count("\n") == len(report["rows"]) + 1
+    assert {row["bench"] for row in report["rows"]} >= {"plain step", "cached step", "fit", "side by side", "table cell"}
+    gpu.main(["--device", "cpu", "--tiny", "--minutes", "0", "--out", str(out)])
+    assert set(json.loads(out.read_text())["left_out"].values()) == {"no time was left"}
