@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,12 +13,14 @@ import pandas as pd
 from atlab import analysis, runs
 from atlab.data.catalog import is_there
 from atlab.errors import AtlabError, unknown
+from atlab.experiment.acting import ARM, arm_of
 from atlab.experiment.settings import Settings
 from atlab.labels import shown
 from atlab.runs import grid, notebooks, parameters
 from atlab.system.home import find, home, in_home, packaged_notebooks
 
 DEFAULTS = {field.name: shown(field.default) for field in fields(Settings)}
+BLANKED = ("orthogonal", "layers", "aggregation", "similarity", "beta")  # by `analysis.arms`, where they are not read
 UNITS = ("seed", "split_seed", "teacher_seed")  # repetitions: what an interval is over
 
 
@@ -79,18 +81,46 @@ def _message(run: runs.Run) -> str:
     return f"{errors[-1]['ename']}: {errors[-1]['evalue']}" if errors else "no error in its notebook: its kernel died"
 
 
+def once(table: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
+    """The runs without those that agree with an earlier one in all that their strategy reads: these computed the same again.
+
+    A baseline that a sweep repeats for every layer of anti-transfer is one baseline.
+
+    >>> table = pd.DataFrame({"strategy": ["baseline", "baseline", "at", "at"], "layers": ["conv1", "conv5"] * 2})
+    >>> list(once(table, ["strategy", "layers"]).index)
+    [0, 2, 3]
+    """
+    if "strategy" not in parameters or "strategy" not in table:
+        return table
+    read = _blanked(table, [name for name in parameters if name in table])
+    return table[~read.astype(str).duplicated().to_numpy()]
+
+
+def _blanked(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """These columns, with a setting's default where the run's strategy does not read it."""
+    found = table[list(names)].astype(object)
+    for strategy in table["strategy"].unique():
+        for name in set(ARM) - set(arm_of(strategy)):
+            if name in found:
+                found.loc[table["strategy"] == strategy, name] = DEFAULTS[name]
+    return found
+
+
 def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], list[str]]]:
     """The parts of a study that can be compared with a baseline: name, runs, columns that tell arms apart, notes.
 
     Runs belong to a part if they are tested alike (`artefacts.conditions`), and where baselines differ in a parameter (a
-    learning rate), if they share its value. Arms that lack repetitions of the baseline are left out, with a note.
+    learning rate), if they share its value. Arms that lack repetitions of the baseline are left out, with a note. Of runs
+    that computed the same (`once`), the first counts.
     """
-    runs_of = study.asked_for
+    runs_of = once(study.asked_for, study.parameters)
     if not {"strategy", "test_accuracy", "train_accuracy"} <= set(study.table) or not study.units:
         return
     table = runs_of.assign(seed=runs_of[study.units].astype(str).agg(" ".join, axis=1))
     conditional = (*analysis.CONDITIONS, *study.units, "seed")
     varying = [c for c in study.parameters if table[c].astype(str).nunique() > 1]
+    unread = [c for c in varying if c in ARM and c not in ("strategy", *BLANKED)]
+    table[unread] = _blanked(table, ["strategy", *unread])[unread]
     by = [
         "strategy",
         "orthogonal",

@@ -64,15 +64,19 @@ def row_of(fs, clip: str) -> int:
 
 
 def finished() -> list[str]:
-    """Studies of the project with a finished run, the latest first; a folder that only serves others is not among them."""
+    """Studies of the project with a finished run, the latest first; a folder that only serves others is not among them.
+
+    Studies that left no network (the records of notebooks, for example) come last.
+    """
     from atlab.experiment.skeleton import NETWORKS
 
-    latest: dict[str, float] = {}
+    latest: dict[str, tuple[bool, float]] = {}
     for done in find(RUNS).glob("*/*/done"):
-        name = done.parent.parent.name
-        latest[name] = max(latest.get(name, 0.0), done.stat().st_mtime)
+        name, trained = done.parent.parent.name, (done.parent / "model.safetensors").exists()
+        before = latest.get(name, (False, 0.0))
+        latest[name] = (before[0] or trained, max(before[1], done.stat().st_mtime))
     latest.pop(NETWORKS, None)
-    return [f"{RUNS}/{name}" for name in sorted(latest, key=lambda name: (-latest[name], name))]
+    return [f"{RUNS}/{name}" for name in sorted(latest, key=lambda name: (not latest[name][0], -latest[name][1], name))]
 
 
 def settle(state) -> tuple[Any, Shown]:
@@ -84,22 +88,34 @@ def settle(state) -> tuple[Any, Shown]:
     study = state.study or next(iter(known), "")
     if not study:
         raise AtlabError("there is no finished study yet: the page “Home” trains a small one")
-    offered = Shown(choices={"study": list(dict.fromkeys([*known, study]))}, resolved={"study": study})
+    there = [study] if find(study).is_dir() else []
+    offered = Shown(choices={"study": list(dict.fromkeys([*known, *there]))}, resolved={"study": study})
     return replace(state, study=study), offered
 
 
 def study_table(study: str) -> pd.DataFrame:
-    """The finished runs of a study (`runs.table`); AtlabError, in words, if there is no such study or none is finished."""
-    from atlab import runs
+    """The finished runs of a study (`runs.table`), each computation once (`analysis.study.once`).
+
+    AtlabError, in words, if there is no such study or none is finished.
+    """
 
     folder = find(study)
     if not study or not folder.is_dir():
         known = ", ".join(finished()) or "none here yet; explore.demo_study() trains a small one"
         raise AtlabError(f"there is no study folder {study!r}; studies: {known}")
-    table = RESULTS.get(("study", *study_stamp(folder)), lambda: runs.table(folder))
+    table = RESULTS.get(("study", *study_stamp(folder)), lambda: _once(folder))
     if table.empty:
         raise AtlabError(f"the study {study} has no finished run yet: an explorer shows runs that are done")
     return table
+
+
+def _once(folder: Path) -> pd.DataFrame:
+    from atlab import runs
+    from atlab.analysis.study import once
+
+    table = runs.table(folder)
+    given = (name for path in table.get("path", []) for name in runs.Run(path).parameters)
+    return once(table, list(dict.fromkeys(given)))
 
 
 def study_stamp(folder: Path) -> Hashable:

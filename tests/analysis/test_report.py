@@ -197,3 +197,25 @@ def test_studies_that_are_not_there_are_named(root):
 def test_the_command_says_where_the_page_is(root, drawn):
     result = CliRunner().invoke(main.app, ["report", "words", "--root", str(root), "--out", str(root / "x.html")])
     assert result.exit_code == 0 and str(root / "x.html") in result.output and (root / "x.html").exists()
+
+
+def test_runs_that_differ_in_what_their_strategy_does_not_read_are_one_repetition(tmp_path):
+    """A sweep that is run again with other layers, or another warm-up, repeats baseline and WI: they are compared as before."""
+    for seed in (0, 1, 2):
+        for layers, warm_up in (("conv5", 0), ("conv9", 3)):
+            for strategy in ("baseline", "wi", "at"):
+                add(tmp_path, "words", strategy=strategy, layers=layers, seed=seed, warm_up=warm_up)
+    found = study.read("words", tmp_path)
+    assert len(found.table) == 18 and len(study.once(found.table, found.parameters)) == 12
+    ((name, part, by, notes),) = study.comparable(found)
+    assert (name, notes, len(part)) == ("", [], 12)
+    scores = (
+        part.pivot_table("test_accuracy", "seed", ["strategy", "layers"], aggfunc="sum").T.groupby("strategy").sum()
+    )
+    assert sorted(part.query("strategy == 'baseline'")["seed"]) == ["0", "1", "2"]
+    compared = analysis.comparison(part, by).set_index("arm")
+    assert set(compared.index) == {"baseline", "WI speaker", "AT speaker conv5", "AT speaker conv9 warm_up 3"}
+    assert set(compared["n"]) == {3}
+    gain = (scores.loc["wi"] - scores.loc["baseline"]).mean()
+    assert compared.loc["WI speaker", "difference"] == pytest.approx(gain)
+    assert "AT speaker conv9 warm_up 3" in report.write("words", tmp_path).read_text()

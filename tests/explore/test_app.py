@@ -13,7 +13,7 @@ from atlab import AtlabError, explore, runs, stats
 from atlab.experiment.settings import Settings
 from atlab.explore import app, studies
 from atlab.explore.compute import overview
-from tests.explore.small_study import page
+from tests.explore.small_study import page, write_run
 
 AT = "AT conv5 beta 1.0 seed 1"
 
@@ -41,7 +41,7 @@ def test_home_names_the_study_its_runs_and_its_verdicts(opened, study):
     base = table.query("strategy == 'baseline'").sort_values("seed")["test_accuracy"]
     gain = stats.paired_difference(arm.to_numpy(), base.to_numpy())
     assert (
-        f"conv5 beta 1 is above the baseline: <b>not decided here</b> ({gain.percent()}, 3 seeds, p = "
+        f"conv5 beta 1 minus baseline: {gain.percent().replace(' [', ' points [')}: <b>not decided here</b> (3 seeds, p = "
         in explorer.texts["verdicts"].value
     )
     lines = explorer.views["parallel"].figure.data[0]
@@ -68,16 +68,29 @@ def test_an_arm_is_decided_as_one_of_all_that_are_compared(tmp_path):
     own = stats.paired_difference(tests["conv1"], base)
     assert own.low > 0 and p[0] > 0.05 > p[1]
     assert (
-        f"AT speaker conv1 is above the baseline: <b>not decided here</b> ({own.percent()}, 4 seeds, p = {p[0]:.3f};"
+        f"AT speaker conv1 minus baseline: {own.percent().replace(' [', ' points [')}: <b>not decided here</b> (4 seeds, p = {p[0]:.3f};"
         in text
     )
-    assert "AT speaker conv2 is above the baseline: <b>holds here</b>" in text and "7 arms are compared" in text
+    second = stats.paired_difference(tests["conv2"], base).percent().replace(" [", " points [")
+    assert f"AT speaker conv2 minus baseline: {second}: <b>above the baseline here</b>" in text
+    assert "7 arms are compared" in text
 
 
 def write_scores(root, settings, test: float) -> None:
     """A finished run without a network."""
     with runs.open_run(root.parent, root.name, asdict(settings)) as run:
-        run.finish({"train_accuracy": 0.9, "validation_accuracy": 0.5, "test_accuracy": test, "epochs_run": 1})
+        scores = {"train_accuracy": 0.9, "validation_accuracy": 0.5, "test_accuracy": test}
+        run.finish(scores | {"epochs_run": 1, "classes": 10})
+
+
+@pytest.mark.parametrize(("scores", "near"), [((0.08, 0.11, 0.14), True), ((0.5, 0.51, 0.52), False)])
+def test_home_says_how_baselines_do_beside_chance(tmp_path, scores, near):
+    for seed, score in enumerate(scores):
+        write_scores(tmp_path / "digits", Settings(data="toy", strategy="baseline", seed=seed), score)
+    said = overview.about(overview.read(str(tmp_path / "digits")))
+    mean = f"{100 * np.mean(scores):.1f}"
+    assert f"Baselines: {mean} % test accuracy, 90.0 % in training; chance is 10.0 % (10 classes)." in said
+    assert ("not told apart from chance" in said) == near
 
 
 def test_a_run_of_the_table_opens_on_another_page_with_what_is_shared(opened, study):
@@ -133,6 +146,29 @@ def test_the_newest_finished_study_is_opened(study, tmp_path, monkeypatch):
     assert studies.finished() == ["runs/new", "runs/old"]
     explorer = page("home")
     assert explorer.state.study == "runs/new" and explorer.controls["study"].options == ("runs/new", "runs/old")
+
+
+def test_a_study_of_trained_networks_is_opened_before_the_record_of_a_notebook(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    shutil.copytree(study, tmp_path / "runs" / "small")
+    write_scores(tmp_path / "runs" / "07_image_study", Settings(data="toy"), 0.5)  # the newest, without a network
+    assert studies.finished() == ["runs/small", "runs/07_image_study"]
+    assert page("home").state.study == "runs/small"
+    absent = page("home", study="runs/absent")
+    assert "There is no study folder" in absent.message and absent.controls["study"].value is None
+
+
+def test_what_a_second_sweep_computed_again_is_listed_once(study, toy, tmp_path):
+    shutil.copytree(study, tmp_path / "small")
+    base = Settings(data=str(toy.path), width=1 / 32, epochs=2, layers="conv9")
+    for seed in (0, 1, 2):
+        for strategy in ("baseline", "wi"):
+            write_run(tmp_path, "small", replace(base, strategy=strategy, seed=seed), toy, "word")
+    explorer = page("home", study=str(tmp_path / "small"))
+    assert "24 finished runs (6 computed again what another had: they count once)" in explorer.texts["about"].value
+    labels = [row["run"] for row in explorer.tables["runs"].rows]
+    assert len(labels) == 18 and not any("(" in label for label in labels)
+    assert "minus baseline" in explorer.texts["verdicts"].value and explorer.message == ""
 
 
 def test_what_is_unfinished_is_counted_and_what_cannot_be_compared_is_said(study, tmp_path):

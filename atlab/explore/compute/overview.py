@@ -15,19 +15,22 @@ from atlab.explore import studies
 from atlab.explore.cache import FIGURES, RESULTS
 from atlab.explore.compute import ablation
 from atlab.labels import NAMES, listed, natural, plain
-from atlab.stats import Interval
+from atlab.stats import Interval, mean_interval
 from atlab.system.home import find
 
 MOST = 6  # arms that a verdict is written of
+SAID = {"holds": "above the baseline", "does not hold": "below the baseline", "not decided": "not decided"}
 
 
 def about(found: Study) -> str:
     """The study in one sentence, as HTML."""
-    counts = f"{len(found.table)} finished runs"
+    table = ablation.students(studies.study_table(str(found.folder)))
+    again = len(found.table) - len(study.once(found.table, found.parameters))
+    counts = counted(len(found.table), "finished run")
+    counts += f" ({again} computed again what another had: they count once)" * bool(again)
     counts += f", {len(found.unfinished)} unfinished" * bool(found.unfinished) + f", {len(found.failed)} failed" * bool(
         found.failed
     )
-    table = ablation.students(found.table)
     present = set(table.get("strategy", []))
     strategies = ", ".join([NAMES[name] for name in NAMES if name in present] + sorted(present - set(NAMES)))
     parts = [strategies and f"{plain(strategies)} compared"]
@@ -37,7 +40,34 @@ def about(found: Study) -> str:
         parts.append(f"against {plain(', '.join(against))}" if against else "")
     varying = [name for name in ablation.axes(table) if name not in ("strategy", "orthogonal")]
     parts.append(f"what varies: {plain(', '.join(varying))}" if varying else "")
-    return f"<b>{plain(found.title)}</b>: {counts}; {'; '.join(filter(None, parts))}."
+    return f"<b>{plain(found.title)}</b>: {counts}; {'; '.join(filter(None, parts))}.{_level(table)}"
+
+
+def _level(table: pd.DataFrame) -> str:
+    """How well baselines do, beside chance, as a sentence; empty where that is not known."""
+    if not {"strategy", "test_accuracy"} <= set(table):
+        return ""
+    baselines = table[table["strategy"] == "baseline"].dropna(subset="test_accuracy")
+    if baselines.empty:
+        return ""
+    said = f" Baselines: {100 * baselines['test_accuracy'].mean():.1f} % test accuracy"
+    if "train_accuracy" in baselines:
+        said += f", {100 * baselines['train_accuracy'].mean():.1f} % in training"
+    classes = set(pd.to_numeric(baselines["classes"], errors="coerce").dropna()) if "classes" in baselines else set()
+    if len(classes) != 1 or (number := int(classes.pop())) < 2:
+        return said + "."
+    said += f"; chance is {100 / number:.1f} % ({number} classes)."
+    if len(baselines) > 1 and mean_interval(baselines["test_accuracy"]).low <= 1 / number:
+        said += " <b>Their test accuracy is not told apart from chance</b>: what differs here says little."
+    return said
+
+
+def counted(number: int, what: str) -> str:
+    """
+    >>> counted(1, "finished run"), counted(2, "finished run")
+    ('1 finished run', '2 finished runs')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _name(path: str) -> str:
@@ -86,10 +116,11 @@ def _verdict(row: pd.Series) -> str:
     gain = Interval(row["difference"], max(row["d_low"], -1), min(row["d_high"], 1), int(row["n"]))
     p = 1.0 if isnan(row["p_holm"]) else float(row["p_holm"])
     decided = planned.verdict(gain, p)
-    told = f"{gain.percent()}, {gain.n} seeds, p = {p:.3f}"
+    told = f"{gain.n} seeds, p = {p:.3f}"
     if decided == "not decided" and not isnan(seen := row["could_have_seen"]):
         told += f"; could have seen {100 * seen:.1f} points" if seen < 1 else "; too few to see any difference"
-    return f"{plain(row['arm'])} is above the baseline: **{decided} here** ({told})"
+    points = gain.percent().replace(" [", " points [")
+    return f"{plain(row['arm'])} minus baseline: {points}: **{SAID[decided]} here** ({told})"
 
 
 def _bold(markdown: str) -> str:
