@@ -137,6 +137,12 @@ def test_the_benchmark_of_a_gpu_runs_its_sections_on_any_device(tmp_path, capsys
     gpu.main(["--device", "cpu", "--tiny", "--out", str(out)])
     report = json.loads(out.read_text())
     assert report["left_out"] == {} and capsys.readouterr().out.count("\n") == len(report["rows"]) + 1
-    assert {row["bench"] for row in report["rows"]} >= {"plain step", "cached step", "fit", "side by side", "table cell"}
+    assert {row["bench"] for row in report["rows"]} >= {
+        "plain step",
+        "cached step",
+        "fit",
+        "side by side",
+        "table cell",
+    }
     gpu.main(["--device", "cpu", "--tiny", "--minutes", "0", "--out", str(out)])
     assert set(json.loads(out.read_text())["left_out"].values()) == {"no time was left"}

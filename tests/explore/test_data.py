@@ -10,11 +10,12 @@ import pytest
 import soundfile
 
 from atlab import AtlabError, explore
-from atlab.data import catalog
+from atlab.data import catalog, splits
 from atlab.data.noise import active_part
+from atlab.experiment.settings import Settings
 from atlab.explore import studies
 from atlab.explore.compute import data as compute
-from tests.explore.small_study import page
+from tests.explore.small_study import page, write_run
 
 
 @pytest.fixture
@@ -73,6 +74,33 @@ def test_the_split_shows_its_leaks(explorer, toy, split):
         assert bars["of these also in training"][1:] == [0, 0]
     if split == "confounded":
         assert bars["Cramer's V (bias-corrected)"][0] > 0.5 > bars["Cramer's V (bias-corrected)"][2]
+
+
+def test_the_split_begins_as_the_studys_own_and_says_so(toy, tmp_path):
+    settings = Settings(
+        **{"data": str(toy.path), "target": "speaker", "orthogonal": "word", "strategy": "baseline", "width": 1 / 32},
+        **{"split": "confounded", "pairing": 0.75, "split_seed": 2, "clips": 8},
+    )
+    write_run(tmp_path, "paired", settings, toy, "speaker")
+    explorer = page("data", study=str(tmp_path / "paired"))
+    s = explorer.state
+    assert (s.split, s.target, s.split_by, s.pairing, s.seed, s.clips) == ("confounded", "speaker", "word", 0.75, 2, 8)
+    assert explorer.controls["clips"].value == 8 and explorer.controls["pairing"].value == 0.75
+    whole = settings.split_spec().make(toy, "speaker")
+    mine = splits.cut(whole, 8, 2)
+    bars = {bar.name: list(bar.y) for bar in explorer.views["split"].figure.data}
+    assert bars["clips"] == [len(mine.train), len(mine.validation), len(mine.test)] and len(whole.train) > 8
+    assert "The split of the study&#39;s first student: confounded, speaker by word, pairing 0.75" in _split_text(
+        explorer
+    )
+    explorer.change(pairing=0.0)
+    assert explorer.state.pairing == 0.0 and "Not the study&#39;s split, which is: confounded" in _split_text(explorer)
+    explorer.change(data=str(toy.path))
+    assert explorer.state.pairing == 0.9 and "study" not in _split_text(explorer)
+
+
+def _split_text(explorer) -> str:
+    return explorer.texts["split"].value
 
 
 def test_buttons_browse_the_clips_that_match(explorer):

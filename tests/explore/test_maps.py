@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -55,15 +57,21 @@ def test_it_opens_paired_by_the_orthogonal_factor_on_a_layer_whose_maps_are_not_
     figure = explorer.views["maps"].figure
     assert [t.name.split("<br>")[0] for t in figure.data[2:8:2]] == list(explorer.state.networks)
     assert figure.layout.xaxis5.title.text == "time (s)" and "frequency (Hz)" in figure.layout.yaxis.title.text
-    empty = {
-        layer: sum(
-            not by_hand(toy, study, name, clip, layer, target=target).any()
-            for name in explorer.state.networks
-            for clip, target in (("word0-speaker0-0", 0), (other(toy), int(name == "speaker network")))
-        )
-        for layer in (f"conv{n}" for n in range(13, int(explorer.state.layer[4:]) - 1, -1))
-    }
-    assert empty.pop(explorer.state.layer) == 0 and all(empty.values())  # the deepest such layer
+    assert explorer.state.layer == best.layers[-1]  # where anti-transfer acts
+    assert not empty_maps(toy, study, explorer.state)
+    explorer.change(networks=("baseline seed 0", "speaker network"), layer="")
+    state = explorer.state
+    deeper = [f"conv{n}" for n in range(13, int(state.layer[4:]), -1)]
+    assert not empty_maps(toy, study, state) and all(empty_maps(toy, study, state, layer) for layer in deeper)
+
+
+def empty_maps(toy, study, state, layer="") -> int:
+    """How many of the pair's maps are empty."""
+    return sum(
+        not by_hand(toy, study, name, clip, layer or state.layer, target=target).any()
+        for name in state.networks
+        for clip, target in (("word0-speaker0-0", 0), (other(toy), int(name == "speaker network")))
+    )
 
 
 def other(toy) -> str:
@@ -300,3 +308,30 @@ def test_labels_tell_runs_apart():
     assert naming.arm_name(run | {"strategy": "baseline"}, {"layers", "beta", "orthogonal"}) == "baseline"
     assert naming.arm_name(run | {"strategy": "wi"}, {"layers", "orthogonal"}) == "WI speaker"
     assert naming.unique(["a", "a", "b"], ["1234567", "7654321", "x"]) == ["a (123456)", "a (765432)", "b"]
+
+
+class Crossed:
+    """Pictures by factor, of which several are made from one source."""
+
+    factor_names = ("digit", "ink", "background")
+
+    def __init__(self, *rows):
+        self.factors = pd.DataFrame(rows, columns=["source", *self.factor_names])
+
+    def classes(self, factor):
+        return sorted(set(self.factors[factor]))
+
+
+def test_the_other_picture_is_made_from_the_same_source_where_there_is_one_and_else_it_is_said():
+    first, foreign, own = ("a", "1", "red", "sky"), ("b", "1", "green", "sky"), ("a", "1", "green", "sky")
+    apart = ("a", "1", "green", "leaves")
+    fs = Crossed(first, foreign, own, apart)
+    one = compute.Sample("one", np.zeros(1), 0, "")
+    assert pairs.counterparts(fs, 0, "ink", "digit") == {"green": 2}
+    assert pairs.told(fs, one, replace(one, row=2), "ink") == ""
+    fs = Crossed(first, foreign, apart)
+    assert pairs.counterparts(fs, 0, "ink", "digit") == {"green": 1}
+    assert "also differs in source (a / b). Two sources are two originals" in pairs.told(
+        fs, one, replace(one, row=1), "ink"
+    )
+    assert pairs.also(fs, 0, 2, "ink") == ["background"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from atlab.data.noise import active_part, mix, noise
 from atlab.data.parts import PARTS, Split
-from atlab.data.splits import SplitSpec, known
+from atlab.data.splits import SplitSpec, cut, known
 from atlab.data.summary import cramers_v, split_table
 from atlab.errors import AtlabError, unknown
 from atlab.explore.cache import RESULTS
@@ -66,9 +67,46 @@ def wav(wave: np.ndarray, sample_rate: int) -> bytes:
     return file.getvalue()
 
 
-def split_of(fs, kind: str, target: str, by: str, pairing: float, seed: int) -> Split:
+@dataclass(frozen=True)
+class SplitSettings:
+    """What a split is made of: `atlab.data.splits.SplitSpec`, the target, and training clips to cut it to (0 for all)."""
+
+    kind: str = "confounded"
+    target: str = ""
+    by: str = ""
+    pairing: float = SplitSpec.pairing
+    seed: int = 0
+    clips: int = 0
+    held_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """
+        >>> str(SplitSettings("confounded", "digit", "background", 0.95, 0, 400))
+        'confounded, digit by background, pairing 0.95, seed 0, 400 training clips'
+        """
+        words = [self.kind, f"{self.target} by {self.by}"]
+        words += [f"pairing {self.pairing:g}"] * (self.kind == "confounded")
+        words += [f"without {', '.join(self.held_out)}"] * bool(self.held_out)
+        return ", ".join([*words, f"seed {self.seed}", f"{self.clips or 'all'} training clips"])
+
+
+def split_settings(fs, settings=None) -> SplitSettings:
+    """The split that a study's students learn from (`experiment.Settings`), or one to begin with where there is no study."""
+    names = fs.factor_names
+    if settings is None or settings.target not in names:
+        return SplitSettings(target=names[0], by=names[min(1, len(names) - 1)])
+    others = [name for name in (settings.split_by, *settings.own_factors(), *names) if name in names]
+    by = next((name for name in others if name != settings.target), names[0])
+    own = settings.split, settings.target, by, settings.pairing, settings.split_seed, settings.clips
+    return SplitSettings(*own, tuple(settings.held_out))
+
+
+def split_of(
+    fs, kind: str, target: str, by: str, pairing: float, seed: int, clips: int = 0, held_out: Sequence[str] = ()
+) -> Split:
     """The split of these settings, checked for use with the target."""
-    made = SplitSpec(kind, by, pairing, seed=seed).make(fs, target)
+    made = SplitSpec(kind, by, pairing, tuple(held_out), seed).make(fs, target)
+    made = cut(made, clips, seed) if clips else made
     made = known(made, fs, target) if kind == "random" else made
     made.check(fs, target)
     return made

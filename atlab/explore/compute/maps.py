@@ -103,14 +103,19 @@ def class_maps(net, fs, samples: Sequence[Sample], layer: str, method: str, targ
     return np.stack(maps)
 
 
-def deepest_with_maps(nets, fs, samples: Sequence[Sample], method: str, target: str) -> Iterator[Step | str]:
+def deepest_with_maps(
+    nets, fs, samples: Sequence[Sample], method: str, target: str, first: Sequence[str] = ()
+) -> Iterator[Step | str]:
     """The last layer at which no network's map of these clips is empty (else the one with the fewest): steps, then its name.
+
+    Layers in `first` (where anti-transfer acts) are looked at before the others.
 
     A class activation map is empty where the class's score only falls with every channel, as happens at late layers.
     """
     layers = studies.layers_of(next(iter(nets.values())))
+    layers = list(dict.fromkeys([*(name for name in first if name in layers), *reversed(layers)]))
     empty: dict[str, int] = {}
-    for n, layer in enumerate(reversed(layers)):
+    for n, layer in enumerate(layers):
         yield Step(n, len(layers), f"looking for a layer whose maps are not empty: {layer}")
         maps = [
             class_maps(net, fs, samples, layer, method, target_classes(net, fs, samples, target))

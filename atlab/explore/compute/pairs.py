@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
     """The crossed design's other clips: for each other value of `factor`, the row most like this one in all else.
 
     The target's class is the same (unless `factor` is the target); of the other factors as many as possible are, then
-    the repetition, if the data set has such a column. "noise", where it is no factor, gives the same row for each kind of noise.
+    the source (the recording or picture that both are made from), then the repetition, if the data set has such a column. "noise", where it is no factor, gives the same row for each kind of noise.
     OWN gives it for each sound of the user's. AtlabError for an unknown factor, or if there is no such clip.
     """
     if factor == uploads.OWN:
@@ -39,11 +40,12 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
         raise unknown("factor", factor, [*fs.factor_names, NOISE])
     table, others = fs.factors, [name for name in fs.factor_names if name != factor]
     alike = {
-        name: (table[name] == table[name].iloc[row]).to_numpy() for name in [*others, "repetition"] if name in table
+        name: (table[name] == table[name].iloc[row]).to_numpy()
+        for name in [*others, "source", "repetition"]
+        if name in table
     }
-    score = 2 * sum((alike[name].astype(int) for name in others), np.zeros(len(table), int)) + alike.get(
-        "repetition", 0
-    )
+    score = 4 * sum((alike[name].astype(int) for name in others), np.zeros(len(table), int))
+    score += 2 * alike.get("source", np.zeros(len(table), bool)) + alike.get("repetition", np.zeros(len(table), bool))
     allowed = alike[target] if target in others else np.ones(len(table), bool)
     found = {}
     for value in fs.classes(factor):
@@ -53,6 +55,26 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
     if not found:
         raise AtlabError(f"no clip differs from this one in {factor!r} alone: there is nothing to pair it with")
     return found
+
+
+def also(fs, row: int, other: int, factor: str) -> list[str]:
+    """What two clips differ in beside `factor`: other factors, and "source" where clips of the data set share their original."""
+    if row == other:
+        return []
+    table = fs.factors
+    shared = ["source"] if "source" in table and table["source"].nunique() < len(table) else []
+    names = [name for name in [*fs.factor_names, *shared] if name != factor]
+    return [name for name in names if table[name].iloc[row] != table[name].iloc[other]]
+
+
+def told(fs, one: Sample, two: Sample, factor: str) -> str:
+    """What the two clips of a pair differ in, as a sentence."""
+    differ = also(fs, one.row, two.row, factor)
+    if not differ:
+        return ""
+    words = [f"{name} ({fs.factors[name].iloc[one.row]} / {fs.factors[name].iloc[two.row]})" for name in differ]
+    said = f"No clip differs from this one in {factor} alone: the other clip also differs in {', '.join(words)}."
+    return said + " Two sources are two originals: what they show differs in its form too." * ("source" in differ)
 
 
 def other(fs, values: Mapping[str, int], value: str, factor: str, snr_db: float) -> Sample:
@@ -124,7 +146,8 @@ def averaged(s, fs, rows: Sequence[int], target: str, nets: Mapping[str, object]
         else:
             table = item
     said = f"Agreement (r) of the maps over {len(chosen)} pairs of clips that differ in {s.pair_by}, mean and 95 % t interval: "
-    said += ", ".join(f"{name} {_mean(part['agreement'])}" for name, part in table.groupby("network", sort=False))
+    said += ", ".join(f"{name} {_mean(part['agreement'])}" for name, part in table.groupby("network", sort=False)) + "."
+    said += _also_of_pairs(fs, chosen, s.pair_by)
     title = f"{s.method} of {s.layer}: agreement over {len(chosen)} pairs that differ in {s.pair_by} (mean, 95 % t interval)"
     key = (
         "agreement",
@@ -135,6 +158,14 @@ def averaged(s, fs, rows: Sequence[int], target: str, nets: Mapping[str, object]
     )
     figure = FIGURES.get(key, lambda: plots.map_agreements(table, title))
     yield Shown(figures={"agreement": figure}, texts={"agreement": html.escape(said)})
+
+
+def _also_of_pairs(fs, chosen: Sequence[tuple[Sample, Sample]], factor: str) -> str:
+    """In what else the clips of pairs differ, and of how many, as a sentence."""
+    found = Counter(name for one, two in chosen for name in also(fs, one.row, two.row, factor))
+    if not found:
+        return ""
+    return f" They also differ in {', '.join(f'{name} ({n} of {len(chosen)} pairs)' for name, n in found.items())}."
 
 
 def _mean(values: pd.Series) -> str:

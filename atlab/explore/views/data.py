@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import ipywidgets as widgets
 
@@ -23,9 +23,10 @@ from atlab.explore.widgets.shown import Shown
 from atlab.explore.widgets.table import table_html
 from atlab.labels import natural, plain
 
+SPLIT = ("split", "target", "split_by", "pairing", "seed", "clips")
 RESETS = {
-    "study": ("data", "down", "across", "filter_by", "filter_value", "clip", "target", "split_by"),
-    "data": ("down", "across", "filter_by", "filter_value", "clip", "target", "split_by"),
+    "study": ("data", "down", "across", "filter_by", "filter_value", "clip", *SPLIT),
+    "data": ("down", "across", "filter_by", "filter_value", "clip", *SPLIT),
     "filter_by": ("filter_value", "clip"),
     "filter_value": ("clip",),
 }
@@ -40,7 +41,7 @@ class DataState:
         down, across: the factors of the crossing table.
         filter_by, filter_value: only clips with this value of a factor are counted and offered.
         clip: its id; noise: "none" or a kind in `atlab.data.noise.KINDS`; snr_db: signal-to-noise ratio.
-        split, target, split_by, pairing, seed: see `atlab.experiment.Settings`.
+        split, target, split_by, pairing, seed, clips: see `atlab.experiment.Settings`; the study's own where they are empty or -1.
     """
 
     study: str = ""
@@ -52,11 +53,12 @@ class DataState:
     clip: str = ""
     noise: str = "none"
     snr_db: float = 10.0
-    split: str = "confounded"
+    split: str = ""
     target: str = ""
     split_by: str = ""
-    pairing: float = 0.9
-    seed: int = 0
+    pairing: float = -1.0
+    seed: int = -1
+    clips: int = -1
 
 
 def steps(s: DataState) -> Iterator[Step | Shown]:
@@ -69,7 +71,8 @@ def steps(s: DataState) -> Iterator[Step | Shown]:
     fs = studies.study_data(s.study, s.data)
     names = fs.factor_names
     down, across = s.down or names[0], s.across or names[min(1, len(names) - 1)]
-    target, by = s.target or names[0], s.split_by or names[min(1, len(names) - 1)]
+    begin = compute.split_settings(fs, None if s.data else studies.settings_of(s.study))
+    chosen = _chosen(s, begin)
     values = [] if not s.filter_by else sorted(map(str, fs.classes(s.filter_by)), key=natural)
     filter_value = s.filter_value or next(iter(values), "")
     yield Shown(
@@ -78,7 +81,11 @@ def steps(s: DataState) -> Iterator[Step | Shown]:
             "filter_value": values,
             **dict.fromkeys(("down", "across", "target", "split_by"), names),
         },
-        resolved={"down": down, "across": across, "target": target, "split_by": by, "filter_value": filter_value},
+        resolved={
+            **{"down": down, "across": across, "filter_value": filter_value},
+            **{"split": chosen.kind, "target": chosen.target, "split_by": chosen.by},
+            **{"pairing": chosen.pairing, "seed": chosen.seed, "clips": chosen.clips},
+        },
     )
     rows = compute.matching(fs, s.filter_by, filter_value)
     clip = s.clip or str(fs.factors["id"].iloc[rows[0]])
@@ -97,7 +104,22 @@ def steps(s: DataState) -> Iterator[Step | Shown]:
     )
     yield _clip(fs, studies.row_of(fs, clip), s)
     yield Step(2, 3, "splitting")
-    yield _split(fs, s, target, by)
+    yield _split(fs, chosen, begin, bool(s.data))
+
+
+def _chosen(s: DataState, begin: compute.SplitSettings) -> compute.SplitSettings:
+    """What the split is made of, the study's own settings where the state leaves them open."""
+    chosen = replace(
+        begin,
+        kind=s.split or begin.kind,
+        target=s.target or begin.target,
+        by=s.split_by or begin.by,
+        pairing=begin.pairing if s.pairing < 0 else s.pairing,
+        seed=begin.seed if s.seed < 0 else s.seed,
+        clips=begin.clips if s.clips < 0 else s.clips,
+    )
+    same = (chosen.kind, chosen.by) == (begin.kind, begin.by)
+    return chosen if same else replace(chosen, held_out=())
 
 
 def _crossing(fs, down: str, across: str):
@@ -146,14 +168,17 @@ def _clip(fs, row: int, s: DataState) -> Shown:
     )
 
 
-def _split(fs, s: DataState, target: str, by: str) -> Shown:
-    if target == by:
-        raise AtlabError(f"target and split by are both {target!r}: they must differ")
-    split = compute.split_of(fs, s.split, target, by, s.pairing, s.seed)
-    table = compute.leaks(fs, split, target, by)
-    key = ("split", fs.content_hash, s.split, target, by, s.pairing, s.seed)
-    figure = FIGURES.get(key, lambda: plots.split_parts(table, target, by, f"{s.split} split of {fs.card['name']}"))
-    return Shown(figures={"split": figure}, texts={"split": table_html(table.round(2))})
+def _split(fs, s: compute.SplitSettings, own: compute.SplitSettings, elsewhere: bool) -> Shown:
+    """The parts and leaks of a split, and whether it is the study's `own` (`elsewhere`: the data is not the study's)."""
+    if s.target == s.by:
+        raise AtlabError(f"target and split by are both {s.target!r}: they must differ")
+    split = compute.split_of(fs, *astuple(s))
+    table = compute.leaks(fs, split, s.target, s.by)
+    title = f"{s.kind} split of {fs.card['name']}"
+    figure = FIGURES.get(("split", fs.content_hash, s), lambda: plots.split_parts(table, s.target, s.by, title))
+    said = f"The split of the study's first student: {own}." if s == own else f"Not the study's split, which is: {own}."
+    told = "" if elsewhere else f"<p>{plain(said)}</p>"
+    return Shown(figures={"split": figure}, texts={"split": told + table_html(table.round(2))})
 
 
 def _controls() -> dict[str, widgets.Widget]:
@@ -174,6 +199,7 @@ def _controls() -> dict[str, widgets.Widget]:
             "pairing", 0, 1, 0.05, "Share of training clips whose factors are paired (confounded)"
         ),
         "seed": inputs.whole("seed", 0, 20),
+        "clips": inputs.count("training clips", "At most so many; 0 for all"),
     }
 
 
@@ -185,7 +211,7 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     clip = widgets.VBox(
         [widgets.Box([e.controls["clip"], before, after]), e.row("noise", "snr_db"), player, e.view("clip")]
     )
-    split = widgets.VBox([e.row("split", "target", "split_by", "pairing", "seed"), e.view("split"), e.text("split")])
+    split = widgets.VBox([e.row(*SPLIT), e.text("split"), e.view("split")])
     tabs = widgets.Tab([factors, clip, split], titles=["Factors", "Clip and noise", "Split and leaks"])
     return [e.row("study", "data", "filter_by", "filter_value"), e.text("facts"), tabs]
 

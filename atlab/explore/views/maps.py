@@ -112,9 +112,13 @@ def steps(s: MapsState) -> Iterator[Step | Shown]:
     )
     samples, value, offer = _samples(s, fs, settings.target)
     yield offer
+    if len(samples) > 1:
+        yield Shown(texts={"pair": html.escape(pairs.told(fs, *samples, s.pair_by))})
     s = replace(s, pair_value=value)
     if not s.layer:
-        for item in compute.deepest_with_maps(nets, fs, samples, s.method, s.target):
+        acted = [known[n].layers for n in nets if n in known and known[n].strategy in ("at", "dual_at")]
+        first = [layer for layers in acted[:1] for layer in reversed(layers)]
+        for item in compute.deepest_with_maps(nets, fs, samples, s.method, s.target, first):
             if isinstance(item, Step):
                 yield item
             else:
@@ -302,7 +306,16 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     chosen.layout = {"flex_flow": "row wrap", "flex": "1 1 auto", "align_content": "flex-start"}
     player = e.sound("maps", clip=("clip", 0, -1), pair=("other clip", 1, -1), selected=("what the map selects", 0, -1))
     top = widgets.HBox([e.controls["networks"], chosen])
-    return [top, rare, player, e.text("agreement"), e.view("maps"), e.view("agreement"), e.view("profiles")]
+    return [
+        top,
+        rare,
+        player,
+        e.text("pair"),
+        e.text("agreement"),
+        e.view("maps"),
+        e.view("agreement"),
+        e.view("profiles"),
+    ]
 
 
 PAGE = Page("Grad-CAM", MapsState, steps, _controls, _body, RESETS)

@@ -255,7 +255,7 @@ class Explorer(widgets.VBox):
                 place.value = ""
 
     def _show(self, shown: Shown) -> None:
-        empty = {name: value for name, value in shown.resolved.items() if not getattr(self._state, name)}
+        empty = {name: value for name, value in shown.resolved.items() if getattr(self._state, name) in ("", (), -1)}
         if empty:
             self._state = replace(self._state, **empty)
             self._copy.code = as_code(self._state)

@@ -43,6 +43,11 @@ def whole(label: str, low: int, high: int, help: str = "") -> widgets.IntSlider:
     )
 
 
+def count(label: str, help: str = "") -> widgets.BoundedIntText:
+    """A whole number without a scale."""
+    return widgets.BoundedIntText(min=0, max=10_000_000, description=label, tooltip=help or label, **_LOOK)
+
+
 def number(label: str, low: float, high: float, step: float, help: str = "") -> widgets.FloatSlider:
     """A number on a scale."""
     return widgets.FloatSlider(

@@ -24,7 +24,7 @@ class Shown:
     Attributes:
         figures, texts (HTML), sounds (WAV bytes), tables (rows): by the name of their place; what is not named by the end is hidden.
         choices: what a control can be set to, by the name of its field.
-        resolved: what an empty field of the state stands for; filled in where it is still empty.
+        resolved: what an empty field of the state ("", () or -1) stands for; filled in where it is still empty.
         notes: sentences on what is missing or odd.
         again: seconds after which to look again, 0 for never: something that is shown goes on.
     """
