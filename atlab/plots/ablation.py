@@ -47,8 +47,8 @@ def sweep_map(
         text[i][j] = f"{scale * cell['mean']:.1f}{interval}<br>n = {cell['n']:.0f}"
     end = float(np.nanmax(np.abs(z), initial=1e-9))
     look = {"colorscale": "PuOr", "zmid": 0, "zmin": -end, "zmax": end} if difference else {"colorscale": "Cividis"}
-    unit = "points" if difference else "%" if scale == 100 else metric
-    labels = rows if y else [metric]
+    unit = "points" if difference else "%" if scale == 100 else metric.replace("_", " ")
+    labels = rows if y else [metric.replace("_", " ")]
     heat = go.Heatmap(
         z=z,
         x=columns,
@@ -122,7 +122,8 @@ def sweep_curves(
         else {"tickvals": list(range(len(names))), "ticktext": names}
     )
     figure.update_xaxes(title_text=x, **axis).update_yaxes(
-        title_text=metric + (" above the baseline (points)" if difference else " (%)" if scale == 100 else "")
+        title_text=metric.replace("_", " ")
+        + (" above the baseline (points)" if difference else " (%)" if scale == 100 else "")
     )
     legend = {"title": y, "orientation": "v"}
     return figure.update_layout(title=title, height=440, width=900, legend=legend, **LAYOUT)

@@ -50,8 +50,8 @@ def class_maps(
         rows,
         1 + len(names),
         subplot_titles=titles,
-        shared_xaxes=True,
-        shared_yaxes=True,
+        shared_xaxes=pictures[0].upward,
+        shared_yaxes=pictures[0].upward,
         horizontal_spacing=0.02,
         vertical_spacing=0.12,
     )
@@ -95,11 +95,22 @@ def class_maps(
         )
     figure.update_xaxes(title_text=pictures[-1].x_title, row=rows)
     if not pictures[0].upward:
-        figure.update_yaxes(autorange="reversed")
+        _square(figure, rows, 1 + len(names))
     layout = PANELS | {"margin": {"l": 90, "r": 20, "t": 110, "b": 50}}
     figure.update_xaxes(nticks=3)
     figure.update_annotations(font_size=11)
     return figure.update_layout(title=title, height=150 + 230 * rows, width=240 * (1 + len(names)), **layout)
+
+
+def _square(figure: go.Figure, rows: int, columns: int) -> None:
+    """Pixels as wide as they are high, rows counted downwards, numbers at the outer panels only."""
+    figure.update_yaxes(autorange="reversed", constrain="domain")
+    figure.update_xaxes(constrain="domain")
+    for row in range(1, rows + 1):
+        for column in range(1, columns + 1):
+            x = figure.get_subplot(row, column).yaxis.anchor
+            figure.update_yaxes(scaleanchor=x, showticklabels=column == 1, row=row, col=column)
+            figure.update_xaxes(showticklabels=row == rows, row=row, col=column)
 
 
 def _score(correlation: float) -> str:

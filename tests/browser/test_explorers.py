@@ -134,6 +134,15 @@ def test_the_whole_loop_through_voila(page, home, monkeypatch, tmp_path):
         page.goto(page.url)  # the address is a link to the view
         page.wait_for_selector(".atlab-figure-maps .main-svg")
         agree(page, maps, "maps")
+        page.locator(".atlab-figure-maps .nsewdrag").first.click()  # the focus is nowhere after that
+        assert page.evaluate("document.activeElement === document.body")
+        for key in ("]", "["):
+            page.keyboard.press(key)
+            maps.browse("layer", 1 if key == "]" else -1)
+            agree(page, maps, "maps")
+        page.keyboard.press("?")
+        assert page.locator(".atlab-keys-list:visible").count() == 1
+        page.keyboard.press("?")
         soundfile.write(tmp_path / "mine.wav", 0.1 * np.sin(np.arange(4800)), 48_000)
         unfold(page)
         page.locator(".atlab-recorder:visible input").set_input_files(tmp_path / "mine.wav")

@@ -84,6 +84,7 @@ def test_the_split_begins_as_the_studys_own_and_says_so(toy, tmp_path):
     write_run(tmp_path, "paired", settings, toy, "speaker")
     explorer = page("data", study=str(tmp_path / "paired"))
     s = explorer.state
+    assert _offers(explorer, "noise") and "space" in explorer.shortcuts.labels
     assert (s.split, s.target, s.split_by, s.pairing, s.seed, s.clips) == ("confounded", "speaker", "word", 0.75, 2, 8)
     assert explorer.controls["clips"].value == 8 and explorer.controls["pairing"].value == 0.75
     whole = settings.split_spec().make(toy, "speaker")
@@ -197,8 +198,25 @@ def test_pictures_are_shown_without_noise(tmp_path):
     assert isinstance(_picture(0)[0], Clip)
     explorer = page("data", data=str(fs.path), split="random")
     assert explorer.views["clip"].figure.data[0].type == "image" and explorer.message == ""
+    assert explorer.controls["clip"].description == "picture" and "12 pictures" in explorer.texts["facts"].value
+    assert "space" not in explorer.shortcuts.labels and "n" in explorer.shortcuts.labels
+    assert not _offers(explorer, "noise") and "clip" not in explorer.controls["filter_by"].description
     explorer.change(noise="hum")
     assert explorer.message == "Noise is mixed into sound: this data set holds images."
+
+
+def _offers(explorer, name: str) -> bool:
+    """Whether a control, or the row that holds it, is shown."""
+    control = explorer.controls[name]
+    rows = [box for box in _boxes(explorer) if control in box.children]
+    return all(box.layout.display != "none" for box in (control, *rows))
+
+
+def _boxes(widget):
+    for child in getattr(widget, "children", ()):
+        if hasattr(child, "children"):
+            yield child
+            yield from _boxes(child)
 
 
 def _picture(item):

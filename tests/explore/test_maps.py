@@ -85,6 +85,15 @@ def test_an_empty_map_is_said_to_be_empty():
     assert [(note.text, note.xref, note.x, note.y) for note in notes] == [("LayerCAM is<br>zero here", "x2", 2, 1.5)]
 
 
+def test_pixels_of_pictures_are_square():
+    ground = plots.Picture(np.zeros((4, 5)), np.arange(5), np.arange(4), upward=False)
+    figure = plots.class_maps([ground, ground], {"a": [np.zeros((4, 5))] * 2})
+    axes = list(figure.select_yaxes())
+    assert len(axes) == 4 and [axis.scaleanchor for axis in axes] == [axis.anchor for axis in axes]
+    sound = plots.class_maps([ground._replace(upward=True)], {"a": [np.zeros((4, 5))]})
+    assert not any(axis.scaleanchor for axis in sound.select_yaxes())
+
+
 @pytest.mark.parametrize(
     ("layer", "method"),
     [("conv13", "GradCAM"), ("conv5", "LayerCAM"), ("conv1", "GradCAMPlusPlus"), ("conv9", "EigenCAM")],

@@ -53,7 +53,9 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
         if value != table[factor].iloc[row] and len(rows):
             found[str(value)] = int(rows[np.argmax(score[rows])])
     if not found:
-        raise AtlabError(f"no clip differs from this one in {factor!r} alone: there is nothing to pair it with")
+        raise AtlabError(
+            f"no {word_of(fs)} differs from this one in {factor!r} alone: there is nothing to pair it with"
+        )
     return found
 
 
@@ -73,8 +75,14 @@ def told(fs, one: Sample, two: Sample, factor: str) -> str:
     if not differ:
         return ""
     words = [f"{name} ({fs.factors[name].iloc[one.row]} / {fs.factors[name].iloc[two.row]})" for name in differ]
-    said = f"No clip differs from this one in {factor} alone: the other clip also differs in {', '.join(words)}."
+    word = word_of(fs)
+    said = f"No {word} differs from this one in {factor} alone: the other {word} also differs in {', '.join(words)}."
     return said + " Two sources are two originals: what they show differs in its form too." * ("source" in differ)
+
+
+def word_of(fs) -> str:
+    """What one row of a data set is called."""
+    return "picture" if getattr(fs, "kind", "") == "image" else "clip"
 
 
 def other(fs, values: Mapping[str, int], value: str, factor: str, snr_db: float) -> Sample:
@@ -136,7 +144,9 @@ def averaged(s, fs, rows: Sequence[int], target: str, nets: Mapping[str, object]
     chosen = drawn(fs, rows, s.pair_by, target, s.pairs, s.snr_db)
     if len(chosen) < 2:
         yield Shown(
-            notes=[f"Too few test clips have another one that differs in {s.pair_by} alone: agreement is not averaged."]
+            notes=[
+                f"Too few test {word_of(fs)}s have another one that differs in {s.pair_by} alone: agreement is not averaged."
+            ]
         )
         return
     table = pd.DataFrame()
@@ -145,7 +155,7 @@ def averaged(s, fs, rows: Sequence[int], target: str, nets: Mapping[str, object]
             yield item
         else:
             table = item
-    said = f"Agreement (r) of the maps over {len(chosen)} pairs of clips that differ in {s.pair_by}, mean and 95 % t interval: "
+    said = f"Agreement (r) of the maps over {len(chosen)} pairs of {word_of(fs)}s that differ in {s.pair_by}, mean and 95 % t interval: "
     said += ", ".join(f"{name} {_mean(part['agreement'])}" for name, part in table.groupby("network", sort=False)) + "."
     said += _also_of_pairs(fs, chosen, s.pair_by)
     title = f"{s.method} of {s.layer}: agreement over {len(chosen)} pairs that differ in {s.pair_by} (mean, 95 % t interval)"

@@ -61,7 +61,11 @@ def steps(s: AblationState) -> Iterator[Step | Shown]:
         raise AtlabError(f"the runs of {s.study} have no numbers among their results")
     s = _settled(s, whole, axes, metrics)
     yield Shown(
-        choices={"metric": metrics, "x": axes, "y": [("(none)", compute.NONE), *((n, n) for n in axes)]},
+        choices={
+            "metric": [(n.replace("_", " "), n) for n in metrics],
+            "x": axes,
+            "y": [("(none)", compute.NONE), *((n, n) for n in axes)],
+        },
         resolved={"metric": s.metric, "x": s.x, "y": s.y, "where": s.where},
     )
     if s.kind not in KINDS:

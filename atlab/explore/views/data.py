@@ -90,7 +90,10 @@ def steps(s: DataState) -> Iterator[Step | Shown]:
     rows = compute.matching(fs, s.filter_by, filter_value)
     clip = s.clip or str(fs.factors["id"].iloc[rows[0]])
     yield Shown(
-        choices={"clip": compute.offered(fs, clip, rows)}, resolved={"clip": clip}, texts={"facts": _facts(fs, rows)}
+        choices={"clip": compute.offered(fs, clip, rows)},
+        resolved={"clip": clip},
+        texts={"facts": _facts(fs, rows)},
+        kind=fs.kind,
     )
     yield Step(1, 3, "counting")
     key = (fs.content_hash, s.filter_by, filter_value)
@@ -133,7 +136,7 @@ def _facts(fs, rows) -> str:
     card = fs.card
     rate = f", {fs.sample_rate} Hz" if fs.sample_rate else ""
     facts = [
-        f"{len(fs)} {fs.kind} clips{rate}, {len(rows)} match",
+        f"{len(fs)} {'pictures' if fs.kind == 'image' else f'{fs.kind} clips'}{rate}, {len(rows)} match",
         f"licence: {card.get('licence', 'not stated')}",
         f"content hash {fs.content_hash[:12]}",
     ]
@@ -208,11 +211,17 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     after = inputs.button("next ▶", "next", lambda: e.browse("clip", 1), width="120px")
     factors = widgets.VBox([e.row("down", "across"), e.view("crossing"), e.view("counts")])
     player = e.sound("clip", clean=("clip", 0, 0), noisy=("with noise", 0, 1))
-    clip = widgets.VBox(
-        [widgets.Box([e.controls["clip"], before, after]), e.row("noise", "snr_db"), player, e.view("clip")]
-    )
+    mixed = e.row("noise", "snr_db")
+    clip = widgets.VBox([widgets.Box([e.controls["clip"], before, after]), mixed, player, e.view("clip")])
     split = widgets.VBox([e.row(*SPLIT), e.text("split"), e.view("split")])
     tabs = widgets.Tab([factors, clip, split], titles=["Factors", "Clip and noise", "Split and leaks"])
+
+    def suit(kind: str) -> None:
+        mixed.layout.display = "none" if kind == "image" else None
+        tabs.set_title(1, "Picture" if kind == "image" else "Clip and noise")
+        e.controls["filter_by"].description = "only pictures by" if kind == "image" else "only clips by"
+
+    e.on_kind(suit)
     return [e.row("study", "data", "filter_by", "filter_value"), e.text("facts"), tabs]
 
 

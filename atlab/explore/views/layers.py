@@ -85,6 +85,7 @@ def steps(s: LayersState) -> Iterator[Step | Shown]:
             "clip": data.offered(fs, s.clip),
         },
         resolved={"teacher": s.teacher, "network": s.network, "clip": s.clip},
+        kind=fs.kind,
     )
     (one, net), (two, student) = (studies.model(s.study, name) for name in (s.teacher, s.network))
     layers = studies.layers_of(net), studies.layers_of(student)

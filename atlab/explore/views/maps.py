@@ -24,6 +24,7 @@ from atlab.explore.widgets.shown import Shown, sentence
 from atlab.invariance.maps.gradcam import METHODS
 
 MOST = 8  # networks side by side
+MORE = "more: method, explained class, differences, noise, a sound of your own, another model"
 ALONE = "-"  # pair_by for no pair
 RESETS = {
     "study": ("data", "clip", "network", "networks", "extra", "reference", "layer", "pair_by", "pair_value"),
@@ -94,6 +95,7 @@ def steps(s: MapsState) -> Iterator[Step | Shown]:
         },
         resolved={"networks": s.networks, "clip": s.clip, "pair_by": s.pair_by},
         texts={"rate": str(fs.sample_rate) if fs.kind == "audio" else ""},
+        kind=fs.kind,
     )
     nets, notes = _open(s, fs)
     s = replace(s, reference=s.reference or next(iter(nets)), network=s.network or _heard(known, nets))
@@ -103,7 +105,7 @@ def steps(s: MapsState) -> Iterator[Step | Shown]:
     yield Shown(
         choices={
             "layer": studies.layers_of(next(iter(nets.values()))),
-            "target": [("the clip's label", "true"), ("predicted", "predicted"), *((name, name) for name in classes)],
+            "target": [("the true label", "true"), ("predicted", "predicted"), *((name, name) for name in classes)],
             "reference": list(nets),
             "network": list(nets),
         },
@@ -288,15 +290,14 @@ def _body(e: Explorer) -> list[widgets.Widget]:
             said.value = f"<div role='alert'>{html.escape(sentence(error))}</div>"
 
     def fit(rate: str) -> None:
-        """A sound is resampled to the data's rate; pictures have none."""
-        own.layout.display = None if rate else "none"
+        """A sound is resampled to the data's rate."""
         recorder.rate = int(rate or recorder.rate)
 
     recorder.on_sound(hear)
     own = widgets.HBox([widgets.Label("a sound of your own as the other clip:"), recorder, said])
     e.text("rate").observe(lambda change: fit(change["new"]), "value")
     rare = inputs.folded(
-        "more: method, explained class, differences, noise, a sound of your own, another model",
+        MORE,
         e.row(
             "method", "target", "opacity", "difference", "reference", "snr_db", "align", "pairs", "threshold", "extra"
         ),
@@ -305,6 +306,15 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     chosen = e.row("study", "data", "clip", "layer", "pair_by", "pair_value", "network")
     chosen.layout = {"flex_flow": "row wrap", "flex": "1 1 auto", "align_content": "flex-start"}
     player = e.sound("maps", clip=("clip", 0, -1), pair=("other clip", 1, -1), selected=("what the map selects", 0, -1))
+
+    def suit(kind: str) -> None:
+        """What is about sound is not offered for pictures."""
+        for part in (own, *(e.controls[name] for name in ("network", "snr_db", "align", "threshold"))):
+            part.layout.display = "none" if kind == "image" else None
+        rare.set_title(0, MORE.replace("noise, a sound of your own, ", "") if kind == "image" else MORE)
+        e.controls["pairs"].tooltip = f"Of {'pictures' if kind == 'image' else 'clips'}, to average the agreement over"
+
+    e.on_kind(suit)
     top = widgets.HBox([e.controls["networks"], chosen])
     return [
         top,

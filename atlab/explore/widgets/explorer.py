@@ -20,6 +20,7 @@ from atlab.explore.widgets.player import Player
 from atlab.explore.widgets.shown import Shown, as_code, sentence
 from atlab.explore.widgets.table import RunTable
 
+CALLED = ("clip", "picture")
 SHOW_AFTER = 0.4  # seconds until a computation shows its progress
 
 
@@ -49,6 +50,7 @@ class Explorer(widgets.VBox):
         controls: by field of the state; views, texts, tables: by the names that the computation gives them.
         player: plays the sounds, None on a page without any.
         code: the cell that reproduces the figures.
+        kind: of the data set that is shown, "audio" or "image".
         awake: whether the page is in view: only then it looks again at what goes on.
         go: called with the title of another page and fields of its state, to open it there.
     """
@@ -63,6 +65,8 @@ class Explorer(widgets.VBox):
         self.awake = True
         self.go: Callable[..., None] = lambda page, **fields: None
         self.shortcuts = Keys().add_class("atlab-keys")
+        self.kind = ""
+        self._of_kind: list[Callable[[str], None]] = []
         self._followers: list[Callable[[], None]] = []
         self._current: set[widgets.Widget] = set()  # places that hold what belongs to the state
         self._setting = threading.local()
@@ -188,6 +192,21 @@ class Explorer(widgets.VBox):
         """Call `act` at every change of the state."""
         self._followers.append(act)
 
+    def on_kind(self, act: Callable[[str], None]) -> None:
+        """Call `act` with the kind of the data set ("audio" or "image") when it is known or changes."""
+        self._of_kind.append(act)
+
+    def _suit(self, kind: str) -> None:
+        """Speak of pictures instead of clips, and offer no keys of the player, where the data set holds pictures."""
+        self.kind = kind
+        for name in ("clip", "pair_value"):
+            if name in self.controls:
+                label = self.controls[name].description
+                self.controls[name].description = label.replace(*CALLED if kind == "image" else CALLED[::-1])
+        self.shortcuts.without(PLAYER if kind == "image" else ())
+        for act in self._of_kind:
+            act(kind)
+
     def _places(self) -> list[widgets.Widget]:
         player = [self.player] if self.player else []
         return [*self.views.values(), *self.texts.values(), *self.tables.values(), self._message, *player]
@@ -259,6 +278,8 @@ class Explorer(widgets.VBox):
         if empty:
             self._state = replace(self._state, **empty)
             self._copy.code = as_code(self._state)
+        if shown.kind not in ("", self.kind):
+            self._suit(shown.kind)
         self._setting.quiet = True
         try:
             for name, value in empty.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import anywidget
 import traitlets
@@ -14,7 +14,7 @@ function render({model, el}) {
   const button = document.createElement("button"), list = document.createElement("dl");
   button.className = "jupyter-button";
   button.textContent = "? keys";
-  button.title = "Keyboard shortcuts of this page: click the page first, then press ?";
+  button.title = "Keyboard shortcuts of this page";
   list.hidden = true;
   list.className = "atlab-keys-list";
   const write = () => {
@@ -38,6 +38,13 @@ function render({model, el}) {
     event.preventDefault();
     event.stopPropagation();
   };
+  // A click on a figure leaves the focus with the body: keys are then for the first page in view.
+  const anywhere = event => {
+    if (event.target !== document.body || event.defaultPrevented || !root?.offsetParent) return;
+    if (root !== [...document.querySelectorAll(".atlab-explorer")].find(page => page.offsetParent)) return;
+    const {key, ctrlKey, metaKey, altKey} = event;
+    if (!root.dispatchEvent(new KeyboardEvent("keydown", {key, ctrlKey, metaKey, altKey, cancelable: true}))) event.preventDefault();
+  };
   // JupyterLab keeps its own single-key commands from a part of the page that is marked so.
   const attach = () => {
     root = el.closest(".atlab-explorer");
@@ -45,9 +52,10 @@ function render({model, el}) {
     root.tabIndex = -1;
     root.dataset.lmSuppressShortcuts = "true";
     root.addEventListener("keydown", press);
+    document.addEventListener("keydown", anywhere);
   };
   setTimeout(attach);
-  return () => root?.removeEventListener("keydown", press);
+  return () => { root?.removeEventListener("keydown", press); document.removeEventListener("keydown", anywhere); };
 }
 export default {render};
 """
@@ -61,13 +69,19 @@ class Keys(anywidget.AnyWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._labels: dict[str, str] = {}
         self._acts: dict[str, Callable[[], None] | None] = {}
         self.on_msg(lambda _, message, __: self.press(message.get("key", "")))
 
     def add(self, keys: Mapping[str, tuple[str, Callable[[], None] | None]]) -> None:
         """Add keys."""
         self._acts |= {key: act for key, (_, act) in keys.items()}
-        self.labels = self.labels | {key: label for key, (label, _) in keys.items()}
+        self._labels |= {key: label for key, (label, _) in keys.items()}
+        self.labels = dict(self._labels)
+
+    def without(self, keys: Collection[str]) -> None:
+        """List all keys but these, which do nothing here."""
+        self.labels = {key: label for key, label in self._labels.items() if key not in keys}
 
     def press(self, key: str) -> None:
         """Do what the key does."""

@@ -26,6 +26,7 @@ class Shown:
         choices: what a control can be set to, by the name of its field.
         resolved: what an empty field of the state ("", () or -1) stands for; filled in where it is still empty.
         notes: sentences on what is missing or odd.
+        kind: of the data set, "audio" or "image": the page speaks of clips or of pictures.
         again: seconds after which to look again, 0 for never: something that is shown goes on.
     """
 
@@ -37,6 +38,7 @@ class Shown:
     resolved: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     again: float = 0.0
+    kind: str = ""
 
     def add(self, other: Shown) -> None:
         """Take over the parts of another."""
@@ -44,6 +46,7 @@ class Shown:
             getattr(self, part).update(getattr(other, part))
         self.notes += other.notes
         self.again = other.again or self.again
+        self.kind = other.kind or self.kind
 
 
 def collect(steps: Iterator[Step | Shown]) -> Shown:
