@@ -43,7 +43,7 @@ def class_maps(
     the second row, and where a map is zero everywhere, that `method` is zero there.
     """
     names, rows = list(maps), len(pictures)
-    titles = [_broken(head) for head in ("clip", *names)]
+    titles = [_broken(head) for head in ("clip" if pictures[0].upward else "picture", *names)]
     if rows > 1:
         titles += ["", *("" if scores is None else _score(scores[n]) for n in names)]
     figure = make_subplots(

@@ -199,7 +199,7 @@ def test_pictures_are_shown_without_noise(tmp_path):
     explorer = page("data", data=str(fs.path), split="random")
     assert explorer.views["clip"].figure.data[0].type == "image" and explorer.message == ""
     assert explorer.controls["clip"].description == "picture" and "12 pictures" in explorer.texts["facts"].value
-    assert "space" not in explorer.shortcuts.labels and "n" in explorer.shortcuts.labels
+    assert "space" not in explorer.shortcuts.labels and explorer.shortcuts.labels["n"] == "next picture"
     assert not _offers(explorer, "noise") and "clip" not in explorer.controls["filter_by"].description
     explorer.change(noise="hum")
     assert explorer.message == "Noise is mixed into sound: this data set holds images."

@@ -219,7 +219,7 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     def suit(kind: str) -> None:
         mixed.layout.display = "none" if kind == "image" else None
         tabs.set_title(1, "Picture" if kind == "image" else "Clip and noise")
-        e.controls["filter_by"].description = "only pictures by" if kind == "image" else "only clips by"
+        e.controls["filter_by"].description = "only those by" if kind == "image" else "only clips by"
 
     e.on_kind(suit)
     return [e.row("study", "data", "filter_by", "filter_value"), e.text("facts"), tabs]

@@ -20,7 +20,7 @@ from atlab.explore.widgets.player import Player
 from atlab.explore.widgets.shown import Shown, as_code, sentence
 from atlab.explore.widgets.table import RunTable
 
-CALLED = ("clip", "picture")
+CALLED = {"clip": ("clip", "picture"), "pair_value": ("other clip", "other one")}  # a control of clips, of pictures
 SHOW_AFTER = 0.4  # seconds until a computation shows its progress
 
 
@@ -199,11 +199,11 @@ class Explorer(widgets.VBox):
     def _suit(self, kind: str) -> None:
         """Speak of pictures instead of clips, and offer no keys of the player, where the data set holds pictures."""
         self.kind = kind
-        for name in ("clip", "pair_value"):
+        picture = kind == "image"
+        for name, (clip, instead) in CALLED.items():
             if name in self.controls:
-                label = self.controls[name].description
-                self.controls[name].description = label.replace(*CALLED if kind == "image" else CALLED[::-1])
-        self.shortcuts.without(PLAYER if kind == "image" else ())
+                self.controls[name].description = instead if picture else clip
+        self.shortcuts.suit(PLAYER if picture else (), "picture" if picture else "clip")
         for act in self._of_kind:
             act(kind)
 

@@ -79,9 +79,9 @@ class Keys(anywidget.AnyWidget):
         self._labels |= {key: label for key, (label, _) in keys.items()}
         self.labels = dict(self._labels)
 
-    def without(self, keys: Collection[str]) -> None:
-        """List all keys but these, which do nothing here."""
-        self.labels = {key: label for key, label in self._labels.items() if key not in keys}
+    def suit(self, without: Collection[str], word: str) -> None:
+        """List all keys but those that do nothing here, and say `word` for "clip"."""
+        self.labels = {k: label.replace("clip", word) for k, label in self._labels.items() if k not in without}
 
     def press(self, key: str) -> None:
         """Do what the key does."""
