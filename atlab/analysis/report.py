@@ -48,7 +48,7 @@ def write(name: str | Path, root: str | Path = "runs", out: str | Path | None = 
     finally:
         images.stop()
     notebook = nbformat.v4.new_notebook(cells=cells)
-    page = to_html(notebook).replace("<title>Notebook</title>", f"<title>{plain(found.title)}</title>", 1)
+    page = to_html(notebook)
     path = write_atomic(out or found.folder / "report.html", page)
     write_atomic(path.with_suffix(".csv"), numbers(found).to_csv(index=False))
     return path

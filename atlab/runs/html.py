@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ _IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 _SCRIPTS = re.compile(r"<script\b[^>]*>(.*?)</script>", re.DOTALL)
 _META = re.compile(r"<meta\b", re.IGNORECASE)
 _CONFIG = {"displaylogo": False, "plotlyServerURL": "", "showSendToCloud": False}
+# The answer is what a page is read for; its code is a click away.
+_FOLDED = """{%- extends 'lab/index.html.j2' -%}
+{%- block input_group -%}
+{%- if cell.source.strip() -%}<details><summary>code</summary>{{ super() }}</details>{%- endif -%}
+{%- endblock input_group -%}"""
+
 # What a page may do: show what is in it. Only the scripts whose hashes are listed run.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:; "
@@ -34,7 +41,7 @@ def write_html(notebook: str | Path, out: str | Path) -> Path:
 
 
 def to_html(notebook: Any) -> str:
-    """HTML of a notebook (nbformat 4 node): formulas as MathML, figures as images or with plotly.js embedded once.
+    """HTML of a notebook (nbformat 4 node): code folded, formulas as MathML, figures as images or with plotly.js embedded once.
 
     A content security policy in the page lets plotly.js and the figures' own scripts run, no other script, and nothing
     reach another host, whatever the notebook holds. Files of this machine that it names are not put into the page.
@@ -58,9 +65,9 @@ def to_html(notebook: Any) -> str:
 
     notebook = copy.deepcopy(notebook)
     scripts = _keep_drawable(notebook)
-    exporter = HTMLExporter()
+    exporter = HTMLExporter(raw_template=_FOLDED)
     exporter.register_filter("markdown2html", markdown)
-    page = exporter.from_notebook_node(notebook)[0]
+    page = exporter.from_notebook_node(notebook, resources={"metadata": {"name": _title(notebook)}})[0]
     # The template's head only loads RequireJS, MathJax and Mermaid from other hosts; nothing here needs them.
     head, body_tag, body = page.partition("<body")
     body = _META.sub("&lt;meta", body)  # one that refreshes would lead to another page, which no policy forbids
@@ -68,6 +75,13 @@ def to_html(notebook: Any) -> str:
     policy = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}{hashes}">'
     start = head.index("<head>") + len("<head>")  # the policy holds for what follows it
     return head[:start] + policy + _SCRIPTS.sub("", head[start:]) + body_tag + body
+
+
+def _title(notebook: Any) -> str:
+    """The notebook's first heading."""
+    sources = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    found = (re.search(r"^#+ +(.+)$", source, re.MULTILINE) for source in sources)
+    return html.unescape(next((match[1].strip() for match in found if match), "Notebook"))
 
 
 def _hash(script: str) -> str:

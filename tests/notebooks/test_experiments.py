@@ -62,6 +62,12 @@ def test_the_quickstart_can_be_seen_and_heard(quickstarted):
     assert sum("<audio" in data.get("text/html", "") for data in shown) == 4
 
 
+def test_the_quickstarts_page_has_its_title_and_folds_its_code(quickstarted):
+    page = quickstarted.with_suffix(".html").read_text()
+    codes = sum(cell.cell_type == "code" for cell in nbformat.read(quickstarted, 4).cells)
+    assert "<title>Anti-transfer in one notebook</title>" in page and page.count("<details><summary>code") == codes
+
+
 def test_the_quickstarts_page_asks_no_other_host_for_anything(quickstarted):
     page = quickstarted.with_suffix(".html").read_text()
     for attribute in ('src="http', "src='http", "@import url(http", 'src="//', 'link href="http'):
