@@ -19,10 +19,7 @@ STREAMED = ("at", "inverse_at", "gradient_reversal", "second_stream")  # strateg
 LABELS = ("class_means", "labels")  # what needs the orthogonal class of every clip
 GROUPED = ("reweighting", "group_dro", "last_layer_retraining")  # strategies that weigh groups of the target's clips
 LABELLED = ("gradient_reversal", *GROUPED)
-FROM_BASELINE = (
-    "just_train_twice",
-    "last_layer_retraining",
-)  # strategies that begin with a baseline instead of a network
+FROM_BASELINE = ("just_train_twice", "last_layer_retraining")  # strategies that begin with a trained baseline
 
 # What the anti-transfer losses read, and of that what a strategy reads that has another loss or none.
 LOSS = ("layers", "aggregation", "similarity", "beta", "published", "warm_up", "start", "residual", "against")
