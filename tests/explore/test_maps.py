@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -344,3 +345,14 @@ def test_the_other_picture_is_made_from_the_same_source_where_there_is_one_and_e
         fs, one, replace(one, row=1), "ink"
     )
     assert pairs.also(fs, 0, 2, "ink") == ["background"]
+
+
+def test_a_speaker_of_the_same_voice_is_paired_first():
+    words, speakers = ("no", "yes"), {"ann": "low", "bob": "high", "cid": "low"}
+    table = pd.DataFrame([(w, s, v) for w in words for s, v in speakers.items()], columns=["word", "speaker", "voice"])
+    crossed = types.SimpleNamespace(
+        factors=table, factor_names=["word", "speaker", "voice"], classes=lambda name: sorted(set(table[name]))
+    )
+    values = pairs.counterparts(crossed, 0, "speaker", "word")
+    assert values == {"bob": 1, "cid": 2} and pairs.closest(crossed, 0, values, "speaker") == ["cid"]
+    assert pairs.also(crossed, 0, 1, "speaker") == ["voice"] and pairs.also(crossed, 0, 2, "speaker") == []

@@ -69,6 +69,12 @@ def also(fs, row: int, other: int, factor: str) -> list[str]:
     return [name for name in names if table[name].iloc[row] != table[name].iloc[other]]
 
 
+def closest(fs, row: int, values: Mapping[str, int], factor: str) -> list[str]:
+    """Those values of `counterparts` whose clip differs in least beside `factor`: a factor may go with others, as a speaker with the sex."""
+    differ = {value: len(also(fs, row, other_row, factor)) for value, other_row in values.items()}
+    return [value for value in values if differ[value] == min(differ.values())]
+
+
 def told(fs, one: Sample, two: Sample, factor: str) -> str:
     """What the two clips of a pair differ in, as a sentence."""
     differ = also(fs, one.row, two.row, factor)
@@ -76,7 +82,7 @@ def told(fs, one: Sample, two: Sample, factor: str) -> str:
         return ""
     words = [f"{name} ({fs.factors[name].iloc[one.row]} / {fs.factors[name].iloc[two.row]})" for name in differ]
     word = word_of(fs)
-    said = f"No {word} differs from this one in {factor} alone: the other {word} also differs in {', '.join(words)}."
+    said = f"The other {word} differs in more than {factor}: in {', '.join(words)}."
     return said + " Two sources are two originals: what they show differs in its form too." * ("source" in differ)
 
 
@@ -99,7 +105,7 @@ def other(fs, values: Mapping[str, int], value: str, factor: str, snr_db: float)
 def drawn(fs, rows: Sequence[int], factor: str, target: str, count: int, snr_db: float) -> list[tuple[Sample, Sample]]:
     """As many of these clips as have a counterpart, `count` at most, in an order that is always the same, each with one of them.
 
-    The values of the factor take turns.
+    The values of the factor whose clips are most alike take turns.
     """
     pairs: list[tuple[Sample, Sample]] = []
     for row in np.random.default_rng(5).permutation(np.sort(rows)):
@@ -109,7 +115,8 @@ def drawn(fs, rows: Sequence[int], factor: str, target: str, count: int, snr_db:
             values = counterparts(fs, int(row), factor, target)
         except AtlabError:
             continue  # a clip that differs from none in this factor alone
-        value = list(values)[len(pairs) % len(values)]
+        near = closest(fs, int(row), values, factor)
+        value = near[len(pairs) % len(near)]
         pairs.append((sample(fs, int(row)), other(fs, values, value, factor, snr_db)))
     return pairs
 

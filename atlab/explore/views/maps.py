@@ -176,7 +176,7 @@ def _samples(s: MapsState, fs, target: str) -> tuple[list[compute.Sample], str, 
         values = pairs.counterparts(fs, first.row, s.pair_by, target)
     except AtlabError as error:
         return [first], "", Shown(choices={"pair_value": []}, notes=[sentence(error)])
-    value = s.pair_value or next(iter(values))
+    value = s.pair_value or pairs.closest(fs, first.row, values, s.pair_by)[0]
     named = [(v.rpartition("/")[2] if s.pair_by == uploads.OWN else v, v) for v in values]
     offer = Shown(choices={"pair_value": named}, resolved={"pair_value": value})
     return [first, pairs.other(fs, values, value, s.pair_by, s.snr_db)], value, offer
