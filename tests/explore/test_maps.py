@@ -341,7 +341,7 @@ def test_the_other_picture_is_made_from_the_same_source_where_there_is_one_and_e
     assert pairs.told(fs, one, replace(one, row=2), "ink") == ""
     fs = Crossed(first, foreign, apart)
     assert pairs.counterparts(fs, 0, "ink", "digit") == {"green": 1}
-    assert "also differs in source (a / b). Two sources are two originals" in pairs.told(
+    assert "differs in more than ink: in source (a / b). Two sources are two originals" in pairs.told(
         fs, one, replace(one, row=1), "ink"
     )
     assert pairs.also(fs, 0, 2, "ink") == ["background"]
