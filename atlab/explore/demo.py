@@ -38,11 +38,8 @@ class Training(NamedTuple):
 
 def wanted(data: str) -> list[Settings]:
     """The settings of the study's students."""
-    size = {
-        "width": 1 / 16,
-        "batch_norm": True,
-        "head": "pool",
-    }  # the published network learns nothing from so few clips
+    # The published network learns nothing from so few clips.
+    size = {"width": 1 / 16, "batch_norm": True, "head": "pool"}
     base = Settings(data=data, split="disjoint", **size, epochs=6, patience=6, learning_rate=2e-3, teacher_clips=300)
     arms = [replace(base, strategy="baseline"), replace(base, strategy="wi")]
     arms += [replace(base, strategy="at", layers=layer) for layer in LAYERS]

@@ -81,6 +81,8 @@ def test_what_is_missing_is_said(study, toy, tmp_path):
     like, slow = maps.sample(toy, 0), uploads.keep("slow", tone(8000), 8000)
     with pytest.raises(AtlabError, match="has 8000 Hz, toy 16000 Hz"):
         uploads.sample(toy, slow, like)
-    (tmp_path / "text.wav").write_text("no sound")
-    with pytest.raises(AtlabError, match=r"cannot read the sound 'text.wav'"):
-        uploads.sample(toy, "text.wav", like)
+    elsewhere = tmp_path / "elsewhere.wav"  # a link to a view may name any file
+    soundfile.write(elsewhere, np.ones(100) / 2, toy.sample_rate)
+    for file in (str(elsewhere), "../elsewhere.wav", "runs/.sounds/../../elsewhere.wav"):
+        with pytest.raises(AtlabError, match="unknown sound of your own"):
+            uploads.sample(toy, file, like)

@@ -26,9 +26,10 @@ NOISE = "noise"  # pairs a clip with itself in noise, where it is no factor of t
 def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
     """The crossed design's other clips: for each other value of `factor`, the row most like this one in all else.
 
-    The target's class is the same (unless `factor` is the target); of the other factors as many as possible are, then
-    the source (the recording or picture that both are made from), then the repetition, if the data set has such a column. "noise", where it is no factor, gives the same row for each kind of noise.
-    OWN gives it for each sound of the user's. AtlabError for an unknown factor, or if there is no such clip.
+    The target's class is the same (unless `factor` is the target); of the other factors as many as possible are, then the
+    source (the recording or picture that both are made from), then the repetition, if the data set has such a column. "noise",
+    where it is no factor, gives the same row for each kind of noise, and "own sound" for each sound of the user's.
+    AtlabError for an unknown factor, or if there is no such clip.
     """
     if factor == uploads.OWN:
         if not (files := uploads.kept()):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from atlab.data.noise import active_part
-from atlab.errors import AtlabError
+from atlab.errors import AtlabError, unknown
 from atlab.explore.compute.data import wav
 from atlab.explore.compute.maps import Sample
 from atlab.system.files import write_atomic
@@ -41,9 +41,14 @@ def keep(name: str, samples: np.ndarray, sample_rate: int) -> str:
 
 
 def sample(fs, file: str, like: Sample) -> Sample:
-    """A sound from a file as a clip of a data set that says the same as another one: its loudest stretch, at that one's level."""
+    """A sound that was kept, as a clip of a data set that says the same as another one: its loudest stretch, at that one's level.
+
+    AtlabError for any other file: links to a view come from strangers too.
+    """
     import soundfile
 
+    if file not in kept():
+        raise unknown("sound of your own", file, kept())
     try:
         samples, rate = soundfile.read(find(file), dtype="float64", always_2d=True)
     except (OSError, RuntimeError) as error:
