@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 
-from atlab.experiment.acting import read_by
+from atlab.experiment.acting import ARM, arm_of
 from atlab.experiment.settings import Settings
 from atlab.labels import NAMES, shown
 
 CONDITIONS = ("data", "split", "noise")
 PLAIN = ("orthogonal", "layers", "aggregation", "similarity")  # columns whose values speak for themselves
+# What stands where a strategy does not read a setting.
+EMPTY = {field.name: field.default for field in fields(Settings)} | dict.fromkeys(PLAIN, "") | {"beta": 0.0}
 
 
 def conditions(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -32,19 +35,29 @@ def conditions(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return parts
 
 
-def arms(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs with a column `arm`, a name for people, and what an arm does not use blanked.
+def blanked(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs with what their strategy does not read (`acting.arm_of`) left empty, or at its default: such runs compute the same.
 
-    A baseline uses neither orthogonal task nor layer; WI no layer; only losses have aggregation, similarity and beta.
+    >>> runs = pd.DataFrame({"strategy": ["baseline", "at"], "layers": ["conv1", "conv5"], "warm_up": [3, 3]})
+    >>> blanked(runs)[["layers", "warm_up"]].values.tolist()
+    [['', 0], ['conv5', 3]]
+    """
+    runs = table.copy()
+    for name in (name for name in ARM if name in runs):
+        unread = [name not in arm_of(strategy) for strategy in runs["strategy"]]
+        if any(unread):
+            runs[name] = runs[name].astype(object) if EMPTY[name] == "" else runs[name]
+            runs.loc[unread, name] = EMPTY[name]
+    return runs
+
+
+def arms(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs with a column `arm`, a name for people, and what an arm does not read `blanked`.
+
     The name tells strategy, task and layer: runs that differ in something else share it.
     """
-    runs = table.astype({"orthogonal": object, "layers": object, "aggregation": object, "similarity": object}).copy()
-    runs.loc[runs["strategy"] == "baseline", "orthogonal"] = ""
-    for setting, unused in (("layers", ""), ("aggregation", ""), ("similarity", ""), ("beta", 0.0)):
-        runs.loc[[setting not in read_by(strategy) for strategy in runs["strategy"]], setting] = unused
-    runs["arm"] = [
-        label(("strategy", "orthogonal", "layers"), r[["strategy", "orthogonal", "layers"]]) for _, r in runs.iterrows()
-    ]
+    runs, named = blanked(table), ["strategy", "orthogonal", "layers"]
+    runs["arm"] = [label(named, values) for values in runs[named].to_numpy()]
     return runs
 
 

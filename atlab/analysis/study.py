@@ -11,16 +11,15 @@ from pathlib import Path
 import pandas as pd
 
 from atlab import analysis, runs
+from atlab.analysis.grouping import blanked
 from atlab.data.catalog import is_there
 from atlab.errors import AtlabError, unknown
-from atlab.experiment.acting import ARM, arm_of
 from atlab.experiment.settings import Settings
 from atlab.labels import shown
 from atlab.runs import grid, notebooks, parameters
 from atlab.system.home import find, home, in_home, packaged_notebooks
 
 DEFAULTS = {field.name: shown(field.default) for field in fields(Settings)}
-BLANKED = ("orthogonal", "layers", "aggregation", "similarity", "beta")  # by `analysis.arms`, where they are not read
 UNITS = ("seed", "split_seed", "teacher_seed")  # repetitions: what an interval is over
 
 
@@ -92,18 +91,8 @@ def once(table: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
     """
     if "strategy" not in parameters or "strategy" not in table:
         return table
-    read = _blanked(table, [name for name in parameters if name in table])
+    read = blanked(table)[[name for name in parameters if name in table]]
     return table[~read.astype(str).duplicated().to_numpy()]
-
-
-def _blanked(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """These columns, with a setting's default where the run's strategy does not read it."""
-    found = table[list(names)].astype(object)
-    for strategy in table["strategy"].unique():
-        for name in set(ARM) - set(arm_of(strategy)):
-            if name in found:
-                found.loc[table["strategy"] == strategy, name] = DEFAULTS[name]
-    return found
 
 
 def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], list[str]]]:
@@ -119,8 +108,6 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
     table = runs_of.assign(seed=runs_of[study.units].astype(str).agg(" ".join, axis=1))
     conditional = (*analysis.CONDITIONS, *study.units, "seed")
     varying = [c for c in study.parameters if table[c].astype(str).nunique() > 1]
-    unread = [c for c in varying if c in ARM and c not in ("strategy", *BLANKED)]
-    table[unread] = _blanked(table, ["strategy", *unread])[unread]
     by = [
         "strategy",
         "orthogonal",
