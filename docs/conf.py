@@ -22,7 +22,7 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 napoleon_use_ivar = True
 
-# Notebooks come executed (`scripts/docs`): the site shows what ran, and building it trains nothing.
+# Notebooks come executed (`docs/build.py`): the site shows what ran, and building it trains nothing.
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -108,7 +108,7 @@ def table(name: str) -> pd.DataFrame:
     95.32
     """
     if name not in SOURCES:
-        raise unknown("published table", name, SOURCES)
+        raise unknown("printed table", name, SOURCES)
     return pd.read_csv(FOLDER / f"{name}.csv", keep_default_na=False)
 
 
@@ -183,7 +183,7 @@ def test_column(name: str, parameters: Mapping) -> str:
     'test_low'
     """
     if name not in TEST_COLUMNS:
-        raise unknown("published table with conditions", name, TEST_COLUMNS)
+        raise unknown("printed table with conditions", name, TEST_COLUMNS)
     parameter, columns = TEST_COLUMNS[name]
     return columns.get(parameters[parameter], "")
 

@@ -16,18 +16,18 @@ _CONVOLUTION = r"conv\d+"
 
 
 def improvement_by_arm(
-    compared: pd.DataFrame, published: Mapping[str, float] | None = None, title: str = ""
+    compared: pd.DataFrame, printed: Mapping[str, float] | None = None, title: str = ""
 ) -> go.Figure:
     """Difference to the baseline in points with 95 % intervals over seeds, one row per arm (`analysis.comparison`).
 
-    `published`: arm -> points that the paper prints, shown as crosses.
+    `printed`: arm -> points that the paper prints, shown as crosses.
     """
     gains = compared.dropna(subset="difference").iloc[::-1]
     figure = go.Figure(
         _points(100 * gains["difference"], gains["arm"], gains, "x", f"here, {gains['n'].iloc[0]} seeds", COLOURS[0])
     )
-    if published:
-        printed = {arm: points for arm, points in published.items() if arm in set(gains["arm"])}
+    if printed:
+        printed = {arm: points for arm, points in printed.items() if arm in set(gains["arm"])}
         figure.add_trace(
             go.Scatter(
                 x=list(printed.values()),

@@ -205,7 +205,7 @@ def test_printed_numbers_are_the_papers(name, query, column, value):
 
 
 def test_unknown_tables_and_columns_are_named():
-    with pytest.raises(AtlabError, match="unknown published table 'table3'; allowed: table2_pretraining, table3_word"):
+    with pytest.raises(AtlabError, match="unknown printed table 'table3'; allowed: table2_pretraining, table3_word"):
         tables.table("table3")
     with pytest.raises(AtlabError, match="unknown column of table4_emotion_recognition 'test'"):
         tables.improvements("table4_emotion_recognition", "test")
@@ -361,5 +361,5 @@ def test_deviations_are_named_by_topic():
     )
     with pytest.raises(AtlabError, match="unknown deviation 'rates'; nearest: 'rate'"):
         tables.deviations("rates")
-    with pytest.raises(AtlabError, match="unknown published table with conditions 'table2_pretraining'"):
+    with pytest.raises(AtlabError, match="unknown printed table with conditions 'table2_pretraining'"):
         tables.test_column("table2_pretraining", {})
