@@ -109,6 +109,11 @@ def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
     settings = {
         "distributed.worker.daemon": False,  # a job may start processes of its own
         "distributed.scheduler.allowed-failures": TRIES - 1,
+        # Dask looks at its own event loops and samples its workers' stacks 50 to 100 times a second: 13 % of a core for two workers.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.tick.limit": "10s",
+        "distributed.admin.system-monitor.interval": "10s",
     }
     with dask.config.set(settings), _hidden_main():
         with _interrupts_blocked():
