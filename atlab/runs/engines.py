@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -17,8 +15,9 @@ from dask.distributed import Client, Nanny, Scheduler, SpecCluster, Worker, get_
 from distributed.security import Security
 
 from atlab.errors import AtlabError
+from atlab.runs import forked
 from atlab.system.files import Held
-from atlab.system.processes import THREAD_VARIABLES
+from atlab.system.processes import THREAD_VARIABLES, hidden_main
 
 TRIES = 3
 QUIET = 60  # above every level that Dask logs at
@@ -96,7 +95,7 @@ def connect(slots: Sequence[dict[str, str]], scheduler: str = "", trust_network:
 @contextmanager
 def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
     security, host = Security.temporary(), {"host": "127.0.0.1", "protocol": "tls://"}
-    threads = dict.fromkeys(THREAD_VARIABLES, "1")
+    environment = dict.fromkeys(THREAD_VARIABLES, "1") | forked.CHOSEN
     options = {
         **host,
         "nthreads": 1,
@@ -105,7 +104,7 @@ def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
         "silence_logs": QUIET,
         "security": security,
     }
-    workers = {i: {"cls": Nanny, "options": {**options, "env": threads | slot}} for i, slot in enumerate(slots)}
+    workers = {i: {"cls": Nanny, "options": {**options, "env": environment | slot}} for i, slot in enumerate(slots)}
     settings = {
         "distributed.worker.daemon": False,  # a job may start processes of its own
         "distributed.scheduler.allowed-failures": TRIES - 1,
@@ -115,7 +114,7 @@ def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
         "distributed.admin.tick.limit": "10s",
         "distributed.admin.system-monitor.interval": "10s",
     }
-    with dask.config.set(settings), _hidden_main():
+    with dask.config.set(settings), hidden_main():
         with _interrupts_blocked():
             cluster = SpecCluster(
                 workers,
@@ -125,17 +124,6 @@ def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
             )
         with cluster, Client(cluster, security=security) as client:
             yield client
-
-
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Hide the main script from the workers: they need nothing of it, and without a main guard it would begin again there."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 @contextmanager

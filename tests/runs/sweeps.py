@@ -27,10 +27,14 @@ with open(FOLDER + "/log.txt", "a") as file:
     file.write(f"{seed}\\n")
 runs.Run(run_dir).save_result({"double": 2 * seed})
 """
-GATED = """
-import os, time
+# In a kernel: the process of its job, the kernel's parent or that of the server it was forked from.
+WORKER = "(lambda p: int(text(p, 'stat').split()[3]) if 'forkserver' in text(p, 'cmdline') else p)(os.getppid())"
+TEXT = "import os\ntext = lambda p, name: open(f'/proc/{p}/{name}', errors='replace').read()\n"
+GATED = f"""
+{TEXT}
+import time
 from pathlib import Path
-Path(FOLDER, f"started {seed} {os.getpid()} {os.getppid()}").touch()
+Path(FOLDER, f"started {{seed}} {{os.getpid()}} {{{WORKER}}}").touch()
 while not Path(FOLDER, "go").exists():
     time.sleep(0.01)
 """

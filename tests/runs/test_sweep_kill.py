@@ -84,9 +84,17 @@ def test_a_killed_requirement_is_trained_by_another_process(tmp_path, monkeypatc
     assert (tmp_path / "trained.txt").read_text() == "base\n" and executed(tmp_path) == [0, 1]
 
 
-@pytest.mark.parametrize(("which", "said"), [("os.getpid()", "DeadKernelError"), ("os.getppid()", "its process died")])
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ("os.getpid()", "DeadKernelError"),
+        ("os.getppid()", "DeadKernelError"),  # the server that kernels are forked from
+        (sweeps.WORKER, "its process died"),
+    ],
+    ids=["kernel", "server", "worker"],
+)
 def test_a_run_that_kills_every_process_is_given_up(tmp_path, which, said):
-    cell = RESULT + f"import os, time\nos.kill({which}, 9)\ntime.sleep(60)"
+    cell = RESULT + sweeps.TEXT + f"import time\nos.kill({which}, 9)\ntime.sleep(60)"
     outcome = sweep.run(sweeps.grid(tmp_path, "5", cell), root=tmp_path / "runs", workers=1, progress=False)
     (message,) = outcome.failed.values()
     assert executed(tmp_path) == [5, 5, 5] and message.startswith("tried 3 times; ") and said in message

@@ -1,0 +1,121 @@
+"""Kernels forked from one server: each as if it were alone, and none outlives what started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from atlab.errors import AtlabError
+from atlab.runs import execution, forked
+from tests.runs.sweeps import gone, wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Executes a cell in a forked kernel that has a `note` to write: -> what it wrote."""
+    for name, value in forked.CHOSEN.items():
+        monkeypatch.setenv(name, value)
+
+    def execute(cell: str, name: str = "n", cwd: str | None = None):
+        cells = [new_code_cell("note = ''", metadata={"tags": ["parameters"]}), new_code_cell(cell)]
+        nbformat.write(new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+        note = tmp_path / f"{name}.json"
+        execution.execute(
+            tmp_path / f"{name}.ipynb", {"note": str(note)}, tmp_path / f"{name}.out.ipynb", cwd=cwd, progress=False
+        )
+        return json.loads(note.read_text())
+
+    return execute
+
+
+LOOK = """
+import json, os, random, sys, tempfile
+import numpy, torch
+file = open(note, "w")  # never closed
+json.dump({"pid": os.getpid(), "server": os.getppid(), "numpy": numpy.random.rand(), "random": random.random(),
+    "threads": torch.get_num_threads(), "cwd": os.getcwd(), "group": os.getpgid(0), "variable": os.environ.get("ONE"),
+    "temporary": tempfile.gettempdir(), "main": __name__, "left": globals().get("left")}, file)
+left = 1
+None
+"""
+
+
+def test_kernels_of_one_server_share_nothing(run, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    first = run(LOOK, "first", cwd=str(tmp_path / "here"))
+    monkeypatch.setenv("ONE", "1")
+    second = run(LOOK, "second", cwd=str(tmp_path))
+    assert first["server"] == second["server"] != os.getpid()
+    for name in ("pid", "numpy", "random", "group", "temporary"):
+        assert first[name] != second[name], name
+    assert (first["cwd"], second["cwd"]) == (str(tmp_path / "here"), str(tmp_path))
+    assert (first["variable"], second["variable"]) == (None, "1")
+    assert first["main"] == second["main"] == "__main__" and first["threads"] == second["threads"] == 1
+    assert second["left"] is None and first["group"] == first["pid"]
+    wait_for(lambda: gone(first["pid"], second["pid"]))
+
+
+def test_what_notebooks_import_is_there_before_they_begin(run):
+    cell = "import json, sys\nopen(note, 'w').write(json.dumps([name in sys.modules for name in ('torch', 'atlab.training', 'plotly.io')]))"
+    assert run(cell) == [True, True, True]
+
+
+def test_a_failure_is_said_as_of_any_kernel_and_the_next_one_is_unharmed(run):
+    with pytest.raises(AtlabError, match="n.ipynb failed: ZeroDivisionError in cell 3: division by zero"):
+        run("1 / 0")
+    with pytest.raises(AtlabError, match="DeadKernelError"):
+        run("import os\nos._exit(3)")
+    assert run("open(note, 'w').write('5')") == 5
+
+
+def test_a_server_that_was_killed_takes_its_kernel_along_and_is_started_again(run):
+    with pytest.raises(AtlabError, match="DeadKernelError"):
+        run(f"import os, time\nos.kill(os.getppid(), {signal.SIGKILL})\ntime.sleep(60)")
+    assert run("import os\nopen(note, 'w').write(str(os.getpid()))") > 0
+
+
+def test_a_kernel_may_start_processes(run):
+    cell = "from atlab.system.processes import pool\nwith pool(1) as processes:\n    n = processes.submit(len, 'abc').result()\nopen(note, 'w').write(str(n))"
+    assert run(cell) == 3
+
+
+def test_server_and_kernel_end_with_the_process_that_started_them(tmp_path):
+    cells = [
+        new_code_cell("note = ''", metadata={"tags": ["parameters"]}),
+        new_code_cell("import os, time\nopen(note, 'w').write(f'[{os.getpid()}, {os.getppid()}]')\ntime.sleep(300)"),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "n.ipynb")
+    note = tmp_path / "note"
+    script = (
+        "from atlab.runs import execution\n"
+        f"execution.execute({str(tmp_path / 'n.ipynb')!r}, {{'note': {str(note)!r}}}, {str(tmp_path / 'o.ipynb')!r}, progress=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | forked.CHOSEN)
+    try:
+        pids = json.loads(wait_for(lambda: note.exists() and note.read_text().endswith("]") and note.read_text()))
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: gone(*pids))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/usr/bin/python3.99", "-m", "ipykernel_launcher", "-f", "x.json"],
+        [sys.executable, "-m", "xeus", "-f", "x.json"],
+        ["R", "--slave", "-e", "IRkernel::main()"],
+        [],
+    ],
+)
+def test_kernels_of_other_languages_and_interpreters_are_left_to_jupyter(command):
+    assert not forked.forks(command)
