@@ -17,7 +17,7 @@ from distributed.security import Security
 from atlab.errors import AtlabError
 from atlab.runs import forked
 from atlab.system.files import Held
-from atlab.system.processes import THREAD_VARIABLES, hidden_main
+from atlab.system.processes import hidden_main
 
 TRIES = 3
 QUIET = 60  # above every level that Dask logs at
@@ -74,13 +74,17 @@ def connect(slots: Sequence[dict[str, str]], scheduler: str = "", trust_network:
     A scheduler elsewhere is reached by tls://, with the certificates that Dask's configuration names
     (distributed.comm.tls). By tcp:// anyone who reaches its port can run code on every worker and on this machine: that
     is refused unless `trust_network` says that nobody else does. Its workers need one thread each, a nanny, the notebook and the
-    runs under the same paths, this atlab, and `distributed.worker.daemon: false` where data sets are built. Under Slurm, say:
+    runs under the same paths, this atlab, and `distributed.worker.daemon: false` where kernels start processes; with the
+    environment of `forked.ENVIRONMENT` their kernels start faster. Under Slurm, say:
 
         from dask_jobqueue import SLURMCluster
         cluster = SLURMCluster(
             cores=4, processes=4, memory="32GB", walltime="08:00:00", protocol="tls://",
             job_extra_directives=["--gres=gpu:1"],
-            job_script_prologue=["export DASK_DISTRIBUTED__WORKER__DAEMON=False"],
+            job_script_prologue=[
+                "export DASK_DISTRIBUTED__WORKER__DAEMON=False",
+                "export JUPYTER_DEFAULT_PROVISIONER_NAME=atlab-forked OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1",
+            ],
         )
         cluster.scale(jobs=8)
         print(cluster.scheduler_address)
@@ -95,7 +99,6 @@ def connect(slots: Sequence[dict[str, str]], scheduler: str = "", trust_network:
 @contextmanager
 def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
     security, host = Security.temporary(), {"host": "127.0.0.1", "protocol": "tls://"}
-    environment = dict.fromkeys(THREAD_VARIABLES, "1") | forked.CHOSEN
     options = {
         **host,
         "nthreads": 1,
@@ -104,7 +107,9 @@ def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
         "silence_logs": QUIET,
         "security": security,
     }
-    workers = {i: {"cls": Nanny, "options": {**options, "env": environment | slot}} for i, slot in enumerate(slots)}
+    workers = {
+        i: {"cls": Nanny, "options": {**options, "env": forked.ENVIRONMENT | slot}} for i, slot in enumerate(slots)
+    }
     settings = {
         "distributed.worker.daemon": False,  # a job may start processes of its own
         "distributed.scheduler.allowed-failures": TRIES - 1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +15,8 @@ from jupyter_client.provisioning import LocalProvisioner
 
 from atlab.system.processes import THREAD_VARIABLES, end_with_parent, hidden_main
 
-CHOSEN = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "atlab-forked"}  # the environment that chooses the entry point below
+# The environment that chooses forked kernels, by the name of their entry point; the server computes on one thread, as its kernels do.
+ENVIRONMENT = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "atlab-forked", **dict.fromkeys(THREAD_VARIABLES, "1")}
 LAUNCHER = "ipykernel_launcher"
 # By name: this room imports none of them, and what is not installed is left out.
 PRELOADED = (
@@ -107,17 +106,9 @@ def ready() -> None:
 
     To be called before a kernel's folder for temporary files is the current one: the server's socket must outlive it.
     """
-    if CHOSEN.items() <= os.environ.items() and sys.platform == "linux":
-        forkserver.set_forkserver_preload([f"{__package__}.preloaded"])
+    if ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux":
+        forkserver.set_forkserver_preload(list(PRELOADED))
         forkserver.ensure_running()
-
-
-def preload() -> None:
-    """Import what notebooks import, as a kernel does: on one thread."""
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    for name in PRELOADED:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
 
 
 def _serve(arguments: list[str], environment: dict[str, str], folder: str) -> None:

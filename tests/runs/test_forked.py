@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are for
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Executes a cell in a forked kernel that has a `note` to write: -> what it wrote."""
-    for name, value in forked.CHOSEN.items():
+    for name, value in forked.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
     def execute(cell: str, name: str = "n", cwd: str | None = None):
@@ -99,7 +99,7 @@ def test_server_and_kernel_end_with_the_process_that_started_them(tmp_path):
         "from atlab.runs import execution\n"
         f"execution.execute({str(tmp_path / 'n.ipynb')!r}, {{'note': {str(note)!r}}}, {str(tmp_path / 'o.ipynb')!r}, progress=False)"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | forked.CHOSEN)
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | forked.ENVIRONMENT)
     try:
         pids = json.loads(wait_for(lambda: note.exists() and note.read_text().endswith("]") and note.read_text()))
     finally:

@@ -31,7 +31,6 @@ ELSEWHERE = {
 USED_AS = {
     "cryptography": ("atlab/runs/engines.py", "Security.temporary"),
     "dask-jobqueue": ("atlab/runs/engines.py", "dask_jobqueue"),
-    "ipykernel": ("scripts/install", "ipykernel"),
     "jupyterlab": ("Makefile", "jupyter lab"),
     "mypy": ("Makefile", "mypy"),
     "nbval": ("Makefile", "nbval"),
