@@ -1,4 +1,4 @@
-"""Kernels that are forked from a process which has imported what notebooks import: one starts in a tenth of the time."""
+"""Kernels that are forked from a process which has imported what notebooks import, so that none of them imports it again."""
 
 from __future__ import annotations
 
@@ -41,15 +41,17 @@ PRELOADED = (
 
 
 class ForkedProvisioner(LocalProvisioner):
-    """Starts ipykernel of this interpreter in a fork of a server of this process; every other kernel as Jupyter does.
+    """Starts ipykernel of this interpreter as a fork of this process's server (`ready`); every other kernel as Jupyter does.
 
-    The server is the standard library's `multiprocessing` one: a process of one thread, which has neither this process's
-    threads nor its state. Kernels end with this process, the server with the last of them; a kernel ends with a killed server, too.
+    The server is the standard library's `multiprocessing` one, a fresh process with neither this one's threads nor its
+    state. Kernels end with this process, the server with the last of them; a kernel ends with a killed server, too.
     """
+
+    server = False  # whether this process has one
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Launch the kernel that `cmd` names."""
-        if not forks(cmd):
+        if not (self.server and forks(cmd)):
             return await super().launch_kernel(cmd, **kwargs)
         arguments = cmd[cmd.index(LAUNCHER) + 1 :]
         self.process = _Forked(arguments, dict(kwargs.get("env") or os.environ), kwargs.get("cwd") or os.getcwd())
@@ -109,6 +111,7 @@ def ready() -> None:
     if ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux":
         forkserver.set_forkserver_preload(list(PRELOADED))
         forkserver.ensure_running()
+        ForkedProvisioner.server = True
 
 
 def _serve(arguments: list[str], environment: dict[str, str], folder: str) -> None:

@@ -52,6 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "librispeech_words": {"part": "dev-clean"},
     "nsynth": {"per_family": "all"},
     "gsc": {"words": "all"},
+    "ms_snsd": {"hours": 0.02},
 }
 DRAWN = ("ms_snsd",)  # from the noise that is there: without a file of it, other mixtures
 GONE = ("named pipe", "directory", "dangling link", "link to itself", "removed")  # where no file is, none is counted

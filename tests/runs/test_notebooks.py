@@ -14,7 +14,7 @@ import pytest
 from atlab import runs
 from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
-from atlab.runs import execution, notebooks, parameters
+from atlab.runs import execution, forked, notebooks, parameters
 from atlab.runs.html import to_html
 from atlab.runs.ipynb import without_comments
 
@@ -50,6 +50,13 @@ def write(path: Path, *code: str, cell: str = "", markdown: str = "") -> Path:
     cells += [nbformat.v4.new_code_cell(source) for source in code]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _kernels_of_their_own(monkeypatch):
+    """As `atlab run` starts them; those of sweeps are forked (test_forked.py)."""
+    monkeypatch.delenv("JUPYTER_DEFAULT_PROVISIONER_NAME", raising=False)
+    monkeypatch.setattr(forked.ForkedProvisioner, "server", False)
 
 
 @pytest.fixture
