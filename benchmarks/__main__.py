@@ -3,8 +3,8 @@
     python -m benchmarks [--quick] [--out FOLDER]
 
 On one thread of a CPU, in processor time, rivals in turn in one process; medians and quartiles. Written to
-FOLDER/<machine>.json. Benchmarks with commands of their own: study (a table, from data to report), sweep and
-throughput (grids), precision (planned repetitions, simulated), gpu, stacked (networks at once), transfer, recipes and
+FOLDER/<machine>.json. Benchmarks with commands of their own: study (a table, from data to report), sweep,
+kernels and throughput (grids), precision (planned repetitions, simulated), gpu, stacked (networks at once), transfer, recipes and
 large_sets (raw files to data sets), factorset_open, explore, probes.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ class Study:
     unfinished: list[runs.Run]
     failed: dict[str, str]
 
-    @property
+    @functools.cached_property
     def varying(self) -> list[str]:
         """The parameters with several values among the finished runs."""
         return [name for name in self.parameters if self.table[name].astype(str).nunique() > 1]
@@ -142,9 +143,9 @@ def commands(study: Study) -> list[str]:
     left = {run.id: run for run in (runs.Run(path) for path in study.table["path"])}
     lines = []
     for path in grids():
-        for scale in grid.scales(path):
+        for scale in grid.scales(path) if grid.study(path) == study.title else ():
             opened = grid.load(path, scale)
-            if opened.study == study.title and all(map(is_there, _data_sets(opened))):
+            if all(map(is_there, _data_sets(opened))):
                 places = notebooks.places(opened.notebook, opened.jobs, study.folder.parent, opened.study)
                 found = [place.name for place in places if place.name in set(study.table["id"])]
                 if found:

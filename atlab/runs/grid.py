@@ -86,6 +86,11 @@ def scales(path: str | Path) -> list[str]:
     return list(_mapping(_read(path).get("scales"), f"`scales` of {path}")) or ["laptop"]
 
 
+def study(path: str | Path) -> Any:
+    """The study that a grid's runs belong to, the same at all scales; None if it names none. Errors as in `load`."""
+    return _read(Path(path)).get("study")
+
+
 def parse(
     content: Mapping,
     scale: str = "laptop",

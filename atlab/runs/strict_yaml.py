@@ -59,7 +59,7 @@ def _check_structure(text: str, path: Path, most_depth: int) -> None:
     import yaml
 
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, _base()):
         where = f"{path}, line {event.start_mark.line + 1}:"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise AtlabError(
@@ -72,12 +72,18 @@ def _check_structure(text: str, path: Path, most_depth: int) -> None:
             raise AtlabError(f"{where} lists and mappings are nested more than {most_depth} deep")
 
 
+def _base() -> type:
+    """PyYAML's safe loader, the compiled one where there is one: ten times as fast."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 @functools.cache
 def _loader() -> type:
     """PyYAML's safe loader with the values of YAML 1.2 that no other version reads in another way."""
-    import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(_base()):
         yaml_implicit_resolvers: dict = {}
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict:
