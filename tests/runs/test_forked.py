@@ -12,10 +12,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from atlab.data.synthetic.toy import toy
 from atlab.errors import AtlabError
-from atlab.runs import execution, forked
+from atlab.runs import execution, forked, notebooks
+from atlab.system.home import packaged_notebooks
 from tests.runs.sweeps import gone, wait_for
 
+TRAIN = packaged_notebooks() / "experiments/train.ipynb"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 
 
@@ -62,6 +65,19 @@ def test_kernels_of_one_server_share_nothing(run, tmp_path, monkeypatch):
     assert first["main"] == second["main"] == "__main__" and first["threads"] == second["threads"] == 1
     assert second["left"] is None and first["group"] == first["pid"]
     wait_for(lambda: gone(first["pid"], second["pid"]))
+
+
+def test_a_network_has_the_same_bits_in_a_forked_kernel_and_in_one_of_its_own(tmp_path, monkeypatch):
+    data, notebook = toy(tmp_path / "data", words=4, speakers=4, repetitions=4, samples=4096).path, TRAIN
+    given = {"data": str(data), "strategy": "baseline", "split": "random", "width": 1 / 64, "epochs": 2, "clips": 40}
+    made = []
+    for name in ("atlab-forked", ""):
+        monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", name)
+        monkeypatch.setattr(forked.ForkedProvisioner, "server", False)
+        done = notebooks.run(notebook, given, root=tmp_path / (name or "own"), progress=False)
+        assert forked.ForkedProvisioner.server == bool(name)
+        made.append(done.model_path.read_bytes())
+    assert made[0] == made[1]
 
 
 def test_what_notebooks_import_is_there_before_they_begin(run):
