@@ -53,9 +53,10 @@ class Taps:
         channel_dim: int | None = None,
         batch_dim: int | None = None,
     ) -> None:
-        self.layers = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-        if not self.layers:
-            raise AtlabError("no layer to tap: name at least one")
+        self.layers = layer_names(layers)
+        for name, dim in (("channel_dim", channel_dim), ("batch_dim", batch_dim)):
+            if dim is not None and not isinstance(dim, int):
+                raise AtlabError(f"{name} is the number of an axis, such as 1 or -1; found {dim!r}")
         self.model, self.channel_dim, self.batch_dim = unwrap(model), channel_dim, batch_dim
         self._paths = {layer: find_path(self.model, layer, of) for layer in self.layers}
         self._axes: dict[str, Axes] = {}
@@ -98,15 +99,16 @@ class Taps:
         if layer not in self._record.filled:
             if not self._close.alive:
                 raise AtlabError(f"layer {layer!r} has no activation: its taps were closed; make new ones")
-            ran = self._record.inputs is not None and not self._record.taken
-            cause = (
-                "the model's latest forward pass did not run it (LayerDrop, a branch not taken)"
-                if ran
-                else "run the model's forward pass first (its own, not a part's), once per call of the loss"
-            )
-            raise AtlabError(
-                f"layer {layer!r} has no activation: {cause}; a model that was compiled before it was tapped records nothing"
-            )
+            if self._record.taken:
+                cause = "its latest forward pass was used already: run the model again before each call of the loss"
+            elif self._record.inputs is not None:
+                cause = "the model's latest forward pass did not run it (LayerDrop, a branch not taken)"
+            else:
+                cause = (
+                    "run the model's forward pass first, that of the whole model and not of a part of it; a model that was compiled "
+                    "before it was tapped records nothing"
+                )
+            raise AtlabError(f"layer {layer!r} has no activation: {cause}")
         found = self._record.filled[layer]
         if found.version is not None and found.output._version != found.version:
             raise AtlabError(
@@ -121,8 +123,8 @@ class Taps:
             AtlabError: the first tensor in `inputs` is none that the forward pass was given; a layer that ran several times; a
                 layer that has no gradient although gradients and trainable parameters are on.
         """
-        found = {layer: self[layer] for layer in self.layers}
         self.check_once()
+        found = {layer: self[layer] for layer in self.layers}
         given = tensors(inputs)
         _check_same(given[0] if given else None, self._record.inputs or [])
         if torch.is_grad_enabled():
@@ -259,9 +261,14 @@ def _check_same(x: Tensor | None, seen: list[tuple[Tensor, int | None]]) -> None
         if x.shape == other.shape and torch.equal(x.detach().to(other), other.detach()):
             return
     shapes = ", ".join(str(tuple(other.shape)) for other, _ in seen) or "no tensor"
+    alike = any(x.shape == other.shape for other, _ in seen)
     raise AtlabError(
         "the model's latest forward pass was on another input: call the loss with the same input, right after the forward pass on it "
-        f"(that input had shape {shapes}, this one has {tuple(x.shape)})"
+        + (
+            f"(both have shape {tuple(x.shape)}, but other values)"
+            if alike
+            else f"(that input had shape {shapes}, this one has {tuple(x.shape)})"
+        )
     )
 
 
@@ -284,7 +291,20 @@ def run_up_to(
         pass
     finally:
         taps._record.stop = taps._record.running = False
+    taps.check_once()
     return {layer: taps.pop(layer) for layer in taps.layers}
+
+
+def layer_names(layers: str | Iterable[str]) -> list[str]:
+    """One name or several as a list without repetitions; AtlabError for what is no name."""
+    found = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(dict.fromkeys(layers))
+    for layer in found:
+        if not isinstance(layer, str):
+            shown = type(layer).__name__ if isinstance(layer, nn.Module) else repr(layer)
+            raise AtlabError(f"a layer is given by its name in named_modules(), such as 'features.5'; found {shown}")
+    if not found:
+        raise AtlabError("no layer to tap: name at least one")
+    return found
 
 
 def unwrap(model: nn.Module) -> nn.Module:

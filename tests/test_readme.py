@@ -22,7 +22,10 @@ def first_column(header: str) -> set[str]:
 
 
 def test_the_example_runs_as_it_stands_on_what_the_demo_made(tmp_path, monkeypatch):
-    atlab.models.save(atlab.models.vgg16(num_classes=24, width=1 / 8), tmp_path / "runs/networks/id/model.safetensors")
+    for name, classes in (("another", 8), ("speakers", 24)):
+        network = atlab.models.vgg16(num_classes=classes, width=1 / 8)
+        file = tmp_path / f"runs/networks/{name}/model.safetensors"
+        atlab.models.save(network, file, classes=[str(n) for n in range(classes)])
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     scope: dict = {}

@@ -129,7 +129,7 @@ def _check_shapes(student: Tensor, teacher: Tensor, aggregation: Aggregation, pu
         return
     others = ", ".join(name for name in AGGREGATIONS if _comparable(s, t, name))
     raise AtlabError(
-        f"student {s} and teacher {t} feature maps [B, C, H, W] cannot be compared by {aggregation!r}{' as published' if published else ''}; "
+        f"student {s} and teacher {t} feature maps [B, C, ...] cannot be compared by {aggregation!r}{' as published' if published else ''}; "
         + (f"aggregations that compare these shapes: {others}" if others else "no aggregation compares these shapes")
     )
 

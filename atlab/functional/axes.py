@@ -44,7 +44,8 @@ def recognise(
 
     Convolutions, norms and pooling of convolutional networks have their channels at axis 1; linear layers, layer norms,
     attention, transformer layers and recurrent layers have them last. What is neither goes by the sizes of its weights; four
-    axes and no weights are [B, C, H, W].
+    axes and no weights are [B, C, H, W]. A block of one's own whose last axis is as long as its convolutions have channels could have
+    permuted them, and has to be named.
 
     Raises:
         AtlabError: an axis that is not there; an output that could be read either way.
@@ -86,14 +87,18 @@ def _channel(model: nn.Module, path: str, output: Tensor) -> int:
     if n > 3 and not widths:
         return 1  # no weights at all: PyTorch's convention
     if kinds == {1} and n > 3 and (first or not last or output.shape[1] in _widths(model)):
-        return 1  # blocks that concatenate have a width of their own
+        given = set().union(*(map(_given, telling)))
+        if output.shape[-1] not in given or _conventional(model, path, module, parts):
+            return 1  # blocks that concatenate have a width of their own
+        first = last = True  # a block of one's own may permute
     if kinds == {-1} and n == 3 and last:
         return -1
     if first != last:
         return 1 if first else -1
     raise AtlabError(
         f"layer {path!r} ({type(model.get_submodule(path)).__name__}) returns shape {tuple(output.shape)}, where neither its kind nor its "
-        "weights tell which axis holds the channels: name it, channel_dim=1 for [B, C, ...] or channel_dim=-1 for [B, ..., C]"
+        "weights tell which axis holds the channels: name it, channel_dim=1 for [B, C, ...] or channel_dim=-1 for [B, ..., C], in "
+        "atlab.Teacher for the teacher and in atlab.AntiTransferLoss for the student"
     )
 
 
@@ -119,6 +124,21 @@ def _before(model: nn.Module, path: str, n: int) -> nn.Module:
 def _widths(module: nn.Module) -> set[int]:
     """Numbers of channels that the weights of a module give or take; positions [1, N, C] are no such weights."""
     return {size for p in module.parameters() if p.ndim and p.shape[0] > 1 for size in p.shape[:2] if size > 1}
+
+
+def _given(module: nn.Module) -> set[int]:
+    """Numbers of channels that the weights of a module itself give."""
+    return {p.shape[0] for p in module.parameters(recurse=False)}
+
+
+def _conventional(model: nn.Module, path: str, module: nn.Module, parts: list[nn.Module]) -> bool:
+    """Whether axis 1 holds the channels by convention: in networks of torchvision and atlab, and in a row after a convolution."""
+    owner = model.get_submodule(path.rpartition(".")[0])
+    if {type(m).__module__.partition(".")[0] for m in (module, owner)} & {"torchvision", "atlab"}:
+        return True
+    row = list(owner.children())[: 1 + list(owner.children()).index(module)] if module in owner.children() else []
+    plain = all(type(m).__module__.startswith("torch.nn.") for m in row)
+    return type(owner) is nn.Sequential and module not in parts and plain and all(part in row for part in parts)
 
 
 def _batch(model: nn.Module, path: str, output: Tensor) -> int:

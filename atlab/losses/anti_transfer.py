@@ -15,8 +15,9 @@ from atlab.functional.anti_transfer import Aggregation, SimilarityName, anti_tra
 from atlab.functional.descriptors import Descriptor, flat
 from atlab.functional.similarities import SIMILARITIES
 from atlab.losses.term import ramp
-from atlab.taps import Taps
+from atlab.taps import Taps, unwrap
 from atlab.teachers.cached import CachedTeacher
+from atlab.teachers.live import Teacher
 from atlab.teachers.stored import AnyTeacher, StoredTeacher
 
 
@@ -100,6 +101,8 @@ class AntiTransferLoss(nn.Module):
             if layer not in layers:
                 raise unknown("teacher layer in layer_map", layer, layers)
         self.layer_map = {layer: (layer_map or {}).get(layer, layer) for layer in layers}
+        for other in self.teachers:
+            _check_axes(student, other, channel_dim, batch_dim)
         self._taps = Taps(student, self.layer_map.values(), " of the student", channel_dim, batch_dim)
         self.values: dict[str, Tensor] = {}
 
@@ -150,7 +153,12 @@ class AntiTransferLoss(nn.Module):
                 try:
                     value = self._compare(features[self.layer_map[layer]], targets[layer], teacher)
                 except AtlabError as error:
-                    raise AtlabError(f"layer {layer!r}: {error}") from None
+                    pair = (
+                        ""
+                        if self.layer_map[layer] == layer
+                        else f" of the teacher, {self.layer_map[layer]!r} of the student"
+                    )
+                    raise AtlabError(f"layer {layer!r}{pair}: {error}") from None
                 values[self._key(k, layer)] = value.detach()
                 total = total + beta * value
         self.values = values
@@ -204,6 +212,21 @@ class AntiTransferLoss(nn.Module):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_axes(student: nn.Module, teacher: AnyTeacher, channel_dim: int | None, batch_dim: int | None) -> None:
+    """AtlabError where an axis is named for one of two networks of the same class only."""
+    if not isinstance(teacher, Teacher) or type(teacher.model) is not type(unwrap(student)):
+        return
+    for name, own, other in (
+        ("channel_dim", channel_dim, teacher.channel_dim),
+        ("batch_dim", batch_dim, teacher.batch_dim),
+    ):
+        if (own is None) != (other is None):
+            where, missing = ("teacher", "atlab.Teacher") if other is None else ("student", "atlab.AntiTransferLoss")
+            raise AtlabError(
+                f"{name}={other if own is None else own} is not given for the {where}, a {type(teacher.model).__name__} as well: give it to {missing}, too"
+            )
 
 
 def _betas(beta: Any, teachers: int) -> list[float]:

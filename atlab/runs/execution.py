@@ -50,6 +50,9 @@ def execute(
         try:
             with _temporary_files():
                 _papermill(notebook, given, temporary, cwd, progress)
+        except KeyboardInterrupt:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that were cut off are no news
+            raise
         except Exception as error:
             # After a dead kernel or a time-out the copy's metadata says "completed": only the exception is to be trusted.
             kept = ""
@@ -144,4 +147,6 @@ def _reason(error: Exception) -> tuple[str, list[str]]:
     ]
     if hasattr(error, "ename"):
         return f"{error.ename} in cell {error.exec_count}: {error.evalue}", traceback[-8:]
-    return f"{type(error).__name__}: {str(error).strip() or 'no message'}", []
+    said = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
+    dead = type(error).__name__ == "DeadKernelError"
+    return said + (" (ended from outside, or out of memory? The same command carries on)" if dead else ""), []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atlab.errors import AtlabError
 from atlab.system.hashing import weights_hash
-from atlab.taps import Taps, find_path, run_up_to, tensors, unwrap, without_taps
+from atlab.taps import Taps, find_path, layer_names, run_up_to, tensors, unwrap, without_taps
 
 
 class Teacher:
@@ -43,13 +43,17 @@ class Teacher:
         channel_dim: int | None = None,
         batch_dim: int | None = None,
     ) -> None:
-        model, layers = unwrap(model), [layers] if isinstance(layers, str) else list(layers)
+        if not isinstance(model, nn.Module):
+            raise AtlabError(
+                f"the teacher must be a network (nn.Module), found {type(model).__name__}; a file is read by atlab.models.load"
+            )
+        model, layers = unwrap(model), layer_names(layers)
         behind = _behind(model, layers)
         self._weights = weights_hash(model)
         memo = {id(module): _NotCopied(name) for name, module in behind.items()}
         self.model = without_taps(copy.deepcopy(model, memo)).eval().requires_grad_(False)
         self._taps = Taps(self.model, layers, " of the teacher", channel_dim, batch_dim)
-        self.layers = self._taps.layers
+        self.layers, self.channel_dim, self.batch_dim = self._taps.layers, channel_dim, batch_dim
         self._channels_last = False
         self._runs_once = bool(behind)  # known of a network of atlab, seen in the first forward pass of another
 
@@ -61,14 +65,13 @@ class Teacher:
         try:
             maps = run_up_to(self.model, self._taps, *inputs, whole=not self._runs_once, **keywords)
         except AtlabError as error:
-            raise AtlabError(f"the teacher cannot see the student's input: {error}") from None
+            raise AtlabError(f"the teacher, called as the student was: {error}") from None
         except TypeError as error:
             raise AtlabError(
                 f"the teacher cannot be called as the student was ({error}); row numbers of clips are given as index=..."
             ) from error
         except RuntimeError as error:
             raise _misfit(self.model, given) or error from None
-        self._taps.check_once()
         self._runs_once = True
         return maps
 
@@ -98,7 +101,7 @@ class Teacher:
         """Hash of the network's weights, copied or not, and the layers."""
         axes = [
             f"{name}={dim}"
-            for name, dim in (("channel_dim", self._taps.channel_dim), ("batch_dim", self._taps.batch_dim))
+            for name, dim in (("channel_dim", self.channel_dim), ("batch_dim", self.batch_dim))
             if dim is not None
         ]
         return " ".join([self._weights, ",".join(self.layers), *axes])
@@ -142,10 +145,18 @@ def _behind(model: nn.Module, layers: list[str]) -> dict[str, nn.Module]:
 
 
 def _misfit(model: nn.Module, given: list[Tensor]) -> AtlabError | None:
-    """The error for an input with another number of channels than the network's first convolution takes, if that is so."""
+    """The error for an input of other axes or another number of channels than the network's first convolution takes, if that is so."""
     first: Any = next((m for m in model.modules() if hasattr(m, "in_channels") and hasattr(m, "kernel_size")), None)
     x = given[0] if given else None
-    if first is None or x is None or x.ndim != 2 + len(first.kernel_size) or x.shape[1] == first.in_channels:
+    if first is None or x is None:
+        return None
+    axes = 2 + len(first.kernel_size)
+    if x.ndim != axes:
+        return AtlabError(
+            f"the teacher {type(model).__name__} begins with {type(first).__name__}, which takes inputs of {axes} axes [B, C, ...], found shape "
+            f"{tuple(x.shape)}: give the student and the teacher inputs that both take"
+        )
+    if x.shape[1] == first.in_channels:
         return None
     return AtlabError(
         f"the teacher {type(model).__name__} takes inputs of {first.in_channels} channels, found {x.shape[1]} in shape {tuple(x.shape)}: "

@@ -134,3 +134,38 @@ def test_maps_are_views_with_clips_first_and_channels_second():
     last = to_maps(x, Axes(0, -1))
     assert last.shape == (2, 5, 3, 4) and last[1, 2, 0, 3] == x[1, 0, 3, 2] and last.data_ptr() == x.data_ptr()
     assert to_maps(x[0], Axes(1, -1)).shape == (4, 5, 3)
+
+
+class Permuting(nn.Module):
+    """A block of a user who keeps channels last: nothing in its modules shows that."""
+
+    def __init__(self, taken: int, given: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(taken, given, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(("taken", "height", "width"), [(3, 16, 16), (8, 16, 20), (8, 8, 8), (3, 20, 30)])
+def test_a_block_that_may_have_permuted_its_channels_is_never_read_the_wrong_way(taken, height, width):
+    net = nn.Sequential(Permuting(taken, 16), nn.ReLU())
+    out = net(torch.randn(2, height, width, taken))
+    for path in ("0", "1"):
+        assert recognise(net, path, out, channel_dim=-1) == (0, -1)
+        if height == 20:  # only the last axis is as long as anything of the network is wide
+            assert recognise(net, path, out) == (0, -1), path
+        else:
+            with pytest.raises(AtlabError, match=r"channel_dim=-1 for \[B, ..., C\], in atlab.Teacher"):
+                recognise(net, path, out)
+
+
+def test_convention_tells_where_sizes_are_equal():
+    row = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+    for path in ("0", "1", "2"):
+        assert recognise(row, path, torch.zeros(2, 16, 16, 16)) == (0, 1)
+    resnet = torchvision.models.resnet18()
+    for path in ("layer1.0", "layer1.0.relu", "layer1"):
+        assert recognise(resnet, path, torch.zeros(1, 64, 64, 64)) == (0, 1), path
+    vgg = atlab.models.vgg16(3, width=1 / 4)
+    assert recognise(vgg, dict(vgg.tap_points)["conv1"], torch.zeros(2, 16, 16, 16)) == (0, 1)

@@ -194,6 +194,51 @@ def test_networks_of_unequal_width_learn_which_aggregations_compare_them():
 
 def test_identity_changes_with_every_option():
     student, teacher = net(0), atlab.Teacher(net(1), "1")
-    options = [{}, {"layer_map": {"1": "3"}}, {"reduction": "none"}, {"channel_dim": -1}, {"warm_up": 2}]
+    options = [{}, {"layer_map": {"1": "3"}}, {"reduction": "none"}, {"warm_up": 2}]
     assert len({atlab.AntiTransferLoss(student, teacher, **o).identity for o in options}) == len(options)
-    assert atlab.Teacher(net(1), "1", channel_dim=-1).identity != teacher.identity
+    last = atlab.Teacher(net(1), "1", channel_dim=-1)
+    assert last.identity != teacher.identity
+    named = atlab.AntiTransferLoss(student, last, channel_dim=-1)
+    assert "channel_dim -1" in str(named.identity)
+
+
+def test_an_axis_that_is_named_for_one_of_two_equal_networks_is_an_error():
+    nets = [nn.Sequential(nn.Linear(3, 5), nn.GELU()) for _ in range(2)]
+    with pytest.raises(
+        AtlabError,
+        match="channel_dim=-1 is not given for the teacher, a Sequential as well: give it to atlab.Teacher, too",
+    ):
+        atlab.AntiTransferLoss(nets[0], atlab.Teacher(nets[1], "0"), channel_dim=-1)
+    with pytest.raises(AtlabError, match="not given for the student, .* give it to atlab.AntiTransferLoss, too"):
+        atlab.AntiTransferLoss(nets[0], atlab.Teacher(nets[1], "0", channel_dim=-1))
+    atlab.AntiTransferLoss(nets[0], atlab.Teacher(nets[1], "0", channel_dim=-1), channel_dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda net: atlab.Teacher(net, layers=5), r"a layer is given by its name in named_modules\(\), .* found 5"),
+        (lambda net: atlab.Teacher(net, layers=net[0]), "found Conv2d"),
+        (
+            lambda net: atlab.Teacher("net.safetensors", "0"),
+            "must be a network .* found str; a file is read by atlab.models.load",
+        ),
+        (
+            lambda net: atlab.Teacher(net, "0", channel_dim="last"),
+            "channel_dim is the number of an axis, such as 1 or -1; found 'last'",
+        ),
+    ],
+)
+def test_arguments_of_other_types_are_sentences(make, said):
+    with pytest.raises(AtlabError, match=said):
+        make(nn.Sequential(nn.Conv2d(1, 2, 3)))
+
+
+def test_a_teacher_of_pictures_refuses_waveforms_in_a_sentence():
+    student, teacher = nn.Sequential(nn.Conv1d(1, 4, 9)), nn.Sequential(nn.Conv2d(1, 4, 3))
+    at, x = atlab.AntiTransferLoss(student, atlab.Teacher(teacher, "0")), torch.randn(4, 1, 400)
+    student(x)
+    with pytest.raises(
+        AtlabError, match=r"begins with Conv2d, which takes inputs of 4 axes .*found shape \(4, 1, 400\)"
+    ):
+        at(x)

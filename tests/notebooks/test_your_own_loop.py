@@ -29,7 +29,7 @@ def test_the_colour_network_is_good_and_the_penalty_falls(printed):
 
 def test_every_misuse_is_a_sentence_about_what_was_wrong(printed):
     sentences = [line for line in printed.splitlines() if line.startswith("- ")]
-    expected = ("run the model's forward pass first", "was on another input", "run the model's forward pass first")
+    expected = ("run the model's forward pass first", "was on another input", "was used already: run the model again")
     expected += ("unknown layer of the teacher 'conv5'", "aggregations that compare these shapes: clip_kernel")
     assert len(sentences) == len(expected)
     assert all(part in sentence for part, sentence in zip(expected, sentences, strict=True))
