@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -18,11 +19,9 @@ from atlab.system.processes import THREAD_VARIABLES, end_with_parent, hidden_mai
 # The environment that chooses forked kernels, by the name of their entry point; the server computes on one thread, as its kernels do.
 ENVIRONMENT = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "atlab-forked", **dict.fromkeys(THREAD_VARIABLES, "1")}
 LAUNCHER = "ipykernel_launcher"
-# By name: this room imports none of them, and what is not installed is left out.
-PRELOADED = (
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "matplotlib_inline.backend_inline",
+# What the server imports, by name: this room imports none of it, and what is not installed is left out.
+KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline")
+TRAINING = (
     "torch",
     "torchvision",
     "nbformat",
@@ -38,6 +37,20 @@ PRELOADED = (
     "atlab.analysis",
     "atlab.analysis.quickstart",
 )
+
+
+def preloaded(code: str) -> list[str]:
+    """The modules that the server imports for notebooks with this code: those of training and figures take seconds.
+
+    >>> preloaded("from atlab import runs\\nruns.Run(run_dir)") == list(KERNEL)
+    True
+    >>> "torch" in preloaded("from atlab import experiment, plots")
+    True
+    """
+    trains = re.search(
+        r"^\s*(?:import (?:torch|atlab\s*(?:#|$))|from (?:torch|atlab\.(?!runs)|atlab import (?!runs\s*$)))", code, re.M
+    )
+    return [*KERNEL, *(TRAINING if trains else ())]
 
 
 class ForkedProvisioner(LocalProvisioner):
@@ -103,13 +116,13 @@ class _Forked:
         self.send_signal(signal.SIGTERM)
 
 
-def ready() -> None:
-    """Start the server where forked kernels are chosen.
+def ready(code: str) -> None:
+    """Start the server, if it does not run yet, where forked kernels are chosen; it imports what a notebook's code needs.
 
     To be called before a kernel's folder for temporary files is the current one: the server's socket must outlive it.
     """
     if ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux":
-        forkserver.set_forkserver_preload(list(PRELOADED))
+        forkserver.set_forkserver_preload(preloaded(code))
         forkserver.ensure_running()
         ForkedProvisioner.server = True
 

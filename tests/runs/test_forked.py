@@ -80,11 +80,6 @@ def test_a_network_has_the_same_bits_in_a_forked_kernel_and_in_one_of_its_own(tm
     assert made[0] == made[1]
 
 
-def test_what_notebooks_import_is_there_before_they_begin(run):
-    cell = "import json, sys\nopen(note, 'w').write(json.dumps([name in sys.modules for name in ('torch', 'atlab.training', 'plotly.io')]))"
-    assert run(cell) == [True, True, True]
-
-
 def test_a_failure_is_said_as_of_any_kernel_and_the_next_one_is_unharmed(run):
     with pytest.raises(AtlabError, match="n.ipynb failed: ZeroDivisionError in cell 3: division by zero"):
         run("1 / 0")
@@ -104,11 +99,17 @@ def test_a_kernel_may_start_processes(run):
     assert run(cell) == 3
 
 
-def test_server_and_kernel_end_with_the_process_that_started_them(tmp_path):
-    cells = [
-        new_code_cell("note = ''", metadata={"tags": ["parameters"]}),
-        new_code_cell("import os, time\nopen(note, 'w').write(f'[{os.getpid()}, {os.getppid()}]')\ntime.sleep(300)"),
-    ]
+STAY = """
+import json, os, sys, time
+there = [name in sys.modules for name in ("torch", "atlab.training", "plotly.io")]
+from atlab import training
+json.dump([os.getpid(), os.getppid(), there], open(note, "w"))
+time.sleep(300)
+"""
+
+
+def test_what_a_notebook_imports_is_there_and_server_and_kernel_end_with_the_process_that_started_them(tmp_path):
+    cells = [new_code_cell("note = ''", metadata={"tags": ["parameters"]}), new_code_cell(STAY)]
     nbformat.write(new_notebook(cells=cells), tmp_path / "n.ipynb")
     note = tmp_path / "note"
     script = (
@@ -117,11 +118,14 @@ def test_server_and_kernel_end_with_the_process_that_started_them(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | forked.ENVIRONMENT)
     try:
-        pids = json.loads(wait_for(lambda: note.exists() and note.read_text().endswith("]") and note.read_text()))
+        *pids, there = json.loads(
+            wait_for(lambda: note.exists() and note.read_text().endswith("]]") and note.read_text())
+        )
     finally:
         process.kill()
         process.wait()
     wait_for(lambda: gone(*pids))
+    assert there == [True, True, True]
 
 
 @pytest.mark.parametrize(
