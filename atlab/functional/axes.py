@@ -128,7 +128,7 @@ def _widths(module: nn.Module) -> set[int]:
 
 def _given(module: nn.Module) -> set[int]:
     """Numbers of channels that the weights of a module itself give."""
-    return {p.shape[0] for p in module.parameters(recurse=False)}
+    return {p.shape[0] for p in module.parameters(recurse=False) if p.ndim}
 
 
 def _conventional(model: nn.Module, path: str, module: nn.Module, parts: list[nn.Module]) -> bool:
