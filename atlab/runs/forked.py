@@ -119,9 +119,11 @@ class _Forked:
 def ready(code: str) -> None:
     """Start the server, if it does not run yet, where forked kernels are chosen; it imports what a notebook's code needs.
 
-    To be called before a kernel's folder for temporary files is the current one: the server's socket must outlive it.
+    To be called before a kernel's folder for temporary files is the current one: the server's socket must outlive it. A daemonic
+    process, as a Dask worker is unless `distributed.worker.daemon` is false, may not have one.
     """
-    if ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux":
+    daemon = multiprocessing.current_process().daemon
+    if ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux" and not daemon:
         forkserver.set_forkserver_preload(preloaded(code))
         forkserver.ensure_running()
         ForkedProvisioner.server = True
