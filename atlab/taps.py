@@ -100,7 +100,7 @@ class Taps:
             if not self._close.alive:
                 raise AtlabError(f"layer {layer!r} has no activation: its taps were closed; make new ones")
             if self._record.taken:
-                cause = "its latest forward pass was used already: run the model again before each call of the loss"
+                cause = "the latest forward pass was used already: run the model again before each call of the loss"
             elif self._record.inputs is not None:
                 cause = "the model's latest forward pass did not run it (LayerDrop, a branch not taken)"
             else:

@@ -11,7 +11,7 @@ from pathlib import Path
 # Before torch or NumPy load, and inherited by kernels and workers: two workers of one thread beat one of two.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# Notebooks are executed as a sweep executes them. tests/runs/test_notebooks.py has kernels of their own.
+# Notebooks are executed as a sweep executes them. Those of tests/runs/test_notebooks.py are started as `atlab run` does.
 os.environ.setdefault("JUPYTER_DEFAULT_PROVISIONER_NAME", "atlab-forked")
 # Kernels of parallel workers must not share one history database or one runtime folder.
 _private = tempfile.mkdtemp(prefix="atlab-tests-")

@@ -98,7 +98,7 @@ def test_popping_forgets_so_that_no_graph_outlives_the_step():
     taps = Taps(net, "1")
     net(torch.randn(2, 1, 8, 8))
     assert taps.pop("1").shape == (2, 4, 8, 8)
-    with pytest.raises(AtlabError, match="layer '1' has no activation: its latest forward pass was used already"):
+    with pytest.raises(AtlabError, match="layer '1' has no activation: the latest forward pass was used already"):
         taps["1"]
 
 

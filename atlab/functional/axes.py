@@ -86,14 +86,13 @@ def _channel(model: nn.Module, path: str, output: Tensor) -> int:
     first, last = output.shape[1] in widths, output.shape[-1] in widths
     if n > 3 and not widths:
         return 1  # no weights at all: PyTorch's convention
-    if kinds == {1} and n > 3 and (first or not last or output.shape[1] in _widths(model)):
-        given = set().union(*(map(_given, telling)))
-        if output.shape[-1] not in given or _conventional(model, path, module, parts):
-            return 1  # blocks that concatenate have a width of their own
-        first = last = True  # a block of one's own may permute
+    # Blocks that concatenate have a width of their own.
+    convolutional = kinds == {1} and n > 3 and (first or not last or output.shape[1] in _widths(model))
+    if convolutional and (output.shape[-1] not in _given(telling) or _conventional(model, path, module, parts)):
+        return 1
     if kinds == {-1} and n == 3 and last:
         return -1
-    if first != last:
+    if first != last and not convolutional:
         return 1 if first else -1
     raise AtlabError(
         f"layer {path!r} ({type(model.get_submodule(path)).__name__}) returns shape {tuple(output.shape)}, where neither its kind nor its "
@@ -126,9 +125,9 @@ def _widths(module: nn.Module) -> set[int]:
     return {size for p in module.parameters() if p.ndim and p.shape[0] > 1 for size in p.shape[:2] if size > 1}
 
 
-def _given(module: nn.Module) -> set[int]:
-    """Numbers of channels that the weights of a module itself give."""
-    return {p.shape[0] for p in module.parameters(recurse=False) if p.ndim}
+def _given(modules: list[nn.Module]) -> set[int]:
+    """Numbers of channels that the weights of modules themselves give."""
+    return {p.shape[0] for module in modules for p in module.parameters(recurse=False) if p.ndim}
 
 
 def _conventional(model: nn.Module, path: str, module: nn.Module, parts: list[nn.Module]) -> bool:
@@ -136,9 +135,10 @@ def _conventional(model: nn.Module, path: str, module: nn.Module, parts: list[nn
     owner = model.get_submodule(path.rpartition(".")[0])
     if {type(m).__module__.partition(".")[0] for m in (module, owner)} & {"torchvision", "atlab"}:
         return True
-    row = list(owner.children())[: 1 + list(owner.children()).index(module)] if module in owner.children() else []
+    row = [*owner.children()]
+    row = row[: row.index(module) + 1]
     plain = all(type(m).__module__.startswith("torch.nn.") for m in row)
-    return type(owner) is nn.Sequential and module not in parts and plain and all(part in row for part in parts)
+    return type(owner) is nn.Sequential and plain and set(parts) <= set(row)
 
 
 def _batch(model: nn.Module, path: str, output: Tensor) -> int:

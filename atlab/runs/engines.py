@@ -113,7 +113,7 @@ def _local(slots: Sequence[dict[str, str]]) -> Iterator[Client]:
     settings = {
         "distributed.worker.daemon": False,  # a job may start processes of its own
         "distributed.scheduler.allowed-failures": TRIES - 1,
-        # Dask looks at its own event loops and samples its workers' stacks 50 to 100 times a second: 13 % of a core for two workers.
+        # Dask looks at its own event loops and samples its workers' stacks 50 to 100 times a second.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.tick.interval": "1s",
         "distributed.admin.tick.limit": "10s",
@@ -202,7 +202,7 @@ def _tried(function: Callable[..., None], arguments: tuple) -> tuple[str, str]:
 
 def given_up(said: str) -> str:
     """What is said of a job whose process died every time."""
-    return f"tried {TRIES} times; {said} (killed, or out of memory?)"
+    return f"tried {TRIES} times; {said}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atlab.errors import AtlabError
-from atlab.runs import forked, ipynb, parameters
+from atlab.runs import forked, parameters
 from atlab.runs.html import write_html
 from atlab.system.files import scratch, write_atomic
 from atlab.system.processes import THREAD_VARIABLES
@@ -44,7 +44,7 @@ def execute(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = out.with_suffix(".failed.ipynb")
-    forked.ready(ipynb.source(notebook))
+    forked.ready(notebook)
     temporary = out.absolute().with_name(f".{out.stem}.{uuid.uuid4().hex[:8]}.ipynb")
     try:
         try:
@@ -149,4 +149,4 @@ def _reason(error: Exception) -> tuple[str, list[str]]:
         return f"{error.ename} in cell {error.exec_count}: {error.evalue}", traceback[-8:]
     said = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
     dead = type(error).__name__ == "DeadKernelError"
-    return said + (" (ended from outside, or out of memory? The same command carries on)" if dead else ""), []
+    return said + (" (killed, or out of memory?)" if dead else ""), []

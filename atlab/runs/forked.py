@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
 
+from atlab.runs import ipynb
 from atlab.system.processes import THREAD_VARIABLES, end_with_parent, hidden_main
 
 # The environment that chooses forked kernels, by the name of their entry point; the server computes on one thread, as its kernels do.
@@ -47,10 +48,7 @@ def preloaded(code: str) -> list[str]:
     >>> "torch" in preloaded("from atlab import experiment, plots")
     True
     """
-    trains = re.search(
-        r"^\s*(?:import (?:torch|atlab\s*(?:#|$))|from (?:torch|atlab\.(?!runs)|atlab import (?!runs\s*$)))", code, re.M
-    )
-    return [*KERNEL, *(TRAINING if trains else ())]
+    return [*KERNEL, *(TRAINING if any(word in code for word in ("torch", "experiment", "transfer")) else ())]
 
 
 class ForkedProvisioner(LocalProvisioner):
@@ -116,15 +114,15 @@ class _Forked:
         self.send_signal(signal.SIGTERM)
 
 
-def ready(code: str) -> None:
-    """Start the server, if it does not run yet, where forked kernels are chosen; it imports what a notebook's code needs.
+def ready(notebook: str | Path) -> None:
+    """Start the server, once, where forked kernels are chosen; it imports what this notebook's code needs.
 
     To be called before a kernel's folder for temporary files is the current one: the server's socket must outlive it. A daemonic
     process, as a Dask worker is unless `distributed.worker.daemon` is false, may not have one.
     """
-    daemon = multiprocessing.current_process().daemon
-    if ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux" and not daemon:
-        forkserver.set_forkserver_preload(preloaded(code))
+    chosen = ENVIRONMENT.items() <= os.environ.items() and sys.platform == "linux"
+    if chosen and not (ForkedProvisioner.server or multiprocessing.current_process().daemon):
+        forkserver.set_forkserver_preload(preloaded(ipynb.source(notebook)))
         forkserver.ensure_running()
         ForkedProvisioner.server = True
 

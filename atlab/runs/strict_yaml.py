@@ -73,7 +73,7 @@ def _check_structure(text: str, path: Path, most_depth: int) -> None:
 
 
 def _base() -> type:
-    """PyYAML's safe loader, the compiled one where there is one: ten times as fast."""
+    """PyYAML's safe loader, the compiled one where there is one."""
     import yaml
 
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

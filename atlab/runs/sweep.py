@@ -299,7 +299,7 @@ def _outcome(future: Future) -> engines.Ended:
         raise _gone()
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return engines.Ended("failed", engines.given_up("its process died"))
+        return engines.Ended("failed", engines.given_up("its process died (killed, or out of memory?)"))
     return engines.Ended("failed", f"{type(error).__name__}: {error}")
 
 

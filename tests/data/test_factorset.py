@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from atlab.data import Clip, FactorSet, build
 from atlab.data.display import as_text
@@ -231,6 +233,10 @@ def test_inputs_that_are_no_clips_are_refused(fs):
 def test_a_data_set_is_what_its_card_says(fs):
     FactorSet.open(fs.path).verify()
     toy(fs.path.parent / "numbers", words=2, speakers=2, repetitions=3, samples=33).verify()
+    card = json.loads((fs.path / "card.json").read_text())
+    (fs.path / "card.json").write_text(json.dumps(card | {"content_hash": "0" * 64}))
+    with pytest.raises(AtlabError, match="is not what its card says"):
+        FactorSet.open(fs.path).verify()
 
 
 def test_changed_inputs_are_seen_at_opening_or_by_reading_all(tmp_path):
@@ -305,4 +311,6 @@ def test_a_card_of_any_content_is_read_or_refused(stored, data, value):
         with open(f"{folder}/card.json", "w") as file:
             json.dump(card | {key: value}, file)
         with contextlib.suppress(AtlabError):
-            as_text(FactorSet.open(folder))
+            terminal = Console(file=io.StringIO(), width=200)
+            terminal.print(as_text(FactorSet.open(folder)))
+            assert "clips" in terminal.file.getvalue()

@@ -11,7 +11,7 @@ from atlab.errors import AtlabError
 from tests.frameworks.naive import activations, at_loss
 
 
-def check(make, layers: dict[str, int], *inputs, **keywords) -> None:
+def assert_compared_on(make, layers: dict[str, int], *inputs, **keywords) -> None:
     """The loss between make(0) and make(1) at {layer: axis of the channels} is the naive one on these axes."""
     student, speaker = make(0), make(1).eval()
     at = atlab.AntiTransferLoss(student, atlab.Teacher(speaker, list(layers)))
@@ -50,14 +50,16 @@ def test_torchvision_vit():
         "encoder.layers.encoder_layer_1.mlp": -1,
         "encoder.ln": -1,
     }
-    check(make, layers, torch.randn(2, 3, 32, 32))
+    assert_compared_on(make, layers, torch.randn(2, 3, 32, 32))
 
 
 def test_torchvision_swin():
     from torchvision.models.swin_transformer import SwinTransformer
 
     make = seeded(lambda: SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], stochastic_depth_prob=0.0))
-    check(make, {"features.0.0": 1, "features.0": -1, "features.1": -1, "features.3.1": -1}, torch.randn(2, 3, 32, 32))
+    assert_compared_on(
+        make, {"features.0.0": 1, "features.0": -1, "features.1": -1, "features.3.1": -1}, torch.randn(2, 3, 32, 32)
+    )
 
 
 def wav2vec2(layer_drop: float = 0.0):
@@ -73,7 +75,7 @@ def wav2vec2(layer_drop: float = 0.0):
 
 def test_torchaudio_wav2vec2():
     layers = {"feature_extractor.conv_layers.1": 1, "feature_extractor": -1, "encoder.transformer.layers.1": -1}
-    check(seeded(wav2vec2), layers, torch.randn(2, 400))
+    assert_compared_on(seeded(wav2vec2), layers, torch.randn(2, 400))
 
 
 def test_a_dropped_layer_of_wav2vec2_is_a_sentence():
@@ -88,13 +90,13 @@ def test_a_dropped_layer_of_wav2vec2_is_a_sentence():
 def test_timm_vit():
     timm = pytest.importorskip("timm", reason="timm is not installed")
     make = seeded(lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=2, num_heads=2))
-    check(make, {"patch_embed": -1, "blocks.0": -1, "blocks.1.mlp": -1}, torch.randn(2, 3, 32, 32))
+    assert_compared_on(make, {"patch_embed": -1, "blocks.0": -1, "blocks.1.mlp": -1}, torch.randn(2, 3, 32, 32))
 
 
 def test_timm_convnext():
     timm = pytest.importorskip("timm", reason="timm is not installed")
     make = seeded(lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))
-    check(make, {"stem": 1, "stages.1": 1, "stages.0.blocks.0.mlp": 1}, torch.randn(2, 3, 64, 64))
+    assert_compared_on(make, {"stem": 1, "stages.1": 1, "stages.0.blocks.0.mlp": 1}, torch.randn(2, 3, 64, 64))
 
 
 def test_transformers_wav2vec2():
@@ -105,7 +107,7 @@ def test_transformers_wav2vec2():
         attention_dropout=0.0, activation_dropout=0.0, feat_proj_dropout=0.0, mask_time_prob=0.0, num_feat_extract_layers=2,
     )  # fmt: skip
     make = seeded(lambda: transformers.Wav2Vec2Model(config))
-    check(
+    assert_compared_on(
         make,
         {"feature_extractor": 1, "feature_projection": -1, "encoder.layers.1": -1, "encoder": -1},
         torch.randn(2, 400),
@@ -121,4 +123,4 @@ def test_transformers_bert_with_an_attention_mask():
     make, mask = seeded(lambda: transformers.BertModel(config)), torch.ones(3, 7, dtype=torch.long)
     mask[:, 4:] = 0
     layers = {"embeddings": -1, "encoder.layer.0": -1, "encoder.layer.1": -1}
-    check(make, layers, input_ids=torch.randint(50, (3, 7)), attention_mask=mask)
+    assert_compared_on(make, layers, input_ids=torch.randint(50, (3, 7)), attention_mask=mask)

@@ -86,11 +86,13 @@ def notebook(source: object, **changes: object) -> dict:
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]} | changes
 
 
-def only_atlab_errors(path, content: object) -> None:
+def assert_read_or_refused(path, content: object) -> None:
+    """What is read is of the expected type; whatever is raised is an AtlabError."""
     path.write_text(json.dumps(content))
-    for read in (parameters.specification, ipynb.metadata, parameters.defaults, ipynb.source):
+    kinds = {parameters.specification: dict, ipynb.metadata: dict, parameters.defaults: dict, ipynb.source: str}
+    for read, kind in kinds.items():
         with contextlib.suppress(AtlabError):
-            read(path)
+            assert isinstance(read(path), kind), read
 
 
 @TRIED
@@ -100,7 +102,7 @@ def only_atlab_errors(path, content: object) -> None:
 @example(source="a = " + "(" * 3000)
 @example(source="a = " + "-" * 5000 + "1")
 def test_a_parameters_cell_of_any_text(tmp_path, source):
-    only_atlab_errors(tmp_path / "n.ipynb", notebook(source))
+    assert_read_or_refused(tmp_path / "n.ipynb", notebook(source))
 
 
 @TRIED
@@ -109,19 +111,19 @@ def test_a_parameters_cell_of_any_text(tmp_path, source):
 def test_cells_of_odd_forms(tmp_path, key, value):
     content = notebook("a = 1")
     content["cells"][0][key] = value
-    only_atlab_errors(tmp_path / "n.ipynb", content)
+    assert_read_or_refused(tmp_path / "n.ipynb", content)
 
 
 @TRIED
 @given(key=st.sampled_from(["nbformat", "nbformat_minor", "metadata", "cells"]), value=ODD)
 def test_notebooks_of_odd_forms(tmp_path, key, value):
-    only_atlab_errors(tmp_path / "n.ipynb", notebook("a = 1", **{key: value}))
+    assert_read_or_refused(tmp_path / "n.ipynb", notebook("a = 1", **{key: value}))
 
 
 @TRIED
 @given(content=ODD)
 def test_files_that_are_no_notebooks(tmp_path, content):
-    only_atlab_errors(tmp_path / "n.ipynb", content)
+    assert_read_or_refused(tmp_path / "n.ipynb", content)
 
 
 @TRIED
@@ -131,9 +133,9 @@ def test_values_typed_on_the_command_line(tmp_path, text):
     path.write_text(json.dumps(notebook("f = 1.0  # >= 0\nl = [1]\ns = 'x'\nb = False\nn = None\nd = {}\ni = 1")))
     for name in "flsbndi":
         with contextlib.suppress(AtlabError):
-            parameters.parse(path, {name: text})
+            assert set(parameters.parse(path, {name: text})) == {name}
         with contextlib.suppress(AtlabError):
-            parameters.check(path, {name: text})
+            assert set(parameters.check(path, {name: text})) == set("flsbndi")
 
 
 @pytest.mark.parametrize(
