@@ -28,7 +28,7 @@ def pretraining(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (data, task), part in table.groupby(["data", "target"], sort=False):
-        test = stats.mean_interval(part["test_accuracy"])
+        test = stats.mean_interval(part["test_accuracy"], ends=(0, 1))
         row = {"data": data, "task": task, "n": test.n, "classes": int(part["classes"].iloc[0])}
         row |= {"train": 100 * part["train_accuracy"].mean(), "test": 100 * test.mean}
         rows.append(row | {"low": 100 * test.low, "high": 100 * test.high} | tables.printed_network(data))

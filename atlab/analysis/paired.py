@@ -44,7 +44,7 @@ def _compared(table: pd.DataFrame, by: list[str], condition: str) -> pd.DataFram
         )
     base, rows = test.loc[baseline[0]], []
     for key, scores in test.iterrows():
-        own = stats.mean_interval(scores)
+        own = stats.mean_interval(scores, ends=(0, 1))
         arm = ", ".join(filter(None, (label(by, key), condition)))
         row = {
             "condition": condition,

@@ -28,16 +28,18 @@ def examples(fs, target: str, orthogonal: str, count: int = 3) -> list[int]:
 
 
 def split_sentence(split, settings) -> str:
-    """How many clips each part has, and what stands between training and test."""
+    """How many examples each part has, and what stands between training and test."""
     s, target, by = settings, plain(settings.target), plain(settings.split_spec().by)
     gap = {
-        "random": "Training and test differ in the recordings only.",
+        "random": "Training and test differ in the examples only.",
         "official": "The parts are the data set's own.",
-        "disjoint": f"No {by} of the test clips is among the training clips.",
-        "confounded": f"In training, {100 * s.pairing:.0f} % of the clips of a {target} come from the {by}s that it is "
+        "disjoint": f"No {by} of the test examples is among the training examples.",
+        "confounded": f"In training, {100 * s.pairing:.0f} % of the examples of a {target} come from the {by}s that it is "
         f"paired with; in the test, {target} and {by} are independent.",
     }[s.split]
-    return f"{len(split.train)} clips to train, {len(split.validation)} to validate, {len(split.test)} to test. {gap}"
+    return (
+        f"{len(split.train)} examples to train, {len(split.validation)} to validate, {len(split.test)} to test. {gap}"
+    )
 
 
 def grid(settings, strategies: Sequence[str], seeds: int) -> list:
@@ -54,9 +56,9 @@ def run_of(table: pd.DataFrame, strategy: str, seed: int):
 
 
 def teacher_sentence(run, factor: str) -> str:
-    """How well the network of the orthogonal factor does on clips that it was not trained on."""
+    """How well the network of the orthogonal factor does on examples that it was not trained on."""
     result = run.result()
-    return f"The {plain(factor)} network names the right {plain(factor)} on {100 * result['test_accuracy']:.1f} % of {result['test_clips']} unseen clips."
+    return f"The {plain(factor)} network names the right {plain(factor)} on {100 * result['test_accuracy']:.1f} % of {result['test_clips']} unseen examples."
 
 
 def findings(table: pd.DataFrame) -> Findings:
@@ -64,8 +66,9 @@ def findings(table: pd.DataFrame) -> Findings:
     accuracy = table.pivot(index="seed", columns="strategy", values="test_accuracy")
     train = table.groupby("strategy")["train_accuracy"].mean()
     lines = [
-        f"Baseline: {100 * train['baseline']:.1f} % of training clips and {100 * accuracy['baseline'].mean():.1f} % of test clips "
-        f"right, a gap of {100 * (train['baseline'] - accuracy['baseline'].mean()):.1f} points."
+        f"Baseline: {100 * train['baseline']:.1f} % of training examples and {100 * accuracy['baseline'].mean():.1f} % of test examples "
+        f"right, a gap of {100 * (train['baseline'] - accuracy['baseline'].mean()):.1f} points. "
+        f"Training examples right: AT {100 * train['at']:.1f} %, WI {100 * train['wi']:.1f} %."
     ]
     differences = {}
     for other, name in (("baseline", "the baseline"), ("wi", "WI")):

@@ -73,7 +73,7 @@ def comparison(picked: pd.DataFrame, against: str = "baseline", score: str = "te
         others = [name for name in scores if name != against]
         adjusted = stats.holm([stats.paired_p(scores[name], scores[against]) for name in others])
         for name in (against, *others):
-            own = stats.mean_interval(scores[name])
+            own = stats.mean_interval(scores[name], ends=(0, 1))
             row = {"condition": condition, "form": name, "n": own.n, "mean": own.mean, "low": own.low, "high": own.high}
             if name != against:
                 d = stats.paired_difference(scores[name], scores[against])

@@ -31,6 +31,7 @@ MEANS = (
     "cka",
     "at",
 )
+SHARES = ("target_accuracy", "balanced_accuracy", "mlp", "changed", "worst_group", "equalised_odds", "at")  # 0 to 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Report:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean over seeds of every measure by name, layer and factor, with NAME_low and NAME_high: 95 % t intervals.
+        """Mean over seeds of every measure by name, layer and factor, with NAME_low and NAME_high: 95 % t intervals, within what is possible.
 
         One seed has no interval: low and high are nan.
         """
@@ -59,7 +60,8 @@ class Report:
                 if measure in part and part[measure].notna().any():
                     values = part[measure].dropna()
                     row[measure] = values.mean()
-                    found = stats.mean_interval(values) if len(values) > 1 else (values.mean(), np.nan, np.nan)
+                    ends = (0, 1) if measure in SHARES else (-np.inf, np.inf)
+                    found = stats.mean_interval(values, ends=ends) if len(values) > 1 else (0, np.nan, np.nan)
                     row |= {f"{measure}_low": found[1], f"{measure}_high": found[2]}
             rows.append(row)
         return pd.DataFrame(rows)

@@ -142,7 +142,7 @@ def _compare(
     rows = _cka_rows(cka, np.array(sizes), layers, other_layers)
     for row in rows:
         values = likeness.get(row["layer"]) if row["layer"] == row["other"] else None
-        found = mean_interval(torch.cat(values).numpy()) if values else (np.nan,) * 3
+        found = mean_interval(torch.cat(values).numpy(), ends=(0, 1)) if values else (np.nan,) * 3
         row |= dict(zip(("at", "at_low", "at_high"), found[:3], strict=True)) | {"n": int(sum(sizes))}
     return pd.DataFrame(rows)
 

@@ -146,8 +146,13 @@ def cell_runs(values: Mapping[str, Sequence[float]], labels: Sequence[str], titl
             )
         )
         if len(runs) > 1:
-            found = mean_interval(runs)
-            error = {"type": "data", "array": [found.high - found.mean], "color": colour}
+            found = mean_interval(runs, ends=(0, 1))
+            error = {
+                "type": "data",
+                "array": [found.high - found.mean],
+                "arrayminus": [found.mean - found.low],
+                "color": colour,
+            }
             mark = {"color": colour, "symbol": "diamond", "size": 11}
             figure.add_trace(
                 go.Scatter(

@@ -162,9 +162,13 @@ def map_agreements(scores: pd.DataFrame, title: str = "") -> go.Figure:
         )
         figure.add_trace(points)
         if len(part) > 1:
-            found = mean_interval(part["agreement"])  # few pairs: it may leave what a correlation can be
-            ends = [min(found.high, 1.0) - found.mean], [found.mean - max(found.low, -1.0)]
-            error = {"type": "data", "symmetric": False, "array": ends[0], "arrayminus": ends[1], "color": colour}
+            found = mean_interval(part["agreement"], ends=(-1, 1))
+            error = {
+                "type": "data",
+                "array": [found.high - found.mean],
+                "arrayminus": [found.mean - found.low],
+                "color": colour,
+            }
             mark = {"color": colour, "symbol": "diamond", "size": 11}
             figure.add_trace(
                 go.Scatter(

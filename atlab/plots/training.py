@@ -66,8 +66,13 @@ def accuracy_by_strategy(
             )
             figure.add_trace(points, row=1, col=column)
             if len(values) > 1:
-                interval = mean_interval(values)
-                error = {"type": "data", "array": [interval.high - interval.mean], "color": colour}
+                interval = mean_interval(values, ends=(0, 1))
+                error = {
+                    "type": "data",
+                    "array": [interval.high - interval.mean],
+                    "arrayminus": [interval.mean - interval.low],
+                    "color": colour,
+                }
                 mean = go.Scatter(
                     x=[place + 0.1],
                     y=[interval.mean],

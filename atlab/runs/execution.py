@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 from atlab.errors import AtlabError
 from atlab.runs import forked, parameters
 from atlab.runs.html import write_html
+from atlab.runs.progress import LOG_EVERY
 from atlab.system.files import scratch, write_atomic
 from atlab.system.processes import THREAD_VARIABLES
 
@@ -95,7 +97,7 @@ def _papermill(
         language="python",
         progress_bar=progress and {"desc": Path(notebook).stem, "unit": "cell"},
         cwd=None if cwd is None else str(cwd),
-        stderr_file=_Bars() if progress and sys.stderr.isatty() else None,
+        stderr_file=_Bars() if progress else None,
         store_widget_state=False,  # 5 MB a figure otherwise
         coalesce_streams=True,
         extra_arguments=[f"--IPKernelApp.exec_lines={_IN_KERNEL}"],
@@ -125,11 +127,18 @@ def _literal(path: str | Path) -> str:
 
 
 class _Bars(io.TextIOBase):
-    """Shows the progress bar of the cell that is running on the terminal's last line."""
+    """Shows the progress bar of the cell that is running on the terminal's last line, or now and then as a line of a log."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
 
     def write(self, text: str) -> int:
-        if "\r" in text:
-            print("\r\x1b[K" + text.rsplit("\r", 1)[1].rstrip("\n"), end="", file=sys.stderr, flush=True)
+        bar = text.rsplit("\r", 1)[1].strip() if "\r" in text else ""
+        if bar and sys.stderr.isatty():
+            print("\r\x1b[K" + bar, end="", file=sys.stderr, flush=True)
+        elif bar and time.monotonic() - self._said >= LOG_EVERY:
+            self._said = time.monotonic()
+            print("\n" + bar, file=sys.stderr, flush=True)
         return len(text)
 
 

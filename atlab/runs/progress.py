@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live table in a terminal, a bar elsewhere."""
+"""What a sweep shows while it runs: a live table in a terminal, a bar in a notebook, now and then a line in a log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+LOG_EVERY = 30.0  # seconds between two lines of a log
 STATES = ("done", "running", "waiting", "held", "failed")  # held: by another process, looked at again later
 
 
@@ -18,8 +19,10 @@ def view(study: str, nodes: Sequence[Any], progress: bool) -> Iterator[Callable[
         yield lambda: None
     elif sys.stderr.isatty():
         yield from _table(study, nodes)
-    else:
+    elif "ipykernel" in sys.modules:
         yield from _bar(study, nodes)
+    else:
+        yield from _lines(study, nodes)
 
 
 def counts(nodes: Sequence[Any]) -> dict[str, int]:
@@ -69,6 +72,30 @@ def _bar(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
             bar.update(found["done"] + found["failed"] - bar.n)
 
         yield show
+
+
+def _lines(study: str, nodes: Sequence[Any]) -> Iterator[Callable[[], None]]:
+    start = time.monotonic()
+    said = start - LOG_EVERY
+
+    def line() -> str:
+        found, remaining = counts(nodes), left(nodes)
+        states = ", ".join(f"{n} {state}" for state, n in found.items())
+        until = "" if not remaining else f", about {duration(remaining)} left"
+        return f"{study}: {states}; {duration(time.monotonic() - start)} passed{until}"
+
+    fresh = _news(nodes)
+
+    def show() -> None:
+        nonlocal said
+        for news in fresh():
+            print(news, file=sys.stderr)
+        if time.monotonic() - said >= LOG_EVERY:
+            said = time.monotonic()
+            print(line(), file=sys.stderr, flush=True)
+
+    yield show
+    print(line(), file=sys.stderr, flush=True)
 
 
 def _news(nodes: Sequence[Any]) -> Callable[[], list[str]]:

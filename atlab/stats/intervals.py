@@ -45,8 +45,10 @@ class Interval(NamedTuple):
         return f"{100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean and Student t interval of independent repetitions (seeds).
+def mean_interval(
+    values: Sequence[float], level: float = 0.95, ends: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
+    """Mean and Student t interval of independent repetitions (seeds), cut at `ends`: what is possible (0 and 1 for an accuracy).
 
     Values that are all equal (accuracies on few clips may be) have no interval: low and high are nan. Their standard
     deviation of 0 is an artefact of rounding, and an interval of zero width would claim certainty.
@@ -55,6 +57,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
     >>> mean_interval([0.5, 0.6, 0.7]).n
     3
+    >>> mean_interval([0.9, 0.97, 1.0], ends=(0, 1)).high
+    1
     >>> mean_interval([0.5, 0.5, 0.5])
     Interval(mean=0.5, low=nan, high=nan, n=3)
     """
@@ -64,8 +68,8 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     if all_equal(values):
         return Interval(float(values.mean()), np.nan, np.nan, len(values))
     error = values.std(ddof=1) / np.sqrt(len(values))
-    half = float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
-    return Interval(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values))
+    mean, half = float(values.mean()), float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
+    return Interval(mean, max(mean - half, ends[0]), min(mean + half, ends[1]), len(values))
 
 
 def all_equal(values: np.ndarray) -> bool:
@@ -130,7 +134,7 @@ def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") ->
     """One sentence on a paired difference in accuracy, computed from its interval.
 
     >>> verdict("AT", "the baseline", Interval(0.02, -0.03, 0.07, 3))
-    'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown (6.6 points could have been seen).'
+    'AT is 2.0 points above the baseline, but the 95 % interval [-3.0, +7.0] over 3 seeds includes zero: no difference is shown (four of five such studies would find a true one of 6.6 points).'
     """
     points = f"{name} is {abs(100 * difference.mean):.1f} points {'above' if difference.mean >= 0 else 'below'} {other}"
     if np.isnan(difference.low):
@@ -140,5 +144,5 @@ def verdict(name: str, other: str, difference: Interval, unit: str = "seeds") ->
     )
     if difference.low > 0 or difference.high < 0:
         return f"{points}, and {interval} excludes zero."
-    seen = f"{100 * could_have_seen(difference):.1f} points could have been seen"
+    seen = f"four of five such studies would find a true one of {100 * could_have_seen(difference):.1f} points"
     return f"{points}, but {interval} includes zero: no difference is shown ({seen})."

@@ -64,7 +64,7 @@ def by_layer(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for halves, treatment, n in sorted(units.index, key=_similar_first):
         scores = units.loc[halves, treatment, n]
-        own = stats.mean_interval(scores)
+        own = stats.mean_interval(scores, ends=(0, 1))
         row = {
             "halves": halves,
             "treatment": treatment,
@@ -86,7 +86,7 @@ def by_target(table: pd.DataFrame) -> pd.DataFrame:
     part = table[table["treatment"].isin(["base", "AnB"])]
     rows = []
     for (halves, half, n), runs in part.groupby(["halves", "half", "n"]):
-        own = stats.mean_interval(runs["test_accuracy"])
+        own = stats.mean_interval(runs["test_accuracy"], ends=(0, 1))
         rows.append(
             {"halves": halves, "half": half, "n": n, "test": own.mean, "low": own.low, "high": own.high, "units": own.n}
         )

@@ -157,12 +157,13 @@ def test_networks_stand_next_to_the_printed_ones_of_their_corpus():
             "target": ["session"] * 2 + ["speaker"] * 2,
             "classes": 5,
             "train_accuracy": [1.0, 0.8, 0.7, 0.1],
-            "test_accuracy": [0.5, 0.7, 0.6, 0.2],
+            "test_accuracy": [0.58, 0.62, 0.6, 0.2],
         }
     )
     first, second = (row for _, row in analysis.pretraining(runs).iterrows())
-    low, high = scipy_stats.t.interval(0.95, 1, 60, scipy_stats.sem([50, 70]))
+    low, high = scipy_stats.t.interval(0.95, 1, 60, scipy_stats.sem([58, 62]))
     assert first[["n", "train", "test", "low", "high"]].tolist() == pytest.approx([2, 90, 60, low, high])
+    assert second[["low", "high"]].tolist() == [0, 100], "an accuracy's interval ends where accuracies do"
     assert (first["paper's corpus"], first["paper's test"], first["paper's classes"]) == ("IEMOCAP (4 s)", 96.5, 5)
     assert second["test"] == pytest.approx(40) and pd.isna(second["paper's test"])
 

@@ -221,6 +221,13 @@ def test_nothing_starts_when_a_parameter_is_wrong(notebook, tmp_path, monkeypatc
     assert sorted(p.name for p in tmp_path.iterdir()) == ["trial.ipynb"]
 
 
+def test_a_log_shows_how_far_the_running_cell_is(tmp_path, monkeypatch, capsys):
+    counting = "from tqdm.auto import tqdm\nfor _ in tqdm(range(4), desc='counting'):\n    pass"
+    monkeypatch.setattr(execution, "LOG_EVERY", 0.0)
+    notebooks.run(write(tmp_path / "count.ipynb", counting), {}, root=tmp_path / "runs")
+    assert "\ncounting: 100%" in capsys.readouterr().err
+
+
 def test_run_executes_once_in_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     counting = "from tqdm.auto import tqdm\nfor _ in tqdm(range(4), desc='counting'):\n    pass"

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import nbformat
@@ -103,6 +104,26 @@ def test_a_terminal_shows_a_table(tmp_path, width):
     shown = os.read(reader, 1 << 16).decode()
     assert all(word in shown for word in ("sweep words", "done", "running", "waiting", "passed", "failed: b: no data"))
     assert "more" not in shown
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(capsys, monkeypatch):
+    nodes = [SimpleNamespace(name=name, state="waiting", seconds=0.0, said="") for name in "abc"]
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    with progress.view("words", nodes, True) as show:
+        show()
+        nodes[0].state, nodes[0].seconds, nodes[1].state, clock.now = "done", 20.0, "running", 29.0
+        show()
+        nodes[2].state, nodes[2].said, clock.now = "failed", "no data", 31.0
+        show()
+        nodes[1].state, clock.now = "done", 70.0
+    assert capsys.readouterr().err.splitlines() == [
+        "words: 0 done, 0 running, 3 waiting, 0 held, 0 failed; 0:00:00 passed",
+        "failed: c: no data",
+        "words: 1 done, 1 running, 0 waiting, 0 held, 1 failed; 0:00:31 passed, about 0:00:20 left",
+        "words: 2 done, 0 running, 0 waiting, 0 held, 1 failed; 0:01:10 passed",
+    ]
 
 
 def test_what_runs_require_is_trained_once_before_them(tmp_path, requires):

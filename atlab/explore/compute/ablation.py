@@ -149,7 +149,7 @@ def cells(
     for (one, other), part in frame.groupby(["x", "y"], sort=False):
         low = high = np.nan
         if len(part) > 1:
-            low, high = np.clip(stats.mean_interval(part["value"])[1:3], *ends)
+            _, low, high, _ = stats.mean_interval(part["value"], ends=ends)
         rows.append((one, other, float(part["value"].mean()), low, high, len(part)))
     found = pd.DataFrame(rows, columns=["x", "y", "mean", "low", "high", "n"])
     return found.sort_values(["y", "x"], key=lambda c: c.map(natural), ignore_index=True)

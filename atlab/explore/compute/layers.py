@@ -124,7 +124,7 @@ def over_seeds(
         for layer, values in zip(layers, own.T, strict=True):
             low = high = np.nan
             if len(values) > 1 and np.isfinite(values).all():
-                low, high = np.clip(stats.mean_interval(values)[1:3], *ends)
+                _, low, high, _ = stats.mean_interval(values, ends=ends)
             rows.append((arm, layer, values.mean(), low, high, len(values)))
     return pd.DataFrame(rows, columns=["arm", "layer", "mean", "low", "high", "n"])
 

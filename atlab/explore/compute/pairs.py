@@ -192,8 +192,8 @@ def _mean(values: pd.Series) -> str:
     missing = f" ({len(values) - len(found)} without a map)" if len(found) < len(values) else ""
     if len(found) < 2:
         return f"undefined{missing}"
-    mean, low, high, _ = mean_interval(found)
-    return f"{mean:.2f} [{max(low, -1):.2f}, {min(high, 1):.2f}]{missing}"
+    mean, low, high, _ = mean_interval(found, ends=(-1, 1))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]{missing}"
 
 
 def lag(fs, one: Sample, other: Sample) -> int:
