@@ -25,7 +25,7 @@ import nbformat
 import torch
 
 from atlab import experiment
-from atlab.runs import grid, sweep
+from atlab.runs import grid, jobs, sweep
 from atlab.system import devices
 from benchmarks.loop import network, sound, stepper
 from benchmarks.rows import HEADER, line, ratio_row
@@ -41,7 +41,7 @@ class Swept(NamedTuple):
 
 def baselines(runs: int, epochs: int) -> grid.Grid:
     """Baselines of the laptop's grid that differ in the seed."""
-    opened = sweep.load("table3_words", "laptop", epochs=epochs)
+    opened = jobs.load("table3_words", "laptop", epochs=epochs)
     baseline = next(job for job in opened.jobs if job["strategy"] == "baseline")
     return grid.Grid(opened.study, opened.notebook, [baseline | {"seed": seed} for seed in range(runs)])
 

@@ -56,7 +56,7 @@ def run(
     root: Root = None,
     html: Annotated[bool, typer.Option("--html", help="Also write one HTML file that needs no network.")] = False,
 ) -> None:
-    """Run a notebook with parameters into its run folder; one that is done is opened, an interrupted one resumed."""
+    """Run a notebook with parameters into its run folder; a finished run is opened, an interrupted one resumed."""
     from atlab.runs import notebooks, parameters
 
     path = named(notebook, ".ipynb")
@@ -80,24 +80,25 @@ def sweep(
         bool, typer.Option("--trust-network", help="Use a scheduler without TLS: nobody else reaches that network.")
     ] = False,
     parameter: Annotated[
-        list[str], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Put over the grid's; repeatable.")
+        list[str], typer.Option("-p", "--parameter", metavar="NAME VALUE", help="Overrides the grid's; repeatable.")
     ] = [],  # noqa: B006
     only: Annotated[int | None, typer.Option(help="The number of a single run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, what it costs, and stop.")] = False,
     sbatch: Annotated[bool, typer.Option("--sbatch", help="Print a line for Slurm, and stop.")] = False,
 ) -> None:
-    """Run every run of a grid that is not done, after the networks that they share; the same command carries on."""
-    from atlab.runs import parameters
+    """Run what is missing from a grid, after the networks that its runs share; the same command carries on."""
+    from atlab.runs import jobs, parameters
     from atlab.runs import sweep as sweeps
+    from atlab.runs.dry_run import dry_run as what_it_would_do
 
     root = _root(root)
-    opened = sweeps.load(grid, scale)
+    opened = jobs.load(grid, scale)
     fixed = parameters.parse(opened.notebook, pairs(parameter))
     if sbatch:
         typer.echo(sweeps.sbatch(grid, scale, root, parameter, **fixed))
         return
     if dry_run:
-        typer.echo(sweeps.dry_run(grid, scale, root, workers, only, **fixed))
+        typer.echo(what_it_would_do(grid, scale, root, workers, only, **fixed))
         return
     outcome = sweeps.run(
         grid,
@@ -157,7 +158,7 @@ def explore(
     study: Annotated[
         Path | None, typer.Argument(help="Folder of a study's runs, the newest study if not given.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of 127.0.0.1.")] = 8866,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of 127.0.0.1.")] = 8866,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = False,
 ) -> None:
     """Serve the explorers on this machine only, without JupyterLab (Voila); Ctrl+C ends them."""

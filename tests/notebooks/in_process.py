@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from atlab.runs import execution, notebooks, sweep
+from atlab.runs import execution, jobs, notebooks
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
     **fixed: Any,
 ) -> None:
     """Run a grid's notebook cell by cell in this process, into the folders that `sweep.run` would use, but for what is left out."""
-    opened = sweep.load(what, scale, **fixed)
+    opened = jobs.load(what, scale, **fixed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "execute", _execute)
         for parameters in opened.jobs:

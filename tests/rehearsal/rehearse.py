@@ -19,7 +19,7 @@ import yaml
 
 from atlab.cli.main import app
 from atlab.data.catalog import EMBEDDED
-from atlab.runs import execution, notebooks, parameters, strict_yaml, sweep
+from atlab.runs import execution, jobs, notebooks, parameters, strict_yaml
 from atlab.runs import grid as grids
 from tests.rehearsal import heads, raw
 
@@ -142,7 +142,7 @@ def _execute(notebook: Path, given: Mapping) -> None:
 
 def train(path: Path, root: Path, how: InProcess) -> str:
     """Every run of a grid in the home, and the networks they require: -> how many of each."""
-    nodes = sweep.plan(sweep.load(path.stem, scale_of(path)), root)
+    nodes = jobs.plan(jobs.load(path.stem, scale_of(path)), root)
     todo = [node for node in nodes if node.state != "done"]
     before, failed = len(how.first), []
     with mock.patch.object(execution, "execute", how):

@@ -115,7 +115,7 @@ def test_a_mapping_is_a_grid_too(write, tmp_path):
         ),
         ("axes: {seed: 0}\nexclude: [{seed: many}]", "g.yaml: parameter 'seed' is 'many', a str"),
         ("axes: {seed: [0}", "line 3 is not YAML"),
-        ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6: the key 'seed' comes twice"),
+        ("axes:\n  seed: 0\n  beta: 1\n  seed: 1", "line 6: the key 'seed' is repeated"),
         ("axes: {arm: [{strategy: []}]}", "axis 'strategy' has no values"),
         ("axes: {seed: 3..2}", "axis 'seed' has no values"),
         ("axes: [seed]", r"expected a mapping .* for `axes` of .*, got \['seed'\]"),

@@ -20,7 +20,8 @@ import atlab
 from atlab import experiment
 from atlab.cli import main
 from atlab.errors import AtlabError
-from atlab.runs import engines, grid, progress, sweep
+from atlab.runs import engines, grid, jobs, progress, sweep
+from atlab.runs.dry_run import dry_run
 from tests.runs import sweeps
 from tests.runs.sweeps import RESULT, executed, results
 
@@ -131,7 +132,7 @@ def test_what_runs_require_is_trained_once_before_them(tmp_path, requires):
     assert (outcome.done, outcome.failed) == (4, {})
     trained = (tmp_path / "runs/trained.txt").read_text().splitlines()
     assert trained[0] == "ground for s" and sorted(trained[1:]) == ["base 0 for s", "base 1 for s"]
-    nodes = sweep.plan(grid.load(sweeps.grid(tmp_path, "3..5", NEEDS + RESULT, requires)), tmp_path / "runs")
+    nodes = jobs.plan(grid.load(sweeps.grid(tmp_path, "3..5", NEEDS + RESULT, requires)), tmp_path / "runs")
     assert [node.name for node in nodes if not node.folder] == ["ground", "base 0", "base 1"]
     assert [node.state for node in nodes if node.folder] == ["done", "waiting", "waiting"]
 
@@ -165,7 +166,7 @@ def test_a_notebook_names_no_code_of_others_to_be_run(tmp_path, monkeypatch, nam
     (tmp_path / "stranger.py").write_text(f"{leaves}\nrequired_by = run = lambda *_: {leaves}")
     monkeypatch.syspath_prepend(tmp_path)
     path = sweeps.grid(tmp_path, "0", requires=name)
-    for how in (sweep.dry_run, sweep.run):
+    for how in (dry_run, sweep.run):
         with pytest.raises(AtlabError, match="expected 'atlab.MODULE:required_by'"):
             how(path, root=tmp_path / "runs")
     assert not (tmp_path / "was run").exists() and not (tmp_path / "runs").exists()
@@ -174,7 +175,7 @@ def test_a_notebook_names_no_code_of_others_to_be_run(tmp_path, monkeypatch, nam
 def test_a_requirement_is_shown_by_what_differs_from_its_defaults():
     from atlab.experiment.settings import Settings
 
-    assert sweep._shown(Settings(orthogonal="emotion", seed=2)) == "orthogonal emotion, seed 2"
+    assert jobs.described(Settings(orthogonal="emotion", seed=2)) == "orthogonal emotion, seed 2"
 
 
 def test_notebooks_are_clean_processes_that_may_start_others(tmp_path):
@@ -243,10 +244,10 @@ def test_a_mapping_and_a_grid_are_taken_too(tmp_path, monkeypatch):
     path = sweeps.grid(tmp_path, "0..3")
     monkeypatch.chdir(tmp_path)
     content = {"study": "s", "notebook": "n.ipynb", "axes": {"seed": "0..3"}}
-    assert sweep.load(content, "laptop") == sweep.load(path, "laptop") == sweep.load(grid.load(path), "laptop")
-    assert sweep.load(content, "laptop", seed=7).jobs == [{"seed": 7}]
-    with pytest.raises(AtlabError, match="a Grid is complete: seed cannot be put over its parameters"):
-        sweep.load(grid.load(path), "laptop", seed=7)
+    assert jobs.load(content, "laptop") == jobs.load(path, "laptop") == jobs.load(grid.load(path), "laptop")
+    assert jobs.load(content, "laptop", seed=7).jobs == [{"seed": 7}]
+    with pytest.raises(AtlabError, match="a Grid is complete: seed cannot override its parameters"):
+        jobs.load(grid.load(path), "laptop", seed=7)
 
 
 def test_the_line_for_slurm_runs_a_task_a_run_with_the_same_parameters(tmp_path, monkeypatch):
@@ -295,7 +296,7 @@ def test_devices_are_given_by_the_environment_and_shared_as_asked(monkeypatch):
 
 def test_the_time_left_comes_from_what_ended_and_what_runs_side_by_side():
     def node(state, seconds=0.0):
-        return sweep.Node("", print, (), state=state, seconds=seconds)
+        return jobs.Node("", print, (), state=state, seconds=seconds)
 
     ended, waiting = [node("done", 10.0), node("failed", 20.0), node("done")], 3 * [node("waiting")]
     assert progress.left(waiting) is None
@@ -305,8 +306,8 @@ def test_the_time_left_comes_from_what_ended_and_what_runs_side_by_side():
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path):
     path = sweeps.grid(tmp_path, "0..3")
-    assert sweep.dry_run(path, root=tmp_path / "runs") == "s: 4 runs, 0 done, 4 to do; 0 networks required first"
-    assert "s: 1 runs, 0 done, 1 to do" in sweep.dry_run(path, root=tmp_path / "runs", only=1)
+    assert dry_run(path, root=tmp_path / "runs") == "s: 4 runs, 0 done, 4 to do; 0 networks required first"
+    assert "s: 1 runs, 0 done, 1 to do" in dry_run(path, root=tmp_path / "runs", only=1)
     assert not (tmp_path / "runs").exists()
 
 
@@ -320,11 +321,11 @@ def test_a_dry_run_times_every_configuration_once_and_adds_up_all(tmp_path, monk
     monkeypatch.setattr(experiment, "estimate_run", estimate)
     train = Path(__file__).parents[2] / "notebooks/experiments/train.ipynb"
     content = {"study": "s", "notebook": str(train), "axes": {"seed": "0..2", "strategy": ["baseline", "wi"]}}
-    text = sweep.dry_run(content, root=tmp_path, workers=2)
+    text = dry_run(content, root=tmp_path, workers=2)
     assert len(asked) == 3 and "s: 6 runs, 0 done, 6 to do; 1 networks required first" in text
     assert (
         "0:01:20 with 2 workers (0:02:40 of training in all)" in text
-        and "1.00 GiB a run" in text
+        and "1.00 GiB per run" in text
         and "2.00 GiB at once" in text
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atlab.errors import AtlabError
-from atlab.runs import sweep
+from atlab.runs.dry_run import dry_run
 from atlab.transfer import estimate
 from atlab.transfer.experiment import TransferSettings, required_by
 
@@ -85,9 +85,9 @@ def test_the_dry_run_of_a_study_says_what_it_costs(settings, timed, tmp_path):
         "fixed": {"data": settings.data, "halves": "made", "width": 1 / 32, "epochs": 3, "batch_size": 8},
         "axes": {"half": ["A", "B"], "treatment": ["AnB", "AnB+"]},
     }
-    text = sweep.dry_run(content, root=tmp_path, workers=2)
+    text = dry_run(content, root=tmp_path, workers=2)
     assert text.splitlines()[0] == "t: 4 runs, 0 done, 4 to do; 2 networks required first"
-    assert "of training in all" in text and "GiB a run" in text
+    assert "of training in all" in text and "GiB per run" in text
     assert not list(tmp_path.iterdir())
 
 
