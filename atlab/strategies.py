@@ -32,7 +32,7 @@ class AtSettings:
     Attributes:
         warm_up: epochs over which beta grows from 0.
         start: "random", or "orthogonal" for a student that starts from the first network's convolutions.
-        teacher: makes what the loss compares with of each network and the layers: `Teacher`, or a function that returns a
+        teacher: makes what the loss compares with from each network and the layers: `Teacher`, or a function that returns a
             `CachedTeacher` or a `StoredTeacher`.
         codes: orthogonal class number of every clip of the data set [N], -1 where unknown (gradient reversal only).
         groups: the group of every clip [N], -1 for those that are not trained on (strategies that weigh groups only).

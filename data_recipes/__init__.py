@@ -54,7 +54,7 @@ def get(name: str) -> ModuleType:
 
 
 def availability(name: str) -> list[str]:
-    """Lines on a recipe's data: whether it is open, what is fully crossed, what it stands in for and what for it.
+    """Lines on a recipe's data: whether it is open, what is fully crossed, what it stands in for and what stands in for it.
 
     >>> availability("ravdess")
     ['open', 'fully crossed: emotion x speaker x sentence', 'stands in for: iemocap']

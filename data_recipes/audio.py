@@ -13,7 +13,7 @@ from atlab.errors import AtlabError
 
 ZERO_CROSSINGS = 32
 STOPBAND = 80.0  # dB
-RATES = (1_000, 384_000)  # Hz; a header that says otherwise is spoiled
+RATES = (1_000, 384_000)  # Hz; a header that says otherwise is corrupt
 LONGEST = 1 << 30  # samples of all channels that a header may announce: two hours of stereo at 48 kHz are 7e8
 FLOATS = ("FLOAT", "DOUBLE")  # forms that can hold more than full scale
 CANCELLED = 0.01  # of the loudest channel: -40 dB
@@ -116,7 +116,7 @@ def _filter(factor: int) -> np.ndarray:
 
 
 def missing_bytes(path: Path, file: object) -> int:
-    """Bytes that a wav, aiff or SPHERE file lacks by its own header; libsndfile reads on without a word."""
+    """Bytes that a wav, aiff or SPHERE file lacks by its own header; libsndfile reads on silently."""
     if file.format in ("WAV", "WAVEX", "AIFF"):
         return _missing_of_chunks(path)
     if file.format == "NIST":

@@ -1,7 +1,7 @@
 """AudioMNIST: 10 digits x 60 speakers x 50 takes at 48 kHz; word against speaker, sex or accent.
 
 Raw layout: `data/<speaker>/<digit>_<speaker>_<take>.wav` and `data/audioMNIST_meta.txt`, a JSON object that
-says of every speaker gender, accent and more; `raw` is the repository's folder, `data` itself, or an archive.
+gives every speaker's gender, accent and more; `raw` is the repository's folder, `data` itself, or an archive.
 Digit, speaker and take are fully crossed. Recordings are shorter than 1 s and zero-padded at their end.
 
 Splits: `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs, "word", "speaker")`.
@@ -45,7 +45,7 @@ META = "audioMNIST_meta.txt"
 def prepare(raw: str | Path, out: str | Path, *, workers: int | None = None) -> FactorSet:
     """FactorSet of all recordings, int16 [N, 16000] at 16 kHz.
 
-    Raises AtlabError where no recording is found, or the list of speakers is missing, spoiled or lacks one.
+    Raises AtlabError where no recording is found, or the list of speakers is missing, corrupt or lacks one.
     """
     with raw_folder(raw, out) as root:
         speakers = _speakers(root)

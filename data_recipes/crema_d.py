@@ -6,7 +6,7 @@ what the raters heard. Every actor speaks every sentence in every emotion but fo
 sentence (IEO) has three levels.
 
 Left out and counted: 1064_IEO_DIS_MD, which holds all emotions one after the other. 1076_MTI_SAD_XX is silent and
-falls to the rule for silent recordings.
+falls under the rule for silent recordings.
 
 Splits: `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs, "emotion", "speaker")`.
 """

@@ -48,7 +48,7 @@ def prepare(
     """FactorSet of the recordings, int16 [N, 16000 * seconds] at 16 kHz.
 
     seconds: clip length; segments: cut a recording into clips of this length instead of keeping its beginning.
-    Raises AtlabError where no recording is found, the list of classes is missing, spoiled or lacks a file, or an
+    Raises AtlabError where no recording is found, the list of classes is missing, corrupt or lacks a file, or an
     option is out of range.
     """
     with raw_folder(raw, out) as root:

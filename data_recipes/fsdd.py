@@ -108,7 +108,7 @@ def download(folder: Path, url: str | None = None) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Take the recordings out of an archive; AtlabError if it is spoiled or a member would leave `folder`."""
+    """Take the recordings out of an archive; AtlabError if it is corrupt or a member would leave `folder`."""
     folder.mkdir()
     try:
         with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:

@@ -5,7 +5,7 @@ the classes balanced at random, one microphone of each sound, clips zero-padded 
 
 - good-sound; bad-dynamics; bad-pitch; bad-timbre (with bad-richness); bad-attack. "bad-dynamic-stability"
   (without s) counts as bad-dynamics; the published code misses it.
-- A sound with several tags is left out, but for one that has bad-pitch among them, which is rare: it is
+- A sound with several tags is left out, except where bad-pitch is among them, which is rare: it counts as
   bad-pitch.
 - Scales, other tags and clips not louder than 0.05 are left out. Everything left out is counted in the card.
 

@@ -7,7 +7,7 @@ Dataset for Limited-Vocabulary Speech Recognition", 2018.
 
 Protocol (Guizzo et al. 2021, section 4.1-4.2): the ten digits, 1,000 random clips per word, 1 s at 16 kHz, in
 three conditions: no noise, low noise, high noise. The levels printed there (-40..-20 and -10..0 dBFS) are
-SNRs of 20..40 and 0..10 dB, in five steps; the published mixer takes a square root too many, which makes them
+SNRs of 20..40 and 0..10 dB, in five steps; the published mixer takes one square root too many, which makes them
 10..20 and 0..5 dB. All four exist here as *true* SNRs: noise="low", "high", "published_low",
 "published_high". As in the mixer of MS-SNSD, speech is set to -25 dBFS RMS before noise is added;
 noise="none" leaves the clips as they are. The noise comes from a folder of MS-SNSD (`noise_raw`), else from
@@ -48,7 +48,7 @@ FACTORS = {
     "snr_db": "signal-to-noise ratio in dB (where noise was mixed)",
 }
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-PUBLISHED = {  # files a word, v0.02 (Warden 2018, table 1); 105,829 together
+PUBLISHED = {  # files per word, v0.02 (Warden 2018, table 1); 105,829 together
     "backward": 1664,
     "bed": 2014,
     "bird": 2064,

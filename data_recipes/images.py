@@ -228,5 +228,5 @@ def unpack(archive: Path, folder: Path) -> None:
         raise AtlabError(f"{archive} holds {error.tarinfo.name!r}, which points outside its folder: refused") from error
     except AtlabError:
         raise
-    except Exception as error:  # zipfile, tarfile and their decompressors raise a dozen types for a spoiled archive
+    except Exception as error:  # zipfile, tarfile and their decompressors raise a dozen types for a corrupt archive
         raise AtlabError(f"{archive} cannot be unpacked: {error}") from error

@@ -163,7 +163,7 @@ def _read_alignments(path: Path) -> dict[str, list[Word]]:
             except ValueError as error:
                 raise AtlabError(f'{path}, line {number}: {error}; expected: utterance "word,word" "end,end"') from None
             if aligned.setdefault(utterance, words) is not words:
-                raise AtlabError(f"{path}, line {number}: the utterance {utterance!r} comes twice")
+                raise AtlabError(f"{path}, line {number}: the utterance {utterance!r} is repeated")
     return aligned
 
 

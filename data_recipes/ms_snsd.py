@@ -12,7 +12,7 @@ and one stretch of it, types in turn, so the classes are balanced; speech files 
 used. Where a mixture would clip it is scaled down as a whole.
 
 Leak: the published experiment splits the five SNRs of one speech+noise pair independently. Here `source` is
-the pair, so no split by source tears it apart. `speech` and `noise_file` are extra columns for stricter
+the pair, so no split by source separates it. `speech` and `noise_file` are extra columns for stricter
 splits (`atlab.data.splits.disjoint(fs, by="noise_file")`).
 """
 

@@ -62,7 +62,7 @@ def prepare(
 ) -> FactorSet:
     """FactorSet of NSynth, int16 [N, 96000] at 16 kHz.
 
-    per_family: notes drawn at random of each family: a number, "smallest" (as many as the smallest family
+    per_family: notes drawn at random from each family: a number, "smallest" (as many as the smallest family
     has) or "all"; silence: clips not louder than this fraction of full scale are dropped (0 keeps all but
     zeros). Raises AtlabError if no part is there, for broken JSON and for a note without one of its labels.
     """
@@ -119,7 +119,7 @@ def _examples(path: Path) -> list[tuple]:
 
 
 def _is_note(note: object) -> bool:
-    """Whether this is a note's labels, of which the name is that of a file in the folder of notes."""
+    """Whether these are a note's labels, whose name is that of a file in the folder of notes."""
     typed = isinstance(note, tuple) and tuple(map(type, note)) == (str, str, str, int, int, str)
     return typed and re.fullmatch(r"[\w-]+", note[0]) is not None
 

@@ -6,7 +6,7 @@ audio only and 01 is speech; `raw` is the folder that holds the actors, or the a
 sentence and repetition are fully crossed, but neutral has only one of the two intensities.
 
 The two repetitions of 03-01-03-01-02 by actor 07 are the same sound: they share a source, so that no split
-tears them apart. Recordings last 3 to 5.3 s with about a second of silence at both ends: the default clip of
+separates them. Recordings last 3 to 5.3 s with about a second of silence at both ends: the default clip of
 4 s keeps the words. With segments=True and seconds=1 the silent clips fall away.
 
 Splits: `atlab.data.splits.disjoint(fs, by="speaker")`, `atlab.data.splits.confounded(fs, "emotion", "sentence")`.

@@ -1,7 +1,7 @@
 """Synthetic notes: single notes of 12 sampled instruments with controlled faults; needs no raw data.
 
 A stand-in for Good-Sounds and NSynth: instrument x goodness (good-sound, bad-dynamics, bad-pitch, bad-timbre,
-bad-attack) at matched pitches and velocities, 1 s at 16 kHz, deterministic (atlab.data.notes). Hold
+bad-attack) at matched pitches and velocities, 1 s at 16 kHz, deterministic (atlab.data.synthetic.notes). Hold
 instruments out with splits.disjoint(fs, "instrument").
 
 Access: rendered from TimGM6mb.sf2, the sound font that the package pretty_midi installs (GPL-2, used at run

@@ -1,7 +1,7 @@
 """Embedded speech: words x speakers x emotions x repetitions, rendered on this machine, without a download.
 
 Protocol: a fully crossed design, 24 speakers x 10 digits x 4 emotions x 6 repetitions = 5,760 clips of 1
-s at 16 kHz by default, rendered by eSpeak NG in processes of its own (atlab.data.speech). Every clip is a
+s at 16 kHz by default, rendered by eSpeak NG in processes of its own (atlab.data.synthetic.speech). Every clip is a
 source of its own; hold speakers out with splits.disjoint(fs, "speaker"). Noise is mixed in as clips are
 read, by atlab.data.Noisy.
 """

@@ -2,8 +2,8 @@
 
 Raw layout: `<OAF|YAF>_<word>_<emotion>.wav` (24.4 kHz) in any folders; `raw` is their folder, or an archive. OAF
 is the older actress (64 years), YAF the younger (26); each says "Say the word <word>". Speaker, word and
-emotion are fully crossed. One file is named OA_bite_neutral instead of OAF_bite_neutral; copies of the corpus
-go round that hold every file twice, and the second one is left out and counted.
+emotion are fully crossed. One file is named OA_bite_neutral instead of OAF_bite_neutral; some copies of
+the corpus hold every file twice: the second one is left out and counted.
 
 Splits: `atlab.data.splits.disjoint(fs, by="word")`, `atlab.data.splits.confounded(fs, "emotion", "speaker")`.
 """

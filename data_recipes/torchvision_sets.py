@@ -45,7 +45,7 @@ class Block(NamedTuple):
 def halves(fs: FactorSet, seed: int = 0, factor: str = "class") -> np.ndarray:
     """A random division of the classes into A and B (Yosinski et al. 2014, section 4.1), per image: str [N].
 
-    Of an odd number of classes B gets one more. Raises AtlabError for a factor the data set lacks.
+    With an odd number of classes B gets one more. Raises AtlabError for a factor the data set lacks.
     """
     sides = assign_halves(fs.classes(factor), seed)
     return np.array([sides[label] for label in fs.labels(factor)], dtype=object)

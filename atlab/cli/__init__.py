@@ -8,7 +8,7 @@ from atlab.system.extras import check
 
 
 def command() -> None:
-    """What the installed script `atlab` calls: one sentence where the command's packages are not installed."""
+    """Entry point of the script `atlab`; one sentence where the command's packages are not installed."""
     _open_streams()
     try:
         check(__name__)
@@ -18,7 +18,7 @@ def command() -> None:
 
     try:
         app()
-    except OSError as error:  # of what is printed before a command begins
+    except OSError as error:  # while printing before a command begins
         sys.exit(f"error: {error.strerror}")
 
 

@@ -20,7 +20,7 @@ data = typer.Typer(no_args_is_help=True, help="Data sets: what there is, what is
 def data_list() -> None:
     """Every recipe: its licence, how to get the raw files, its size and factors, and whether it is prepared here.
 
-    The raw files of an open corpus can be downloaded by anyone; of fully crossed factors every combination has clips.
+    The raw files of an open corpus can be downloaded by anyone; fully crossed factors have clips of every combination.
     """
     from rich.table import Table
     from rich.text import Text
@@ -64,10 +64,10 @@ def data_prepare(
     name: Annotated[str, typer.Argument(help="The recipe; see `atlab data list`.")],
     raw: Annotated[Path | None, typer.Option(help="Folder of the raw files; embedded sets need none.")] = None,
     out: Annotated[Path | None, typer.Option(help="The FactorSet's folder; data/NAME if not given.")] = None,
-    option: Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="Of the recipe; repeatable.")] = [],  # noqa: B006
+    option: Annotated[list[str], typer.Option("--option", metavar="KEY=VALUE", help="Recipe option; repeatable.")] = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
 ) -> None:
-    """Turn raw files into a FactorSet; a set that is there is opened, an interrupted one resumed."""
+    """Turn raw files into a FactorSet; an existing set is opened, an interrupted one resumed."""
     import inspect
 
     import data_recipes
@@ -98,7 +98,7 @@ def data_verify(
         )
     fs = FactorSet.open(folder)
     fs.verify()
-    typer.echo(f"{shown(folder)}: {len(fs)} clips are what the card says, hash {fs.content_hash[:12]}")
+    typer.echo(f"{shown(folder)}: {len(fs)} clips match the card, hash {fs.content_hash[:12]}")
 
 
 def _options(texts: dict[str, str], accepted: dict[str, Any], recipe: str) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _all_prepared() -> dict[str, list[str]]:
             try:
                 card = json.loads(path.read_text())
                 recipe, clips = card["recipe"], f" ({card['clips']:,} clips)"
-            except (OSError, ValueError, TypeError, KeyError):  # another program's file, or a spoiled one
+            except (OSError, ValueError, TypeError, KeyError):  # another program's file, or a corrupt one
                 recipe, clips = path.parent.name, ""
             found.setdefault(recipe, []).append(f"{shown(path.parent)}{clips}")
     return found

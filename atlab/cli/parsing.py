@@ -34,7 +34,7 @@ class Group(TyperGroup):
                 typer.secho(line, dim=True, err=True)
             raise typer.Exit(2) from None
         except BrokenPipeError:
-            raise  # whoever read the output has seen enough: the command ends in silence
+            raise  # the reader closed the output: the command ends silently
         except OSError as error:
             if os.environ.get("ATLAB_DEBUG") == "1":
                 raise

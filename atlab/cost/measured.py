@@ -1,6 +1,6 @@
 """Measured cost of a training step: plain, with a live or a cached teacher, and as the authors' code computes it.
 
-Durations are taken in one process, the variants in turn, so that the machine's noise meets them alike; on one thread
+Durations are taken in one process, the variants in turn, so that the machine's noise affects them alike; on one thread
 of a CPU they are processor time, which other programs do not lengthen. Memory is what PyTorch's allocator hands out, in
 a process of its own: libraries do not count.
 """
@@ -71,7 +71,7 @@ def measure(
     Raises AtlabError for an unknown layer or device and sizes out of range.
     """
     layers = list(layers)
-    feature_maps(vgg16(width, shape[0]), layers, shape)  # which must be there, and take such inputs
+    feature_maps(vgg16(width, shape[0]), layers, shape)  # AtlabError for unknown layers and unusable shapes
     if batch < 1 or repeats < 1:
         raise AtlabError(f"batch and repeats must be at least 1, got {batch} and {repeats}")
     where = devices.choose(device)
@@ -95,8 +95,8 @@ def beside_prediction(
 ) -> pd.DataFrame:
     """`measure`'s table with `cost.predict`'s columns for the same layers.
 
-    predicted_<kind>_ms is the plain step's time x the ratio of operations, added_<variant>_bytes what a variant takes more
-    than the plain step.
+    predicted_<kind>_ms is the plain step's time x the ratio of operations, added_<variant>_bytes what a variant takes
+    beyond the plain step.
     """
     predicted = predict(vgg16(width, shape[0]), measured["layer"], batch=batch, shape=shape).rename(
         columns={
@@ -125,7 +125,7 @@ def findings(table: pd.DataFrame) -> str:
         "its implementation.",
         f"Counting operations predicts the live step within {100 * off['live']:.0f} % and the cached one within "
         f"{100 * off['cached']:.0f} % (mean over layers of |measured / predicted - 1|).",
-        f"**Memory.** Eq. 4 gives {eq4.min() / mib:.1f} to {eq4.max() / mib:.1f} MiB for a live teacher; measured were "
+        f"**Memory.** Eq. 4 gives {eq4.min() / mib:.1f} to {eq4.max() / mib:.1f} MiB for a live teacher; the measurement gives "
         f"{added.min() / mib:.1f} to {added.max() / mib:.1f} MiB more than plain training, and "
         f"{table['added_cached_bytes'].max() / mib:.1f} MiB at most with cached targets.",
     ]
@@ -148,7 +148,7 @@ def make_step(
 ) -> Callable[[], None]:
     """A function that takes one optimiser step of the variant; `folder` is for the cache of a cached teacher.
 
-    Computed is in `mode`, as `training.fit` does, or in float32 and PyTorch's default layout without one.
+    It computes in `mode`, as `training.fit` does, or in float32 and PyTorch's default layout without one.
     """
     devices.reuse_memory()  # as training does
     mode = mode or devices.Precision("fp32", device, channels_last=False)
@@ -263,7 +263,7 @@ def _peaks_apart(layers: list[str], width: float, batch: int, shape: Sequence[in
 
 
 def _peak(variant: str, layer: str, width: float, device: torch.device, batch: int, shape: Sequence[int]) -> int:
-    """Most bytes that tensors take at once during two steps, of all that were made for them."""
+    """Most bytes that the tensors made for two steps take at once during them."""
     with tempfile.TemporaryDirectory() as folder:
         if device.type == "cuda":
             step = make_step(variant, layer, width, device, folder, batch, shape)

@@ -205,9 +205,9 @@ def step_memory(
 ) -> int:
     """Upper estimate of the tensors alive at the peak of a training step, in bytes, libraries and data apart.
 
-    Weights with gradients and Adam's two moments; what autograd keeps of the forward pass; two of its largest maps for the
-    gradients in passing; `networks` whole orthogonal networks that are kept too; eq. 4 for the anti-transfer `layers`,
-    and two maps in passing for teachers that run.
+    Weights with gradients and Adam's two moments; what autograd keeps of the forward pass; two of its largest maps for
+    transient gradients; `networks` whole orthogonal networks that are kept too; eq. 4 for the anti-transfer `layers`,
+    and two transient maps for teachers that run.
 
     >>> model = vgg16()
     >>> 2.2e9 < step_memory(model) < step_memory(model, ["conv5"], networks=2, teachers=1) < 4e9

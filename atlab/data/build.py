@@ -61,7 +61,7 @@ def build(
         items: work items whose `repr` says what they are (paths, tuples, dataclasses); any may give many
             clips.
         convert: item -> list of `Clip`, or (list, {reason: clips dropped}); may raise `BrokenInput`.
-            Importable, for it runs in worker processes.
+            Must be importable: it runs in worker processes.
         card: name, licence, citation, recipe, recipe_version, parameters, seed, sample_rate, ...; `dropped`
             if items were left out before.
         factors: columns that can be a task.
@@ -74,7 +74,7 @@ def build(
     Raises:
         AtlabError: more than 1 % of the items broken, no clip at all, clips of different shapes, repeated
             ids, an existing `out` of another build, a full disk or a worker that died (what is done is kept
-            for the next try). Any other exception of the converter passes, with the item named in a note.
+            for the next try). Other exceptions of the converter propagate, with the item named in a note.
 
     >>> import tempfile
     >>> def convert(number):

@@ -87,7 +87,7 @@ def data_set_folder(data: str | Path) -> Path | None:
     if not str(data):
         return None
     folders = find(data), data_folder() / data
-    # os.path answers False, not with an error, for what no path can be
+    # os.path returns False, not an error, for text that cannot be a path
     return next((folder for folder in folders if os.path.isfile(folder / "card.json")), None)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def first_half(classes: Iterable, seed: int = 0) -> set:
-    """The classes of half A, drawn by the seed whatever the order of the classes; of an odd number B gets one more.
+    """The classes of half A, drawn by the seed whatever the order of the classes; with an odd number B gets one more.
 
     >>> sorted(first_half(["dog", "cat", "ship", "truck"], seed=0))
     ['cat', 'ship']

@@ -112,7 +112,7 @@ def _caption(fs, row: int) -> str:
 
 
 def _players(fs, rows: list[int], captions: list[str]) -> str:
-    """HTML of one audio player a clip, side by side."""
+    """HTML of one audio player per clip, side by side."""
     from IPython.display import Audio
 
     players = [

@@ -144,7 +144,7 @@ def add_factors(digest: hashlib._Hash, table: pd.DataFrame) -> None:
 
 
 def sample_hash(path: Path) -> str:
-    """SHA-256 of the factors' file, of the size of inputs.npy and of 16 of its pieces: a glance at whether it is the same.
+    """SHA-256 of the factors' file, of the size of inputs.npy and of 16 of its pieces: a quick check of whether it is the same.
 
     Takes a moment whatever the size; `FactorSet.verify` reads everything.
     """

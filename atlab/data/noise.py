@@ -22,10 +22,10 @@ def mix(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = sli
 
     The ratio is the power of the clean samples in `active` (all of them if not given; see `active_part`) over
     the power of all of the noise, in dB. Where the sum would exceed full scale (1), it is turned down as a
-    whole: the ratio stays, nothing is clipped. Powers are taken in float64; there is no square root too many,
-    as there is in MS-SNSD's mixer.
+    whole: the ratio stays, nothing is clipped. Powers are taken in float64, without the extra square root
+    of MS-SNSD's mixer.
 
-    Raises AtlabError for different lengths and for silent sound or noise, to which there is no ratio.
+    Raises AtlabError for different lengths and for silent sound or noise, for which there is no ratio.
 
     >>> tone, hiss = np.sin(np.arange(16000) / 5), np.random.default_rng(0).normal(size=16000)
     >>> added = mix(0.1 * tone, hiss, 20.0) - 0.1 * tone
@@ -87,9 +87,9 @@ def noise(kind: str, rng: Generator, samples: int, sample_rate: int = 16_000) ->
 class Noisy(FactorSet):
     """A view of clips with noise: a further factor `noise` (its kind), a column `snr_db`; no file changes.
 
-    Kinds are dealt evenly and at random, the ratio is drawn uniformly: neither tells anything of the other
-    factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`):
-    long and short words meet noise of one level. A clip sounds the same in every batch, epoch and process. A
+    Kinds are dealt evenly and at random, the ratio is drawn uniformly: neither tells anything about the
+    other factors. The ratio is that of the clip's `active_part` to the noise, which fills the clip (see `mix`):
+    long and short words get noise of one level. A clip sounds the same in every batch, epoch and process. A
     silent clip stays as it is.
 
     Args:
@@ -100,7 +100,7 @@ class Noisy(FactorSet):
     Attributes:
         turned_down: rows read so far whose mixture was turned down to fit into int16 (the ratio stays).
 
-    Raises AtlabError for images, an unknown kind or none, a `snr_db` that is no (low, high) within -60 to 60,
+    Raises AtlabError for images, an unknown kind or none, a `snr_db` that is not a (low, high) within -60 to 60,
     a negative or fractional seed, and a data set that has a column `noise` or `snr_db` already.
 
     >>> import atlab, tempfile

@@ -60,7 +60,7 @@ def form(fs: FactorSet) -> dict[str, object]:
 def check_forms(texts: Iterable[str], fs: FactorSet) -> None:
     """AtlabError where an orthogonal network was, or would be, trained on items of another form than those of `fs`.
 
-    Of a task of another data set, too, that turns out to be this one: its network would see the student's test clips.
+    Also for a task of another data set that turns out to be this one: its network would see the student's test clips.
     """
     for text in texts:
         task = OrthogonalTask.parse(text)
@@ -87,7 +87,7 @@ def content_of(texts: Iterable[str]) -> list[str]:
 
 
 def content_hash(fs: FactorSet, texts: Iterable[str]) -> str:
-    """What a run's data are known by: the data set's hash, joined with those of what its orthogonal tasks name."""
+    """The identity of a run's data: the data set's hash, joined with those of what its orthogonal tasks name."""
     others = content_of(texts)
     return hashlib.sha256(json.dumps([fs.content_hash, *others]).encode()).hexdigest() if others else fs.content_hash
 

@@ -62,7 +62,7 @@ class Split:
     def check(self, fs, target: str) -> None:
         """AtlabError unless a classifier of `target` can be trained and judged on the parts.
 
-        Refused are an empty part, a source with clips in two parts, a training part of one class, and a class
+        It refuses an empty part, a source with clips in two parts, a training part of one class, and a class
         that training never saw.
         """
         for part in PARTS:
@@ -91,7 +91,7 @@ class Split:
 
 
 def clean_hash(fs) -> str:
-    """A split is one of clips, whatever noise is added to them."""
+    """The hash without noise: a split belongs to the clips, whatever noise is added to them."""
     noise = fs.card.get("noise")
     return noise["of"] if isinstance(noise, dict) and "of" in noise else fs.content_hash
 

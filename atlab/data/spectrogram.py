@@ -17,7 +17,7 @@ class Spectrogram(nn.Module):
     [B, T] int16 or float -> [B, 1, T // hop + 1, n_fft // 2 + 1] float32; rows are time, columns frequency;
     one second at 16 kHz gives 126 x 129. int16 is scaled to [-1, 1). Equals `scipy.signal.stft` with
     zero-extended boundaries (its scaling: divided by the window's sum) and padded=False, and librosa's divided by that sum:
-    of a clip that is no whole number of hops, the last frame is centred on the last whole hop.
+    for a clip that is not a whole number of hops, the last frame is centred on the last whole hop.
 
     >>> Spectrogram()(torch.zeros(2, 16000, dtype=torch.int16)).shape
     torch.Size([2, 1, 126, 129])
@@ -35,7 +35,7 @@ class Spectrogram(nn.Module):
             raise AtlabError(f"waveforms must be int16, or floats in [-1, 1]; found {waves.dtype}")
         scale = (1 / 32768 if waves.dtype == torch.int16 else 1.0) / self.window.sum()
         with torch.autocast(waves.device.type, enabled=False):
-            # `torch.stft` gives columns of frames, and `abs` takes care of squares that overflow: together twice as long.
+            # `torch.stft` gives columns of frames, and `abs` takes care of squares that overflow: together twice as slow.
             padded = torch.nn.functional.pad(waves.float(), (self.n_fft // 2, self.n_fft // 2))
             frames = padded.unfold(1, self.n_fft, self.hop)
             spectrum = torch.fft.rfft(frames * (self.window * scale))

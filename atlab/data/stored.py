@@ -51,7 +51,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def read_inputs(path: Path, card: dict) -> np.ndarray:
-    """A data set's inputs as a read-only memory map; AtlabError unless they are what the card says, in whole."""
+    """A data set's inputs as a read-only memory map; AtlabError unless they are complete and match the card."""
     file = path / "inputs.npy"
     try:
         inputs = np.lib.format.open_memmap(file, mode="r")
@@ -70,7 +70,7 @@ def read_inputs(path: Path, card: dict) -> np.ndarray:
 
 
 def read_factors(path: Path, card: dict) -> pd.DataFrame:
-    """A data set's table; AtlabError unless it has as many rows as the card says clips, unique ids, and a label in every row."""
+    """A data set's table; AtlabError unless it has one row per clip of the card, unique ids, and a label in every row."""
     import pandas as pd
     import pyarrow.parquet as parquet
 
@@ -83,17 +83,17 @@ def read_factors(path: Path, card: dict) -> pd.DataFrame:
         raise AtlabError(f"{file} cannot be read, it is truncated or of another kind: {error}") from None
     if table is None:
         raise AtlabError(
-            f"{file} has {rows:,} rows and {columns:,} columns; expected {card['clips']:,} rows, as many as the card says clips, "
+            f"{file} has {rows:,} rows and {columns:,} columns; expected {card['clips']:,} rows, one per clip of the card, "
             f"and at most {COLUMNS:,} columns"
         )
     if lacking := [name for name in ("id", "source", "duration", *card["factors"]) if name not in table]:
         raise AtlabError(f"{file} lacks the columns {lacking}; it has {list(table)}")
     if not table.columns.is_unique:
-        raise AtlabError(f"{file} has columns of one name: {list(table)}")
+        raise AtlabError(f"{file} has repeated column names: {list(table)}")
     for name in ("id", "source", "duration", *card["factors"]):
         _check_column(file, name, table[name])
     if not table["id"].is_unique:
-        raise AtlabError(f"{file} has ids twice: {table['id'][table['id'].duplicated()].tolist()[:5]}")
+        raise AtlabError(f"{file} has repeated ids: {table['id'][table['id'].duplicated()].tolist()[:5]}")
     return table.reset_index(drop=True)
 
 
@@ -108,7 +108,7 @@ def _check_column(file: Path, name: str, column: pd.Series) -> None:
     if (found := pd.api.types.infer_dtype(column, skipna=False)) not in allowed:
         raise AtlabError(f"{file}: expected {' or '.join(allowed)} values in the column {name!r}, got {found}")
     if found == "floating" and not np.isfinite(column.to_numpy()).all():
-        raise AtlabError(f"{file}: the column {name!r} holds values that are infinite")
+        raise AtlabError(f"{file}: the column {name!r} holds infinite values")
 
 
 def _odd(file: Path, key: str, found: object) -> AtlabError:

@@ -114,7 +114,7 @@ def crossing(fs, one: str, other: str) -> pd.DataFrame:
 
 
 def cramers_v(one: Sequence | np.ndarray, other: Sequence | np.ndarray) -> Association:
-    """Cramer's V of two labels of the same clips, [N] and [N]: how well one tells the other.
+    """Cramer's V of two labels of the same clips, [N] and [N]: how well one predicts the other.
 
     Plain (Cramer 1946, Mathematical Methods of Statistics, p. 282) it is above 0 for independent factors too,
     by chance, the more so the fewer clips a pair of values has. The square of the bias-corrected one (Bergsma
@@ -145,7 +145,7 @@ def cramers_v(one: Sequence | np.ndarray, other: Sequence | np.ndarray) -> Assoc
 def split_table(fs, split: Split, factors: Sequence[str] = ()) -> pd.DataFrame:
     """Clips, sources and values of factors in every part of a split, and how many of these training has too.
 
-    "source also in training" is to be 0 outside training, and so is "speaker also in training" on a split
+    "source also in training" must be 0 outside training, and so is "speaker also in training" on a split
     that is disjoint by speaker. Raises AtlabError for an unknown factor.
 
     >>> import atlab, tempfile

@@ -44,12 +44,12 @@ ARM = ("strategy", "orthogonal", *LOSS, "clips_from", "stream_statistics", *_NET
 
 
 def read_by(strategy: str) -> tuple[str, ...]:
-    """The settings in `LOSS` that a strategy reads; all, of one that is not atlab's."""
+    """The settings in `LOSS` that a strategy reads; all of them for one that is not atlab's."""
     return _READ.get(strategy, LOSS)
 
 
 def arm_of(strategy: str) -> tuple[str, ...]:
-    """The settings in `ARM` that a strategy reads; all, of one that is not atlab's.
+    """The settings in `ARM` that a strategy reads; all of them for one that is not atlab's.
 
     >>> arm_of("baseline"), arm_of("just_train_twice")
     (('strategy',), ('strategy', 'orthogonal', 'beta'))
@@ -85,9 +85,7 @@ def check_clips(s: Any) -> None:
     if s.clips_from == "orthogonal":
         _check_stream(s)
     elif s.strategy == "second_stream":
-        raise AtlabError(
-            "strategy 'second_stream' has no other clips than the orthogonal ones: expected clips_from='orthogonal'"
-        )
+        raise AtlabError("strategy 'second_stream' uses only the orthogonal clips: expected clips_from='orthogonal'")
     elif s.stream_statistics != "shared":
         raise AtlabError("stream_statistics is 'apart', but clips_from is 'target': there is no second stream")
     if s.against != "features":

@@ -177,7 +177,7 @@ def _two_classes(s: Settings, clips: int):
 
 
 def median_seconds(step: Callable, batches, device) -> float:
-    """Of a step on batches taken in turn, their making included, after one of each size has warmed up."""
+    """Median seconds of a step, making the batches included, after a warm-up; the batches are taken in turn."""
     import torch
 
     seconds = []

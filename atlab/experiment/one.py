@@ -26,7 +26,7 @@ def required_by(of: Mapping | Settings) -> list[Settings]:
 
 
 def remarks(of: Mapping) -> list[str]:
-    """What is worth saying of a notebook run with these parameters before it begins."""
+    """What is worth saying about a notebook run with these parameters before it begins."""
     s = from_parameters(of)
     values = ", ".join(f"{name} {shown(getattr(s, name))}" for name in s.without_effect())
     return [f"the strategy {s.strategy!r} does not use {values}"] if values else []

@@ -17,7 +17,7 @@ from atlab.errors import AtlabError, unknown
 from atlab.experiment.acting import FROM_BASELINE, LOSS, check_clips, orthogonal_clips, read_by
 from atlab.labels import WITHOUT_NETWORK, listed
 
-# Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes a
+# Signal-to-noise ratios in dB: those that the paper states, and those that the published mixer makes of them (it takes one
 # square root too many).
 NOISE = {
     "none": None,
@@ -55,21 +55,21 @@ class Settings:
             mixer effectively adds: "published_low" (10 to 20 dB), "published_high" (0 to 5 dB).
         noise_from: a data set of recorded noise with a factor `noise`; synthesised noise if empty. The network of
             `noise@DATA` hears it too, where DATA has no such factor.
-        clips: at most so many training clips, validation in proportion, at most as many for the test; 0 for all.
+        clips: training clips at most, validation in proportion, at most as many for the test; 0 for all.
         strategy: a name in `strategies.STRATEGIES`.
         layers: anti-transfer layers; aggregation, similarity, beta, published: the loss.
         warm_up: epochs over which beta grows from 0.
         start: "random", or "orthogonal" for convolutions of the (first) orthogonal network (at, inverse_at).
         residual: compare with the teacher's features minus their mean over the clip's target class.
-        clips_from: what the loss acts on: the "target"'s clips, or a second batch a step of the "orthogonal" network's own training
-            clips, no target label of which is used (at, inverse_at, gradient_reversal; `second_stream` is their control).
+        clips_from: what the loss acts on: the "target"'s clips, or a second batch per step of the "orthogonal" network's own training
+            clips, without their target labels (at, inverse_at, gradient_reversal; `second_stream` is their control).
         against: what at, inverse_at and dual_at compare a clip's features with: the teacher's "features", its "predictions"
             (softmax), the mean of its features over the clip's orthogonal class ("class_means"), or that class ("labels", one-hot).
             Predictions and labels have no positions: features are averaged over theirs.
         stream_statistics: whether batch norms count the orthogonal clips in their running statistics ("shared") or not ("apart").
         width, batch_norm, head: of VGG16, for the orthogonal networks too; the published one has width 1.0, no batch norm and
             the head "flatten" (see `models.vgg16`).
-        epochs, patience, schedule, batch_size, learning_rate: see `training.fit`; "one_cycle" has no use for patience. The
+        epochs, patience, schedule, batch_size, learning_rate: see `training.fit`; "one_cycle" ignores patience. The
             orthogonal networks share epochs, patience and schedule.
         teacher_batch_size, teacher_learning_rate: of the orthogonal networks, so that arms that differ in their own share them.
         teacher_seed: seed of the orthogonal network, shared by all student seeds.
@@ -162,7 +162,7 @@ class Settings:
         return self.seen(load_data(self.data))
 
     def seen(self, fs):
-        """A data set through the noise that is asked for; AtlabError for a student's whose data have a factor of noise themselves.
+        """A data set through the noise that is asked for; AtlabError for a student whose data already have a factor of noise.
 
         A network of noise is trained on such data as they are.
         """
@@ -174,7 +174,7 @@ class Settings:
             return fs
         if "noise" in fs.factor_names:
             raise AtlabError(
-                f"noise is {self.noise!r}, but {fs.card['name']} brings noise of its own: choose noise='none', or its clean version"
+                f"noise is {self.noise!r}, but {fs.card['name']} has noise already: choose noise='none', or its clean version"
             )
         recorded = load_data(self.noise_from) if self.noise_from else None
         return Noisy(fs, snr_db, seed=self.split_seed, recorded=recorded)
@@ -183,7 +183,7 @@ class Settings:
         """The parts to train on and test with, checked for empty parts and unseen classes: -> `data.Split`.
 
         A teacher's leaves out all clips that could test a student, however few of them `clips` lets it use. Where clips are drawn
-        at random, none validates or tests whose class training never saw (`splits.known`).
+        at random, no clip of a class that training never saw validates or tests (`splits.known`).
         """
         from atlab.data import splits
 
@@ -319,9 +319,7 @@ class Settings:
         if not (math.isfinite(self.beta) and abs(self.beta) <= LARGEST_BETA):
             raise AtlabError(f"beta must be a finite number of at most {LARGEST_BETA:g} in size, found {self.beta}")
         if self.beta == 0 and "beta" in read_by(self.strategy):
-            raise AtlabError(
-                f"beta is 0, with which strategy {self.strategy!r} learns as the baseline does: choose that"
-            )
+            raise AtlabError(f"beta is 0, so strategy {self.strategy!r} would learn as the baseline does: choose that")
         if self.role == "student" and self.strategy != "baseline" and self.target in self.own_factors():
             raise AtlabError(f"the target {self.target!r} cannot be its own orthogonal task")
         check_clips(self)
@@ -366,7 +364,7 @@ def _check_factors(folder: str, factors: tuple[str, ...], by: str, held_out: tup
 
 
 def settings_from(cls: type[T], parameters: Mapping[str, Any]) -> T:
-    """Settings of a class from a notebook's parameters (its globals will do); what it has no field for is left aside.
+    """Settings of a class from a notebook's parameters (its globals will do); others are ignored.
 
     >>> settings_from(Settings, {"strategy": "wi", "seed": 3, "device": "cpu"}).strategy
     'wi'
@@ -376,7 +374,7 @@ def settings_from(cls: type[T], parameters: Mapping[str, Any]) -> T:
 
 
 def from_parameters(parameters: Mapping[str, Any]) -> Settings:
-    """`Settings` from a notebook's parameters; others (device, run_dir) are left aside."""
+    """`Settings` from a notebook's parameters; others (device, run_dir) are ignored."""
     return settings_from(Settings, parameters)
 
 

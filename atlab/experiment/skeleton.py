@@ -31,7 +31,7 @@ SHARED = ("teacher", "base", "primary")  # roles of networks that serve all stud
 class RunSettings(Protocol):
     """What the settings of a training run have: a frozen dataclass of plain values, with these methods.
 
-    `STUDY` is where its runs go unless told otherwise. How such a run is learned is registered with `learn`.
+    `STUDY` is where its runs go by default. How such a run is learned is registered with `learn`.
     """
 
     STUDY: ClassVar[str]
@@ -52,7 +52,7 @@ class RunSettings(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A factor that is ready to be learned: its classes, codes [N], training batches in random order, all parts in theirs."""
+    """A factor that is ready to be learned: its classes, codes [N], training batches in random order, all parts in their own."""
 
     factor: str
     classes: list
@@ -144,7 +144,7 @@ def train(
 
     A notebook that was handed a run folder passes it as `run_dir`: the run is written there. What the settings require is
     trained first, into root/networks/, if no run there has it. The run keeps its split by clip id (split.json), its
-    history, its model file and its result. It is computed on one thread: other numbers of threads give other last digits.
+    history, its model file and its result. It is computed on one thread: the number of threads changes the last digits.
 
     Args:
         study: the settings' own (`STUDY`) if empty; networks that serve all studies go to root/networks/ in any case.

@@ -30,7 +30,7 @@ SHARED = ("study", "data", "network", "clip", "layer")  # what all pages that ha
 
 
 class _Address(anywidget.AnyWidget):
-    """Keeps the address of a page of its own (Voila's) at the view."""
+    """Keeps the browser's address at the view, on a page of its own (Voila's)."""
 
     _esm = """
     export default {render({model}) {
@@ -69,7 +69,7 @@ class Application(widgets.VBox):
 
     @property
     def query(self) -> str:
-        """What a link to this view has after its question mark."""
+        """The query of a link to this view, without its question mark."""
         name = list(PAGES)[self.tabs.selected_index]
         return as_query(name, self.pages[name].state)
 

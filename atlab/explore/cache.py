@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Cache:
-    """The `most` latest results by key; the one unused for longest is dropped first.
+    """The `most` latest results by key; the least recently used is dropped first.
 
     >>> squares = Cache(most=2)
     >>> [squares.get(n, lambda: n * n) for n in (1, 2, 3)], len(squares)

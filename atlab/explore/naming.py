@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from atlab.experiment.acting import ARM, arm_of
 from atlab.labels import NAMES, shown
 
-# What a label says of a run beside its strategy, if runs of the study differ in it.
+# What a label says of a run besides its strategy, if runs of the study differ in it.
 TOLD = {
     "layers": "",
     "orthogonal": "",
@@ -32,7 +32,7 @@ TOLD = {
 
 
 def arm_name(parameters: dict, varying: Collection[str] = tuple(TOLD)) -> str:
-    """What the networks are called that were trained with these parameters: what the runs beside them differ in."""
+    """What networks trained with these parameters are called: the strategy, and the `varying` parameters."""
     if parameters.get("role") == "teacher":
         return f"{shown(parameters.get('orthogonal'))} network"
     strategy, treatment = parameters.get("strategy", ""), parameters.get("treatment", "")

@@ -29,7 +29,7 @@ from atlab.runs.progress import duration
 from atlab.system.home import data_folder, home
 from atlab.system.processes import end_with_input
 
-SILENCE = 600.0  # seconds without a new file after which a run counts as given up
+SILENCE = 600.0  # seconds without a new file after which a run counts as abandoned
 STATES = ("new", "starting", "training", "stopped", "failed", "done")
 
 

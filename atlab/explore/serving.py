@@ -39,7 +39,7 @@ PATIENCE = 120.0  # seconds until Voila has to answer
 def serve(study: str, port: int = 8866, open_browser: bool = False, announce: Callable[[str], None] = print) -> int:
     """Serve the explorers on 127.0.0.1 until interrupted, opened at a study or at the newest one: -> Voila's exit code.
 
-    The address, announced once it answers, holds a token: nobody else on the machine gets at the kernels. SIGTERM and SIGHUP
+    The address, announced once it answers, holds a token: nobody else on the machine can reach the kernels. SIGTERM and SIGHUP
     end the server, too. AtlabError for a study without finished runs, for a port that is taken and for no answer.
     """
     stops = (signal.SIGTERM, signal.SIGHUP)
@@ -151,8 +151,8 @@ def write_page(study: str, folder: Path) -> Path:
 def write_templates(folder: Path) -> None:
     """Voila's templates without the style sheets (of icons, which explorers do not use) that they take from other hosts.
 
-    A page that is left asks for the end of its kernel, which takes a cookie that a page of a preheated kernel is not given: it makes
-    one itself. In a folder that is named first in JUPYTER_PATH the templates stand in for the installed ones.
+    A page that is left asks to end its kernel, which takes a cookie; a page of a preheated kernel is given none, so it makes one
+    itself. In a folder that is named first in JUPYTER_PATH the templates stand in for the installed ones.
     """
     from jupyter_core.paths import jupyter_path
 

@@ -154,7 +154,7 @@ def data_options(data: str) -> list[tuple[str, str]]:
 def networks(study: str) -> dict[str, Network]:
     """The networks of a study by label: orthogonal ones first, then students by strategy and seed.
 
-    Orthogonal networks are found in the study and in `networks/` beside it, those that its students were trained with.
+    Orthogonal networks are found in the study and in `networks/` next to it, those that its students were trained with.
     """
     from atlab.experiment.skeleton import NETWORKS
 
@@ -267,7 +267,7 @@ def model(study: str, name: str):
 
 
 def unheard(study: str, name: str, fs) -> np.ndarray:
-    """Rows of the clips that a network was tested on; all rows of a data set that its split is not of."""
+    """Rows of the clips that a network was tested on; all rows of a data set that its split does not fit."""
     known = networks(study)
     try:
         return Split.load(known[name].path.parent / "split.json", fs).test if name in known else np.arange(len(fs))

@@ -1,4 +1,4 @@
-"""Aggregations: what is compared of feature maps [B, C, H, W]."""
+"""Aggregations: what of feature maps [B, C, H, W] is compared."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def clip_kernel(features: Tensor) -> Tensor:
         raise AtlabError(
             f"clip_kernel compares clips and needs a batch of at least 4, found {len(clips)} (choose a batch size that leaves no smaller last batch)"
         )
-    # U-centring removes a common mean anyway, but only after its square has cost the kernel its digits.
+    # U-centring removes a common mean anyway, but only after its square has cost the kernel precision.
     return u_centre(self_product(clips - clips.mean(0))).unsqueeze(0)
 
 

@@ -167,7 +167,7 @@ def _extent(d: Descriptor) -> tuple:
 
 
 def _compare_plain(compare: Callable, student: Descriptor, teacher: Descriptor) -> Tensor:
-    """A user's similarity sees plain tensors: channel pairs are laid out as rows and averaged a clip."""
+    """A user's similarity sees plain tensors: channel pairs are laid out as rows and averaged per clip."""
     if not (isinstance(student, Maps) and isinstance(teacher, Maps)):
         return compare(student, teacher)
     (b, c, n), k = student.x.shape, teacher.x.shape[1]

@@ -40,7 +40,7 @@ def to_maps(output: Tensor, axes: Axes) -> Tensor:
 def recognise(
     model: nn.Module, path: str, output: Tensor, channel_dim: int | None = None, batch_dim: int | None = None
 ) -> Axes:
-    """The axes of what the module at `path` of `model` returned; what is named is believed, the rest recognised.
+    """The axes of what the module at `path` of `model` returned; axes that are named are trusted, the others recognised.
 
     Convolutions, norms and pooling of convolutional networks have their channels at axis 1; linear layers, layer norms,
     attention, transformer layers and recurrent layers have them last. What is neither goes by the sizes of its weights; four
@@ -58,7 +58,9 @@ def recognise(
     n = output.ndim
     for name, dim in (("channel_dim", channel_dim), ("batch_dim", batch_dim)):
         if dim is not None and not -n <= dim < n:
-            raise AtlabError(f"{name}={dim} is no axis of the output of {path!r}, whose shape is {tuple(output.shape)}")
+            raise AtlabError(
+                f"{name}={dim} is not an axis of the output of {path!r}, whose shape is {tuple(output.shape)}"
+            )
     channel = channel_dim if channel_dim is not None else _channel(model, path, output)
     if batch_dim is None:
         batch_dim = 0 if n != 3 or channel in (1, 1 - n) else _batch(model, path, output)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atlab.errors import AtlabError
 
-TINY = torch.finfo(torch.float32).tiny  # the least normal number
+TINY = torch.finfo(torch.float32).tiny  # the smallest normal number
 
 
 class Factor(NamedTuple):
@@ -50,8 +50,8 @@ def flat(features: Tensor, keep_bfloat16: bool = False) -> Tensor:
 class _SelfProduct(torch.autograd.Function):
     """x xᵀ with one matrix product in the backward pass; autograd's own rule takes two.
 
-    The product of bfloat16 maps is computed in float32. Their gradient is bfloat16 whatever computes it, so that it is computed
-    in it: a fifth of the time, and no map in float32 is kept or converted back.
+    The product of bfloat16 maps is computed in float32. Their gradient is bfloat16 whatever computes it, so it is computed
+    in bfloat16: a fifth of the time, and no map in float32 is kept or converted back.
     """
 
     @staticmethod

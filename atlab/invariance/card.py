@@ -106,20 +106,20 @@ def report(
     """Measure networks: what they know of each factor at each layer, whether they use it, and what they do on their task.
 
     Args:
-        models: name -> networks of it: run folders (`runs.Run` or path), or (seed, network) pairs.
+        models: name -> its networks: run folders (`runs.Run` or path), or (seed, network) pairs.
         data: a FactorSet, or what `experiment.load_data` opens.
         factors: those that should not matter. Presence, use and groups are measured for each.
         layers: all convolutions if None.
         target: what the networks tell apart; the task in their model cards if empty.
         rows: clips to measure on, which no network trained on, with factors that vary independently. For run folders the
             test part of their split (all of it, also where a run was tested on fewer clips).
-        fit_rows: clips to fit erasers on; others than `rows`, evenly drawn from all pairs of target and factor, if None.
+        fit_rows: clips to fit erasers on; if None, clips outside `rows`, evenly drawn from all pairs of target and factor.
         teachers: factor -> the network of it (run folder or network), for similarity.
         kinds: probes, "linear" and "mlp". pool: how feature maps become vectors, see `features.extract`.
         erase: the name whose networks are also measured with each factor erased at each layer ("LEACE" in the table); ""
             for none.
         floor: also measure networks with random weights, one per seed ("random weights").
-        workers: processes that measure networks side by side, one thread each; what they find is the same.
+        workers: processes that measure networks side by side, one thread each; the results are the same.
 
     Returns a `Report`: `.table`, `.summary`, `.difference(...)`, `.figure(...)`. Columns of the table: name, seed, layer, factor;
         target_accuracy, accuracy_low, accuracy_high; those of `probes.presence` of the linear probe, and of the other one

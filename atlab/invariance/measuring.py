@@ -166,7 +166,7 @@ class Meter:
 def measured(
     meter: Meter, jobs: list[tuple], fit_rows: np.ndarray | None, workers: int, progress: bool
 ) -> Iterator[list[dict]]:
-    """Rows of every job (name, network, is it to be erased as well), in order."""
+    """Rows of every job (name, network, whether it is erased as well), in order."""
     with tqdm(total=len(jobs), desc="networks", disable=not progress) as bar:
         if workers == 1:
             for job in jobs:

@@ -22,7 +22,7 @@ class Network:
 
 
 def even_rows(fs, factors: Sequence[str], without: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
-    """Row numbers of as many clips of every combination of the factors, none of a source in `without`: int64, sorted."""
+    """Row numbers of equally many clips of every combination of the factors, none of a source in `without`: int64, sorted."""
     sources = fs.factors["source"].to_numpy()
     rows = np.flatnonzero(~np.isin(sources, sources[without]))
     if not len(rows):
@@ -68,6 +68,6 @@ def test_rows(fs, opened: Mapping[str, list[Network]]) -> np.ndarray:
     tests = {tuple(Split.load(folder / "split.json", fs).whole_test.tolist()) for folder in folders}
     if len(tests) > 1:
         raise AtlabError(
-            f"the runs have {len(tests)} different test parts: give the rows to measure on, or measure them apart"
+            f"the runs have {len(tests)} different test parts: give the rows to measure on, or measure them separately"
         )
     return np.array(tests.pop(), dtype=np.int64)

@@ -35,7 +35,7 @@ class Planted:
 
 
 def networks(clips: int = 12, strength: float = 3.0, seed: int = 0) -> dict[str, Planted]:
-    """Five networks by name, on the same clips (so many of every word by every speaker).
+    """Five networks by name, on the same clips (`clips` of every word by every speaker).
 
     Feature numbers 0 to 7 hold the word, 8 to 13 the speaker where it is linear, 14 to 19 where it is not, the rest noise.
 

@@ -102,7 +102,7 @@ def against(report: Report, measure: str, factor: str, other: str = "baseline") 
 def lowered(
     report: Report, factor: str, layer: str, name: str = "at", other: str = "baseline"
 ) -> dict[str, stats.Interval]:
-    """By what share of the baseline's own value presence (above chance) and use (excess, in nats) are lowered, and use beyond presence.
+    """Share of the baseline's value by which presence (above chance) and use (excess, in nats) are lowered, and use beyond presence.
 
     1 is all of it, 0 none, below 0 it rose; presence alone where use could not be measured. The shares are of the baseline's mean over seeds; intervals are paired by seed.
     """

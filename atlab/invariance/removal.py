@@ -134,8 +134,8 @@ def erase(
 ) -> dict[str, Eraser]:
     """Fit LEACE at each layer, in one pass over clips whose class numbers (`batch.y`) are the factor's: {layer: Eraser}.
 
-    The clips should be others than those it is judged on, and the factor vary independently of the target on them: what
-    the two share is taken out with it.
+    The clips should not be those it is judged on, and the factor should vary independently of the target on them: what the
+    two share is taken out with it.
 
     Raises:
         AtlabError: an unknown layer or rule; clips of one class.

@@ -53,7 +53,7 @@ def similarity(
         batches: clips in order or shuffled; at least 4 a batch (a shorter last batch is left out); better 32 or more.
         layers, other_layers: names as in `atlab.Taps`; all convolutions, and the same as `layers`, if None.
         floor: also compare `other` with networks of `model`'s form with random weights (three, averaged): columns
-            cka_floor and at_floor. What is not above its floor is no likeness that training made.
+            cka_floor and at_floor. Similarity that is not above its floor does not come from training.
 
     Raises:
         AtlabError: unknown layer; batches of fewer than 4 clips.
@@ -148,7 +148,7 @@ def _compare(
 
 
 def hsic(one: Sequence[Tensor], two: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unbiased HSIC (linear kernels) of one batch: [A], [B] features [n, ...] -> between [A, B], of one's own [A], [B].
+    """Unbiased HSIC (linear kernels) of one batch: [A], [B] features [n, ...] -> of each pair [A, B], of each layer with itself [A], [B].
 
     >>> x, y = torch.randn(8, 3, 4, 4), torch.randn(8, 5)
     >>> [part.shape for part in hsic([x, x], [y])]

@@ -27,7 +27,7 @@ def measure(
 
     Args:
         model: a run folder, or a model file (.safetensors). A run is measured on the test part of its split; a run on other
-            data than it was trained on, and a model file, on all clips: see to it that the network trained on none of them.
+            data than it was trained on, and a model file, on all clips: make sure that the network trained on none of them.
         data: a data set's folder or the name of one, as `experiment.load_data` takes it.
         factors: those that should not matter.
 

@@ -45,7 +45,7 @@ def pairs(
         features: numbers that say how alike two clips are [N, D] (duration, loudness, pitch), for data that were not
             recorded by design. Instead of the r-th, those clips are paired that make the sum of distances least
             (one to one). Distance: root mean square over features of the difference in standard deviations.
-        partners: with very many values, pair each with the so many next ones only, in a circle drawn by `seed`.
+        partners: with very many values, pair each with only this many following ones, in a circle drawn by `seed`.
         caliper: leave out pairs with a greater distance.
 
     Returns columns: a, b (row numbers), set (number of the matched set), kind ("counterfactual" or "repetition"), values (of
@@ -82,7 +82,7 @@ def pairs(
 
 
 def changes(probabilities: np.ndarray, codes: Sequence[int], pairs: pd.DataFrame) -> pd.DataFrame:
-    """The change of the prediction in every pair: `pairs` with three columns more.
+    """The change of the prediction in every pair: `pairs` with three more columns.
 
     changed: is another class predicted; change: absolute change of the log-probability of the true class (nats);
     divergence: mean of the two Kullback-Leibler divergences between the predictions (nats; half of Jeffreys' 1946).
@@ -233,10 +233,12 @@ def _check(factors: pd.DataFrame, vary: str, keep: list[str], features, caliper)
         if factors[name].isna().any():
             raise AtlabError(f"{int(factors[name].isna().sum())} clips have no value of {name!r}; leave them out first")
     if not keep or vary in keep:
-        raise AtlabError(f"at least one factor is kept, and another one varied; found keep={keep}, vary={vary!r}")
+        raise AtlabError(f"expected at least one factor to keep and another to vary, found keep={keep}, vary={vary!r}")
     if features is None and caliper is not None:
         raise AtlabError("a caliper is a distance between features; give features with it")
     if features is not None and (
         np.ndim(features) != 2 or len(features) != len(factors) or not np.isfinite(features).all()
     ):
-        raise AtlabError(f"finite features [{len(factors)}, D] of the same clips, found shape {np.shape(features)}")
+        raise AtlabError(
+            f"expected finite features [{len(factors)}, D] of the same clips, found shape {np.shape(features)}"
+        )

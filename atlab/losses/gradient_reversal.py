@@ -18,7 +18,7 @@ class GradientReversal:
 
     The classifier (mean over positions, one hidden layer of 64) learns to tell the orthogonal classes apart; the
     student's layers below are pushed the other way by `beta` times that gradient. It needs orthogonal *labels* of the
-    training clips, and no network of the orthogonal task. The classifier is `module`, which `training.fit` trains along.
+    training clips, and no network of the orthogonal task. The classifier is `module`, which `training.fit` trains too.
 
     Args:
         student: the network in training.

@@ -126,7 +126,7 @@ class _Distribution(nn.Module):
 class ProductOfExperts:
     """Cross-entropy of the network's prediction times that of a biased expert, normalised (Clark et al. 2019; He et al. 2019).
 
-    The network is not rewarded for what the expert knows already; tested is the network alone.
+    The network is not rewarded for what the expert knows already; only the network is tested.
 
     Args:
         log_probabilities: of the expert for every clip of the data set [N, K]; zeros where it knows nothing.

@@ -26,7 +26,7 @@ class LossTerm(Protocol):
     """A loss added to the target's: called with the batch after the model's forward pass on it: -> scalar.
 
     One that changes over time has a method `set_epoch`, called with the number of each epoch (from 0); one with weights of
-    its own has them in an attribute `module`, which is trained along; one that measures more has a list `compared` of names
+    its own has them in an attribute `module`, which is trained too; one that measures more has a list `compared` of names
     and after each call a dictionary `values` of one scalar for each, which are logged.
     """
 

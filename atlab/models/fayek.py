@@ -84,7 +84,7 @@ def fayek_a(
     """Model A: two convolutions with max pooling, three hidden fully connected layers of 1024, the output.
 
     Inputs are [B, 1, coefficients, context]: log mel energies of a frame and its neighbours. The supplement gives kernels as
-    "5 x 4" and "6 x 5" and neither context, padding nor the order of axes; here the first number runs along the
+    "5 x 4" and "6 x 5" but no context, padding or order of axes; here the first number runs along the
     coefficients, convolutions keep the size, and 15 frames are the context.
 
     Args:
@@ -137,7 +137,7 @@ def _scaled(size: int, width: float) -> int:
 
 
 def _convolution(inputs: int, outputs: int, kernel: tuple[int, int], pooled: bool) -> nn.Sequential:
-    """Padded to keep the size (even kernels take the extra row or column behind); BatchNorm has the bias."""
+    """Padded to keep the size (even kernels take the extra row or column at the end); BatchNorm has the bias."""
     high, wide = (size - 1 for size in kernel)
     layers = [
         nn.ZeroPad2d((wide // 2, wide - wide // 2, high // 2, high - high // 2)),

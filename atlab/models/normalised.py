@@ -1,4 +1,4 @@
-"""What networks share that normalise their own input: statistics of the training data as buffers."""
+"""What networks that normalise their own input share: statistics of the training data as buffers."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def vgg16(
         dropout: probability, before the last linear layer, and before the second of "flatten".
         batch_norm: normalise each convolution's output over the batch (torchvision's vgg16_bn).
         head: "flatten", the published one: 7 x 7 positions and three linear layers; or "pool": the mean over all positions
-            and one linear layer. A few hundred clips train the network with `batch_norm=True, head="pool"`, and hardly
+            and one linear layer. A few hundred clips train the network with `batch_norm=True, head="pool"`, but hardly
             the published one.
 
     Raises:

@@ -4,7 +4,7 @@ Guizzo, Weyde & Tarroni (2021), Anti-transfer learning for task invariance in co
 processing, Neural Networks 142, doi:10.1016/j.neunet.2021.05.012: tables 2 to 6. Its preprint: Guizzo, Weyde & Tarroni (2020),
 Blissful ignorance: anti-transfer learning for task invariance, arXiv:2006.06494: table 1 (`PREPRINT` says what became of the
 rest). Yosinski, Clune, Bengio & Lipson (2014), How transferable are features in deep neural networks?, NIPS 27: table 1. All
-accuracies are in percent, as printed: one number per cell, without interval, of an unstated number of runs.
+accuracies are in percent, as printed: one number per cell, without interval, over an unstated number of runs.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ DEVIATIONS = {
     "layer": "Layer n of the code ends before convolution n: it is layer n - 1, and layer 1 is the input itself.",
     "weight initialisation": "The code loads a whole network's weights into its convolutions without matching names: nothing is "
     "loaded, and WI and the start of dual AT are random unless checkpoints were converted by hand.",
-    "repeats": "The baseline was run 20 times, WI 3 times, AT once a layer with the best of 13 layers reported.",
+    "repeats": "The baseline was run 20 times, WI 3 times, AT once per layer with the best of 13 layers reported.",
     "rate": "0.00005 in every experiment file instead of 0.0005.",
     "speakers": "IEMOCAP's speaker labels are sessions of two actors each.",
     "instruments": "The labels of Good-Sounds' instruments are all zero: 100 % is the accuracy of a constant.",
@@ -113,7 +113,7 @@ def table(name: str) -> pd.DataFrame:
 
 
 def printed_network(data: str) -> dict[str, object]:
-    """What table 2 prints of the network that is trained on a data set, known by its folder's name; None for other sets.
+    """What table 2 prints for the network that is trained on a data set, known by its folder's name; None for other sets.
 
     >>> printed_network("data/iemocap_1s")
     {"paper's corpus": 'IEMOCAP (1 s)', "paper's train": 85.6, "paper's test": 51.9, "paper's classes": 4}

@@ -1,4 +1,4 @@
-"""Figures of the explorers: what stands in a split, where networks look, how layers resemble, what a sweep found."""
+"""Figures of the explorers: what stands in a split, where networks look, how similar layers are, what a sweep found."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ COLOUR_OF = dict(zip(LABELS, COLOURS, strict=False))
 
 
 def step_time(table: pd.DataFrame, title: str = "") -> go.Figure:
-    """Time of a step by layer in ms: bars measured, diamonds predicted; a table of `steps.beside_prediction` -> Figure.
+    """Time of a step by layer in ms: bars measured, diamonds predicted; a table of `measured.beside_prediction` -> Figure.
 
     The line is the plain step. Bars are medians; whiskers its ratio's quartiles to the plain step.
     """
@@ -59,7 +59,7 @@ def step_time(table: pd.DataFrame, title: str = "") -> go.Figure:
 def added_memory(table: pd.DataFrame, title: str = "") -> go.Figure:
     """Memory that anti-transfer adds to a step by layer in MiB, eq. 4 and measured: -> Figure.
 
-    Hatched bars are eq. 4's terms, full ones the tensors' peak beyond the plain step's.
+    Hatched bars are eq. 4's terms, solid ones the tensors' peak beyond the plain step's.
     """
     figure = go.Figure()
     for variant in ("live", "cached"):

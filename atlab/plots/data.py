@@ -36,7 +36,7 @@ def crossing_table(counts: pd.DataFrame, title: str = "") -> go.Figure:
         y=[str(r) for r in counts.index],
         colorscale="Cividis",
         zmin=0,
-        zmax=max(1, int(counts.to_numpy().max(initial=0))),  # plotly passes over one end without the other
+        zmax=max(1, int(counts.to_numpy().max(initial=0))),  # plotly ignores one end without the other
         colorbar={"title": "clips"},
         texttemplate="%{z}" if counts.size <= 300 else None,
     )
@@ -131,7 +131,7 @@ def _grid(
 
 
 def split_parts(table: pd.DataFrame, target: str, by: str, title: str = "") -> go.Figure:
-    """Clips of each part of a split, values of `by` it shares with training, and how far `by` tells the target there.
+    """Clips of each part of a split, values of `by` it shares with training, and how well `by` predicts the target there.
 
     `table` is indexed by part, with the columns clips, "BY", "BY also in training" and association (Cramer's V).
     """

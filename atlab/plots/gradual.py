@@ -13,7 +13,7 @@ ERRORS = {"phone": "phone error rate (%)", "emotion": "unweighted error (%)"}
 
 
 def errors_by_held(levels: pd.DataFrame) -> go.Figure:
-    """Error against the number of held layers, a panel per task, a line per model and base, dotted what it is alone -> Figure.
+    """Error against the number of held layers, a panel per task, a line per model and base, dotted for the task alone -> Figure.
 
     `levels` as `atlab.transfer.gradual.reading.by_level` gives it. Depth is a share of all hidden layers, so that models of
     different depths can be compared; bars are 95 % t intervals over repetitions.

@@ -199,6 +199,6 @@ def effect_by_layer(effects: pd.DataFrame, title: str = "") -> go.Figure:
     ends = 100 * effects[["mean", "low", "high"]].to_numpy().ravel()
     reach = min(
         105.0, 1.1 * float(np.nanmax(np.abs(ends), initial=1.0))
-    )  # few seeds: an interval may leave what is possible
+    )  # few seeds: an interval may leave the possible range
     figure.update_yaxes(title_text="accuracy above the baseline (points)", range=[-reach, reach])
     return figure.update_layout(title=title, height=380, width=900, **PANELS)

@@ -16,7 +16,7 @@ from atlab.stats import mean_interval
 
 
 class Picture(NamedTuple):
-    """A clip as a ground for maps: values [height, width] with their axes, what it is in words, and a picture's colours (uint8 [height, width, 3])."""
+    """A clip as a background for maps: values [height, width] with their axes, a caption, and a picture's colours (uint8 [height, width, 3])."""
 
     values: np.ndarray
     x: np.ndarray

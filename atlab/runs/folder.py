@@ -91,7 +91,7 @@ def is_done(path: str | Path) -> bool:
 
 
 def mark_done(path: str | Path) -> None:
-    """Put a run's files on the disk, then `done` with the size and SHA-256 of each; only then its checkpoint goes.
+    """Put a run's files on the disk, then `done` with the size and SHA-256 of each; only then is its checkpoint removed.
 
     Every file of the folder counts but hidden ones and the training loop's checkpoint.
     """
@@ -233,7 +233,7 @@ def open_run(
         return Run(path)
     taken = _locked(path, wait)
     try:
-        if not is_done(path):  # of an earlier life: what it lists is damaged
+        if not is_done(path):  # left from before: what it lists is damaged
             (path / "done").unlink(missing_ok=True)
         if not (path / "params.json").exists():
             card = {

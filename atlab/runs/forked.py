@@ -128,7 +128,7 @@ def ready(notebook: str | Path) -> None:
 
 
 def _serve(arguments: list[str], environment: dict[str, str], folder: str) -> None:
-    """Be the kernel. What processes share by being forked from one is made their own."""
+    """Become the kernel, with a state of its own in place of what forks of one process share."""
     end_with_parent()
     os.setsid()  # as Jupyter does: a signal to the kernel reaches what it has started, and Ctrl-C does not reach it
     os.environ.clear()

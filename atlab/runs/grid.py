@@ -62,7 +62,7 @@ class Grid:
 
 
 def load(path: str | Path, scale: str = "laptop", **fixed: Any) -> Grid:
-    """Read a grid at one of its scales; `fixed` parameters are put over the file's.
+    """Read a grid at one of its scales; `fixed` parameters override the file's.
 
     A grid without scales has the one scale "laptop". Every run's parameters are checked against the notebook's, equal
     runs are made one. AtlabError names what is wrong and where.
@@ -283,7 +283,7 @@ class _Exclusions:
         self.known, self.matched = known, [False] * len(items)
 
     def match(self, job: Mapping) -> bool:
-        """Whether an item says this run's values, where stated or by default, in all its pairs."""
+        """Whether an item matches this run's values, where stated or by default, in all its pairs."""
         found = [all(job.get(n, self.known[n].default) == v for n, v in item.items()) for item in self.items]
         self.matched = [before or now for before, now in zip(self.matched, found, strict=True)]
         return any(found)

@@ -1,4 +1,4 @@
-"""What a notebook's runs require before they begin: its metadata name who knows."""
+"""What a notebook's runs require before they begin: its metadata name the module that knows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REQUIRES = re.compile(r"(atlab(?:\.\w+)+):required_by", re.ASCII)
 
 
 class Requirements(NamedTuple):
-    """Who knows what a notebook's runs require: a module's name, and functions of it."""
+    """The module that knows what a notebook's runs require: its name and functions."""
 
     module: str
     required_by: Callable[[Any], Sequence]
@@ -23,13 +23,13 @@ class Requirements(NamedTuple):
 
 
 def requirements(notebook: str | Path) -> Requirements:
-    """What knows what the notebook's runs require, as its metadata names it; nothing, if they name nothing.
+    """The module that the notebook's metadata name for what its runs require; no requirements if they name none.
 
     `atlab.requires` in the notebook's metadata is "MODULE:required_by", of a module of atlab: a notebook from a stranger
     must not name what is executed before it runs. `required_by` is given a run's parameters, which it checks, or one of the
     requirements that it returned, and returns a list of requirements (hashable); the module's function
-    `train_required(requirement, root, study)` gets one done. If the module has a function `remarks`, that returns lines that
-    are worth saying of a run's parameters.
+    `train_required(requirement, root, study)` fulfils one. If the module has a function `remarks`, that returns lines that
+    are worth saying about a run's parameters.
 
     AtlabError for any other form, and for a module that does not exist.
     """

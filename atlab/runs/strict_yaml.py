@@ -1,4 +1,4 @@
-"""YAML of a stranger: bounded in size and depth, without references or tags, and no value that YAML versions read differently."""
+"""YAML from a stranger: bounded in size and depth, without references or tags, and no value that YAML versions read differently."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(path: Path, most_bytes: int, most_depth: int) -> Any:
     """What a YAML file holds: mappings with text as keys, lists, text, numbers, true, false, null.
 
     AtlabError, with the line, for a file that is not YAML in UTF-8, for one that is larger or nested deeper than this, and for
-    anchors, aliases, tags, a key that comes twice or is not text, and values such as 010, 1:30, 2026-01-01 and yes.
+    anchors, aliases, tags, a key that is repeated or not text, and values such as 010, 1:30, 2026-01-01 and yes.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.yaml")
@@ -97,7 +97,7 @@ def _loader() -> type:
                         f"{where} expected text as a key, found {str(key.value)[:40]!r}; quote it if it is meant"
                     )
                 if key.value in seen:
-                    raise AtlabError(f"{where} the key {key.value!r} comes twice")
+                    raise AtlabError(f"{where} the key {key.value!r} is repeated")
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 

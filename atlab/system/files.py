@@ -48,7 +48,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
 
 
 def sync(path: str | Path) -> None:
-    """Have the system put a file, or the names in a folder, on the disk before this returns.
+    """Have the system write a file, or the names in a folder, to the disk before this returns.
 
     >>> import tempfile
     >>> sync(tempfile.mkdtemp())
@@ -86,7 +86,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 def lock(file: Path, what: str, wait: bool = True) -> FileLock:
     """Take the exclusive lock that a file stands for: -> it, to be released; a dead process holds nothing.
 
-    While another process holds it: Held, which names that process, or with `wait` a line on stderr and patience.
+    While another process holds it: Held, which names that process, or with `wait`, say so on stderr and wait.
 
     >>> import tempfile
     >>> lock(Path(tempfile.mkdtemp()) / ".lock", "the example").release()
@@ -116,7 +116,7 @@ def _text(file: Path) -> str:
 
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """A folder atlab-NAME-* among the system's temporary files, removed afterwards; what killed processes left goes first.
+    """A folder atlab-NAME-* among the system's temporary files, removed afterwards; what killed processes left is removed first.
 
     >>> with scratch("example") as folder:
     ...     folder.is_dir()

@@ -43,7 +43,7 @@ def read_text(path: str | Path, most_bytes: int = TEXT) -> str:
 
 
 def read_json(path: str | Path, most_bytes: int = TEXT) -> dict[str, Any]:
-    """The JSON object of a file; AtlabError as for `read_text`, and for what is no JSON object or nests too deep.
+    """The JSON object of a file; AtlabError as for `read_text`, and for what is not a JSON object or nests too deep.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.json")

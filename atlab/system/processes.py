@@ -29,7 +29,7 @@ def cores() -> int:
 def one_thread() -> Iterator[None]:
     """PyTorch on one thread: the numbers of a run must not depend on the machine's cores or on what else runs there.
 
-    As a decorator too. Two runs of one thread are done sooner than one after the other on two.
+    As a decorator too. Two one-thread runs side by side end sooner than one after the other on two.
 
     >>> import torch
     >>> with one_thread():
@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def hidden_main() -> Iterator[None]:
-    """Hide the main script from processes that are started: they need nothing of it, and without a main guard it would begin again there."""
+    """Hide the main script from processes that are started: they need nothing from it, and without a main guard it would begin again there."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

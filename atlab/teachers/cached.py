@@ -28,7 +28,7 @@ DISK_SHARE = 0.5  # of the free space that one cache may take: others want their
 
 
 class Clips(Protocol):
-    """What is read of `atlab.data.Batches`: the clips in batches (x, y, index), how many, and what tells them from others."""
+    """What is used of `atlab.data.Batches`: the clips in batches (x, y, index), how many, and what tells them from others."""
 
     clips: int
     augmented: bool
@@ -44,7 +44,7 @@ class Clips(Protocol):
 class CachedTeacher:
     """Aggregated teacher features of every clip, float16 on disk: training then costs no teacher forward.
 
-    The paper names this cure and did not build it (section 5.7). Each clip's target is divided by its largest
+    The paper names this remedy but did not build it (section 5.7). Each clip's target is divided by its largest
     entry (kept in float32) before rounding. Grams are stored as their upper triangle, or as the features
     themselves where those are smaller. A cache that fits (1 GiB) is held on the device. Targets belong to the
     clip as it is stored: random augmentation needs a live `Teacher`.

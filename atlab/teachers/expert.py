@@ -1,4 +1,4 @@
-"""What an orthogonal network's features say of the target: a linear classifier fitted to them."""
+"""What an orthogonal network's features say about the target: a linear classifier fitted to them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from atlab.teachers.live import Teacher
 def linear_expert(teacher: Teacher, clips: Clips, classes: int, decay: float = 1e-3) -> Tensor:
     """Log-probabilities of the target's classes [N, K], float64, by logistic regression on the teacher's features.
 
-    The features are those of the teacher's last layer, averaged over positions and standardised over the clips. Minimised is
-    the mean cross-entropy + decay / 2 x the sum of squared weights. N is one more than the largest row number; rows that are
+    The features are those of the teacher's last layer, averaged over positions and standardised over the clips. The
+    mean cross-entropy + decay / 2 x the sum of squared weights is minimised. N is one more than the largest row number; rows that are
     not among the clips have zeros.
 
     Args:

@@ -18,7 +18,7 @@ class Teacher:
     """A frozen copy of a network trained for the orthogonal task.
 
     It never trains: evaluation mode, no gradient, no drift of batch-norm statistics. Its forward stops at the last of
-    `layers`; of a network of atlab, what lies behind that is not even copied. It follows its input to another device and
+    `layers`; of a network of atlab, what lies beyond is not even copied. It follows its input to another device and
     floating-point type. A network of atlab normalises the input by its own statistics; another one sees what the student sees.
 
     Args:

@@ -127,5 +127,5 @@ def of_labels(layers: Iterable[str], codes: Tensor) -> StoredTeacher:
 
 
 def _unknown_last(codes: Tensor) -> Tensor:
-    """Class numbers with those that are unknown (-1) behind all others."""
+    """Class numbers with those that are unknown (-1) after all others."""
     return torch.where(codes < 0, codes.max() + 1, codes)

@@ -71,7 +71,7 @@ class Checkpoint:
         return self.path is not None and (passed >= self.every or (epoch_ended and self._cost <= CHEAP * passed))
 
     def write(self, state: State) -> None:
-        """Replace the file by the present state; AtlabError if the disk does not take it, the old one is kept."""
+        """Replace the file by the present state; AtlabError if it cannot be written; the old one is kept."""
         start = time.monotonic()
         metadata = {"configuration": json.dumps(self.configuration), "at": json.dumps(asdict(state.at))}
         try:

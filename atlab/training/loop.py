@@ -70,7 +70,7 @@ def fit(
         loss_terms: callables (x, index=...) -> scalar with a `name`, such as `AntiTransferLoss`; called right after
             the model's forward pass, in validation too.
         stream: a second batch in every step, with loss terms of its own (see `Stream`).
-        target_loss: what is minimised in place of the target's cross-entropy (see `losses.target`); validation knows the
+        target_loss: what is minimised in place of the target's cross-entropy (see `losses.target`); validation uses the
             cross-entropy alone.
         learning_rate: the constant one, the largest of the cycle, or the first of those that drop.
         schedule: "constant", or "one_cycle" (see `one_cycle`).
@@ -291,7 +291,7 @@ def _check_batch_sizes(model: nn.Module, train: Batches, stream: Stream | None) 
 
 
 def _identity(batches: Batches) -> list:
-    """What a checkpoint knows data and the order of clips by."""
+    """What identifies the data and the order of clips in a checkpoint."""
     order = [getattr(batches, name, None) for name in ("batch_size", "shuffle", "seed")]
     return [str(getattr(batches, "identity", "")), len(batches), batches.clips, *order]
 

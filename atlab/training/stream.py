@@ -24,14 +24,14 @@ STATISTICS = ("shared", "apart")
 
 @dataclass(frozen=True)
 class Stream:
-    """A second batch of clips in every step of `fit`, seen by the network and by loss terms of its own; no target label of it is used.
+    """A second batch of clips in every step of `fit`, seen by the network and by loss terms of its own; its target labels are not used.
 
     The network runs on it after the target's batch. Which batch a step sees depends on the number of the step alone: the
     full batches of `batches.epoch(0)`, then those of `epoch(1)`, and so on; a short last batch is left out. Validation does
     not see it.
 
     Args:
-        batches: `atlab.data.Batches` of (x [B, ...], y, index [B]); y is not looked at.
+        batches: `atlab.data.Batches` of (x [B, ...], y, index [B]); y is ignored.
         terms: loss terms called as term(x, index=index) after the network's forward pass on this batch; none for a control
             that shows what the batch does by itself.
         statistics: "shared": batch norms count it in their running statistics; "apart": it is normalised by its own batch

@@ -32,7 +32,7 @@ class Probe:
 
 @one_thread()
 def estimate_run(parameters: Mapping) -> dict[str, float]:
-    """Upper bound of what a transfer run takes, its base network apart; of a base network too, as `required_by` gives it.
+    """Upper bound of what a transfer run takes, without its base network; of a base network too, as `required_by` gives it.
 
     A few steps with random weights are timed in this process, once for all runs that differ in seed, division, split or
     length only; early stopping can only shorten the run.

@@ -34,7 +34,7 @@ class TransferSettings:
 
     Two pairs of tasks are possible. With `base` empty, they are halves of the classes of `target` (Yosinski et al. 2014):
     each half is a data set of its own. Otherwise `base` names the other task, and base networks are those that anti-transfer
-    uses (`atlab.experiment.Settings.sources`), so both can be set against each other.
+    uses (`atlab.experiment.Settings.sources`), so both can be compared.
 
     Attributes:
         data: a data set's folder, or the name of an embedded one.
@@ -90,7 +90,7 @@ class TransferSettings:
 
     @property
     def orthogonal(self) -> tuple[str, ...]:
-        """The other task, if it is no half of the classes: what it names is part of what a run's data are known by."""
+        """The other task, if it is no half of the classes: what it names is part of the identity of a run's data."""
         return (self.base,) if self.base else ()
 
     def network(self, side: str) -> TransferSettings | Settings | Path:
@@ -186,7 +186,7 @@ class TransferSettings:
                     f"expected {getattr(TransferSettings, name)!r}"
                 )
         if self.base == self.target:
-            raise AtlabError(f"base and target are both {self.target!r}: the treatments BnB are for that")
+            raise AtlabError(f"base and target are both {self.target!r}: use treatment BnB or BnB+ for that")
         if self.crop and self.cached and self.n and not treatments.treatment(self.treatment).tuned:
             raise AtlabError("random crops change the activations of frozen layers in every epoch: set cached=False")
         for name in ("clips", "base_clips", "crop", "iterations"):
@@ -195,7 +195,7 @@ class TransferSettings:
 
 
 def from_parameters(parameters: Mapping) -> TransferSettings:
-    """The settings among a notebook's parameters; others (device, run_dir) are left aside.
+    """The settings among a notebook's parameters; others (device, run_dir) are ignored.
 
     >>> from_parameters({"treatment": "BnB", "n": 5, "device": "cpu"}).treatment
     'BnB'
@@ -249,7 +249,7 @@ def draw(s: TransferSettings) -> int:
     """The seed of a run's weights, order and dropout.
 
     A treatment must not draw the very weights again that its base network started from: its new layers would then be those
-    that the copied ones grew up with. So it depends on n and the treatment, and for n = 0 is the run's own seed.
+    that the copied ones were trained with. So it depends on n and the treatment, and for n = 0 is the run's own seed.
     """
     if not s.n:
         return s.seed

@@ -37,7 +37,7 @@ class Halves(NamedTuple):
 
 
 def random_halves(classes: Iterable, seed: int = 0) -> Halves:
-    """A random division into halves (Yosinski et al. 2014, section 4.1); of an odd number B gets one more.
+    """A random division into halves (Yosinski et al. 2014, section 4.1); with an odd number B gets one more.
 
     Depends on the set of classes and the seed only. AtlabError for fewer than four classes: each half is a task of its
     own, and needs two.

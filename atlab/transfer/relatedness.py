@@ -1,4 +1,4 @@
-"""Relatedness of tasks by transfer, and whether it tells where anti-transfer helps.
+"""Relatedness of tasks by transfer, and whether it predicts where anti-transfer helps.
 
 A frozen layer of a base task's network that serves a target better than a layer trained on the target itself is related to
 it, one that serves worse is not; the relation has a direction. Anti-transfer keeps a layer unlike that of an orthogonal
@@ -19,7 +19,7 @@ from atlab.errors import AtlabError
 from atlab.labels import plain
 
 SHUFFLES = 10_000
-# The anti-transfer loss whose gain is looked up; runs of other forms of it are left aside.
+# The anti-transfer loss whose gain is looked up; runs of other forms of it are ignored.
 FORM = {
     "strategy": "at",
     "aggregation": "gram",
@@ -31,11 +31,7 @@ FORM = {
     "residual": False,
     "noise": "none",
 }
-SAME = (
-    "data",
-    "split",
-    "width",
-)  # what a transfer run and an anti-transfer run must share to be set against each other
+SAME = ("data", "split", "width")  # what a transfer run and an anti-transfer run must share to be compared
 FEWEST = 4  # points of a correlation
 
 
@@ -94,7 +90,7 @@ def joined(pairs: pd.DataFrame, anti_transfer: Mapping[str, pd.DataFrame]) -> pd
     """Transferability of a layer next to anti-transfer's gain there: pair, layer, transfer and gain with _low and _high.
 
     `pairs`: of `matrix`; `anti_transfer`: a name -> runs of an anti-transfer study (`runs.table`), with its baseline. Layer n
-    is conv<n>. Only runs on the same data, split and width are set against each other; there may be none.
+    is conv<n>. Only runs on the same data, split and width are compared; there may be none.
     """
     rows = []
     for table in anti_transfer.values():
@@ -184,7 +180,7 @@ def reading(pairs: pd.DataFrame, points: pd.DataFrame) -> str:
     if len(points) < FEWEST:
         lines.append(
             f"Transferability of a layer and anti-transfer's gain there: {len(points)} points, too few for a relation. Transfer and "
-            "anti-transfer runs are set against each other where data, split and width are the same."
+            "anti-transfer runs are compared where data, split and width are the same."
         )
         return "\n\n".join(lines)
     found = correlation(points)

@@ -77,7 +77,7 @@ def test_version_and_help():
 
 def test_data_verify_says_whether_a_set_is_what_its_card_says(tiny):
     code, text = call("data", "verify", "tiny")
-    assert code == 0 and "6 clips are what the card says" in text
+    assert code == 0 and "6 clips match the card" in text
     card = json.loads((tiny / "card.json").read_text())
     (tiny / "card.json").write_text(json.dumps(card | {"content_hash": "0" * 64}))
     code, text = call("data", "verify", tiny)

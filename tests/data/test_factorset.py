@@ -208,7 +208,7 @@ def test_inputs_of_another_type_are_refused(fs, inputs, message):
         ("speaker", [1.0, np.nan] * 6, "column 'speaker', got 6 empty ones"),
         ("id", list(range(12)), "expected string values in the column 'id', got integer"),
         ("duration", ["long"] * 12, "expected integer or floating values in the column 'duration'"),
-        ("duration", [np.inf] * 12, "the column 'duration' holds values that are infinite"),
+        ("duration", [np.inf] * 12, "the column 'duration' holds infinite values"),
     ],
 )
 def test_columns_of_another_type_are_refused(fs, column, values, message):
@@ -219,7 +219,7 @@ def test_columns_of_another_type_are_refused(fs, column, values, message):
 
 def test_counts_that_disagree_are_refused(fs):
     fs.factors.iloc[:-1].to_parquet(fs.path / "factors.parquet", index=False)
-    message = "has 11 rows and 5 columns; expected 12 rows, as many as the card says clips"
+    message = "has 11 rows and 5 columns; expected 12 rows, one per clip of the card"
     with pytest.raises(AtlabError, match=message):
         FactorSet.open(fs.path)
 
@@ -272,7 +272,7 @@ def test_changed_factors_are_seen(fs):
 
 def test_ids_that_are_there_twice_are_refused(fs):
     fs.factors.assign(id="same").to_parquet(fs.path / "factors.parquet", index=False)
-    with pytest.raises(AtlabError, match=r"has ids twice: \['same', 'same'"):
+    with pytest.raises(AtlabError, match=r"has repeated ids: \['same', 'same'"):
         FactorSet.open(fs.path)
 
 

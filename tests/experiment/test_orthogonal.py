@@ -90,7 +90,7 @@ def test_what_cannot_be_is_said_before_anything_is_trained(sets, tmp_path):
 
 def test_noise_that_would_have_no_effect_is_refused(sets, tmp_path):
     noisy = settings(sets, noise="low").data_set()
-    with pytest.raises(AtlabError, match="brings noise of its own: choose noise='none'"):
+    with pytest.raises(AtlabError, match="has noise already: choose noise='none'"):
         settings(sets, noise="high").seen(noisy)
     assert settings(sets, noise="all", role="teacher").seen(noisy) is noisy
     with pytest.raises(AtlabError, match="noise_from is 'street', but noise is 'none'"):

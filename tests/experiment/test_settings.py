@@ -132,7 +132,7 @@ def test_people_see_names_with_commas(toy, tmp_path):
         ({"split": "disjoint", "held_out": "speaker9"}, "unknown value of speaker 'speaker9'"),
         ({"layers": "conv1,conv14"}, "unknown layer 'conv14'; nearest"),
         ({"beta": 1e9}, "beta must be a finite number of at most"),
-        ({"beta": 0.0}, "beta is 0, with which strategy 'at' learns as the baseline does"),
+        ({"beta": 0.0}, "beta is 0, so strategy 'at' would learn as the baseline does"),
         ({"strategy": "dual_at"}, "takes two orthogonal factors in order"),
         ({"teacher_batch_size": 0}, "teacher_batch_size must be at least 1, found 0"),
         ({"teacher_learning_rate": float("nan")}, "teacher_learning_rate must be positive and finite, found nan"),

@@ -90,7 +90,7 @@ def test_home_says_how_baselines_do_beside_chance(tmp_path, scores, near):
     said = overview.about(overview.read(str(tmp_path / "digits")))
     mean = f"{100 * np.mean(scores):.1f}"
     assert f"Baselines: {mean} % test accuracy, 90.0 % in training; chance is 10.0 % (10 classes)." in said
-    assert ("not told apart from chance" in said) == near
+    assert ("not distinguishable from chance" in said) == near
 
 
 def test_a_run_of_the_table_opens_on_another_page_with_what_is_shared(opened, study):
@@ -165,7 +165,7 @@ def test_what_a_second_sweep_computed_again_is_listed_once(study, toy, tmp_path)
         for strategy in ("baseline", "wi"):
             write_run(tmp_path, "small", replace(base, strategy=strategy, seed=seed), toy, "word")
     explorer = page("home", study=str(tmp_path / "small"))
-    assert "24 finished runs (6 computed again what another had: they count once)" in explorer.texts["about"].value
+    assert "24 finished runs (6 repeat another run: they count once)" in explorer.texts["about"].value
     labels = [row["run"] for row in explorer.tables["runs"].rows]
     assert len(labels) == 18 and not any("(" in label for label in labels)
     assert "minus baseline" in explorer.texts["verdicts"].value and explorer.message == ""

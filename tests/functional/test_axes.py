@@ -121,7 +121,7 @@ def test_equal_sizes_do_not_make_a_guess():
 def test_named_axes_are_checked():
     net, out = nn.Sequential(nn.Conv2d(1, 2, 3)), torch.zeros(3, 2, 5, 5)
     with pytest.raises(
-        AtlabError, match=r"channel_dim=4 is no axis of the output of '0', whose shape is \(3, 2, 5, 5\)"
+        AtlabError, match=r"channel_dim=4 is not an axis of the output of '0', whose shape is \(3, 2, 5, 5\)"
     ):
         recognise(net, "0", out, channel_dim=4)
     with pytest.raises(AtlabError, match="axis 0 cannot hold both"):

@@ -158,11 +158,8 @@ PAIR = pd.DataFrame({"a": [0], "b": [1], "set": [0], "kind": ["counterfactual"]}
     ("call", "message"),
     [
         (lambda: use.pairs(CLIPS, "speker", ["word"]), "unknown factor 'speker'; nearest: 'speaker'"),
-        (lambda: use.pairs(CLIPS, "speaker", []), "at least one factor is kept"),
-        (
-            lambda: use.pairs(CLIPS, "speaker", ["word", "speaker"]),
-            "at least one factor is kept, and another one varied",
-        ),
+        (lambda: use.pairs(CLIPS, "speaker", []), "at least one factor to keep"),
+        (lambda: use.pairs(CLIPS, "speaker", ["word", "speaker"]), "at least one factor to keep and another to vary"),
         (lambda: use.pairs(CLIPS.assign(word=["y", None, "n"]), "speaker", "word"), "1 clips have no value of 'word'"),
         (lambda: use.pairs(CLIPS.iloc[1:].reset_index(), "speaker", "word"), "there is no pair to compare"),
         (lambda: use.pairs(CLIPS, "speaker", "word", caliper=1.0), "give features with it"),

@@ -110,7 +110,7 @@ def test_an_utterance_with_two_labels_is_refused(tmp_path):
     with pytest.raises(AtlabError, match="labels Ses01F_impro01_F000 twice, neu and ang; expected one label"):
         iemocap._labels(tmp_path / "a.txt")
     (tmp_path / "b.txt").write_text('1-2-0000 "A" "1.0"\n1-2-0000 "B" "1.0"\n')
-    with pytest.raises(AtlabError, match="b.txt, line 2: the utterance '1-2-0000' comes twice"):
+    with pytest.raises(AtlabError, match="b.txt, line 2: the utterance '1-2-0000' is repeated"):
         librispeech_words._read_alignments(tmp_path / "b.txt")
     for name in gsc._LISTS.values():
         (tmp_path / name).write_text("one/004ae714_nohash_0.wav\n")

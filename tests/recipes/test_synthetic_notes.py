@@ -144,7 +144,7 @@ def test_broken_and_foreign_sound_fonts(tmp_path):
     with pytest.raises(AtlabError, match="no sound font at"):
         SoundFont(tmp_path / "none.sf2")
     (tmp_path / "text.sf2").write_text("hello")
-    with pytest.raises(AtlabError, match="is no SoundFont 2 file"):
+    with pytest.raises(AtlabError, match="is not a SoundFont 2 file"):
         SoundFont(tmp_path / "text.sf2")
     whole = write_sound_font(tmp_path / "a.sf2").read_bytes()
     for cut in (100, len(whole) // 2, len(whole) - 60):

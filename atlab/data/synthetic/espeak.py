@@ -103,8 +103,8 @@ class Engine:
     """A freshly loaded eSpeak NG; `say` returns a word's samples, `close` unloads it.
 
     The engine keeps state (the phase of the flutter, trills, breath), so what it says depends on what it
-    said before. Loading takes a millisecond: who wants the same bytes each time says a fixed list of
-    words from a fresh engine. One at a time per process. With `phonemes`, the attribute `phonemes` holds
+    said before. Loading takes a millisecond: for the same bytes each time, have a fresh engine say a
+    fixed list of words. One at a time per process. With `phonemes`, the attribute `phonemes` holds
     those of the word said last: (eSpeak NG's name, first sample), a pause being "_" or "_:". The sound is the same.
 
     Raises AtlabError if the wheel is missing, the engine does not start, or does not know a voice.

@@ -57,7 +57,7 @@ class Region:
 
 
 def general_midi_path() -> Path:
-    """Where the General MIDI sound font TimGM6mb.sf2 (GPL-2, 128 instruments) lies that pretty_midi installs.
+    """Path of the General MIDI sound font TimGM6mb.sf2 (GPL-2, 128 instruments) that pretty_midi installs.
 
     Raises AtlabError if the package is not installed.
 
@@ -83,7 +83,7 @@ def general_midi() -> SoundFont:
 class SoundFont:
     """A SoundFont 2 file: `presets` maps (bank, program) to a name, `note` plays one.
 
-    Raises AtlabError for a file that is missing or is no SoundFont 2.
+    Raises AtlabError for a file that is missing or not a SoundFont 2.
 
     >>> font = SoundFont(general_midi_path())
     >>> font.presets[0, 73]
@@ -98,7 +98,7 @@ class SoundFont:
             raise AtlabError(f"no sound font at {self.path}")
         data = self.path.read_bytes()
         if data[:4] != b"RIFF" or data[8:12] != b"sfbk":
-            raise AtlabError(f"{self.path} is no SoundFont 2 file: it does not begin with RIFF ... sfbk")
+            raise AtlabError(f"{self.path} is not a SoundFont 2 file: it does not begin with RIFF ... sfbk")
         try:
             self._parse(_chunks(data))
         except (KeyError, IndexError, struct.error) as error:

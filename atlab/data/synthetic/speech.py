@@ -58,7 +58,7 @@ def synthetic_speech(
 
     Args:
         words: what is said, in English; a text is split at its commas.
-        emotions: the first so many of neutral, angry, happy, sad.
+        emotions: how many of neutral, angry, happy, sad, from the first on.
         workers: processes; all cores if None. At least one, for this process never loads eSpeak NG (GPL-3).
         overwrite: replace an `out` that was rendered from other arguments.
         name, prefix: of the set and of its speakers (spk00, spk01 ...).
@@ -193,7 +193,7 @@ def say_all(
                 heard = _sounding(wave)
                 wave = wave[heard]
                 if not len(wave):
-                    raise AtlabError(f"eSpeak NG makes no sound of the word {word!r} in the voice {voice.name}")
+                    raise AtlabError(f"eSpeak NG makes no sound for the word {word!r} in the voice {voice.name}")
                 clip, onset = _place(wave, rng)
                 shift, rate = onset - heard.start, SAMPLE_RATE / engine.sample_rate
                 starts = [(name, shift + round(sample * rate)) for name, sample in engine.phonemes]

@@ -41,14 +41,14 @@ def axes(table: pd.DataFrame) -> list[str]:
     results = {"id", "path", *metrics(table)}
     names = [name for name in table if name not in results and len(set(table[name].astype(str)) - {NONE}) > 1]
     if "uses" in names and "strategy" in table and (table.groupby("strategy")["uses"].nunique() < 2).all():
-        names.remove("uses")  # what a strategy uses goes without saying
+        names.remove("uses")  # follows from the strategy
     known = [*ARM, "split_seed", *PARAMETERS]
     own = [name for name in names if name in PARAMETERS or _is_kind(table[name])]
     return sorted(own, key=lambda n: (n == "seed", known.index(n) if n in known else len(known)))
 
 
 def _is_kind(column: pd.Series) -> bool:
-    """Whether a column that is no setting of atlab's tells kinds of runs apart: texts that come again."""
+    """Whether a column that is no setting of atlab's tells kinds of runs apart: texts that repeat."""
     return column.nunique() < len(column) and column.map(lambda value: isinstance(value, str | bool)).all()
 
 
@@ -138,7 +138,7 @@ def cells(
 ) -> pd.DataFrame:
     """Mean, 95 % t interval and number of the runs at every pair of axis values: columns x, y (texts), mean, low, high, n.
 
-    Intervals end at `ends`, what is possible. One run has no interval (nan). Without `y` its column holds "". Runs without a value are
+    Intervals are cut to the possible range `ends`. One run has no interval (nan). Without `y` its column holds "". Runs without a value are
     left out.
     """
     frame = pd.DataFrame(

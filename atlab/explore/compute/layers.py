@@ -46,7 +46,7 @@ def batch_rows(fs, path, part: str, count: int, seed: int) -> np.ndarray:
 def likeness(
     teacher, students: Sequence, fs, samples: Sequence[Sample], aggregation: str, similarity: str
 ) -> Iterator[Step | Likeness]:
-    """Compare students with their teacher on a batch network by network; the last thing it yields is the `Likeness`.
+    """Compare students with their teacher on a batch, one network at a time; the last thing it yields is the `Likeness`.
 
     CKA is linear and unbiased (Kornblith et al. 2019, Song et al. 2012), of the teacher and the first student. What was compared
     before is kept.
@@ -116,7 +116,7 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Mean and 95 % t interval over the networks of an arm: [S, L], S arms -> columns arm, layer, mean, low, high, n.
 
-    Intervals end at `ends`, what is possible.
+    Intervals are cut to the possible range `ends`.
     """
     rows = []
     for arm in dict.fromkeys(arms):
@@ -137,7 +137,7 @@ def _features(net, fs, samples: Sequence[Sample], layers: list[str]) -> dict[str
 
 
 def _at(student: Tensor, teacher: Tensor, aggregation: str, similarity: str) -> Tensor | AtlabError:
-    """One value a clip (or one a batch), or why there is none."""
+    """One value per clip (or one per batch), or why there is none."""
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of the aggregation that draws channel pairs
         try:

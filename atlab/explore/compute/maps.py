@@ -62,7 +62,7 @@ def network_key(net: Any) -> Hashable:
 
 
 def predictions(net, fs, samples: Sequence[Sample]) -> list[int]:
-    """Predicted class numbers, one a clip."""
+    """Predicted class numbers, one per clip."""
     key = ("predictions", network_key(net), tuple(s.key for s in samples))
 
     def make() -> list[int]:
@@ -73,7 +73,7 @@ def predictions(net, fs, samples: Sequence[Sample]) -> list[int]:
 
 
 def target_classes(net, fs, samples: Sequence[Sample], target: str) -> list[int]:
-    """The class whose map is drawn, one a clip: "true" (the clip's label), "predicted", or a class by name.
+    """The class whose map is drawn, one per clip: "true" (the clip's label), "predicted", or a class by name.
 
     A network that has no such class, or does not know the clip's label, explains what it predicts.
     """

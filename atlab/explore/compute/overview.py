@@ -27,7 +27,7 @@ def about(found: Study) -> str:
     table = ablation.students(studies.study_table(str(found.folder)))
     again = len(found.table) - len(study.once(found.table, found.parameters))
     counts = counted(len(found.table), "finished run")
-    counts += f" ({again} computed again what another had: they count once)" * bool(again)
+    counts += f" ({again} repeat another run: they count once)" * bool(again)
     counts += f", {len(found.unfinished)} unfinished" * bool(found.unfinished) + f", {len(found.failed)} failed" * bool(
         found.failed
     )
@@ -44,7 +44,7 @@ def about(found: Study) -> str:
 
 
 def _level(table: pd.DataFrame) -> str:
-    """How well baselines do, beside chance, as a sentence; empty where that is not known."""
+    """How well baselines do, next to chance, as a sentence; empty where that is not known."""
     if not {"strategy", "test_accuracy"} <= set(table):
         return ""
     baselines = table[table["strategy"] == "baseline"].dropna(subset="test_accuracy")
@@ -58,7 +58,7 @@ def _level(table: pd.DataFrame) -> str:
         return said + "."
     said += f"; chance is {100 / number:.1f} % ({number} classes)."
     if len(baselines) > 1 and mean_interval(baselines["test_accuracy"]).low <= 1 / number:
-        said += " <b>Their test accuracy is not told apart from chance</b>: what differs here says little."
+        said += " <b>Their test accuracy is not distinguishable from chance</b>: differences here say little."
     return said
 
 

@@ -61,7 +61,7 @@ def counterparts(fs, row: int, factor: str, target: str = "") -> dict[str, int]:
 
 
 def also(fs, row: int, other: int, factor: str) -> list[str]:
-    """What two clips differ in beside `factor`: other factors, and "source" where clips of the data set share their original."""
+    """What two clips differ in besides `factor`: other factors, and "source" where clips of the data set share their original."""
     if row == other:
         return []
     table = fs.factors
@@ -71,7 +71,7 @@ def also(fs, row: int, other: int, factor: str) -> list[str]:
 
 
 def closest(fs, row: int, values: Mapping[str, int], factor: str) -> list[str]:
-    """Those values of `counterparts` whose clip differs in least beside `factor`: a factor may go with others, as a speaker with the sex."""
+    """Those values of `counterparts` whose clip differs in least besides `factor`: a factor may go with others, as a speaker with the sex."""
     differ = {value: len(also(fs, row, other_row, factor)) for value, other_row in values.items()}
     return [value for value in values if differ[value] == min(differ.values())]
 

@@ -41,7 +41,7 @@ def keep(name: str, samples: np.ndarray, sample_rate: int) -> str:
 
 
 def sample(fs, file: str, like: Sample) -> Sample:
-    """A sound that was kept, as a clip of a data set that says the same as another one: its loudest stretch, at that one's level.
+    """A sound that was kept, in place of the clip `like` of a data set: its loudest stretch of that length, at that clip's level.
 
     AtlabError for any other file: links to a view come from strangers too.
     """

@@ -144,7 +144,7 @@ def _facts(fs, rows) -> str:
 
 
 def _clip(fs, row: int, s: DataState) -> Shown:
-    """Spectrogram and player of the clip, and of the clip with noise beside it."""
+    """Spectrogram and player of the clip, and of the clip with noise next to it."""
     caption = ", ".join(f"{name} {fs.factors[name].iloc[row]}" for name in fs.factor_names)
     key = (fs.content_hash, row, s.noise, s.snr_db if s.noise != "none" else 0)
     if fs.kind == "image":
@@ -202,7 +202,7 @@ def _controls() -> dict[str, widgets.Widget]:
             "pairing", 0, 1, 0.05, "Share of training clips whose factors are paired (confounded)"
         ),
         "seed": inputs.whole("seed", 0, 20),
-        "clips": inputs.count("training clips", "At most so many; 0 for all"),
+        "clips": inputs.count("training clips", "At most; 0 for all"),
     }
 
 

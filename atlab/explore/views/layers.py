@@ -143,7 +143,7 @@ def _transfer(s: LayersState) -> Shown:
         known = transfer.divisions(transfer.study(name))
         if not known:
             matrix, against, missing = transfer.by_tasks(name, {find(s.study).name: ours})
-            notes = [f"Anti-transfer's gain is not shown beside transfer: {missing}."] if missing else []
+            notes = [f"Anti-transfer's gain is not shown next to transfer: {missing}."] if missing else []
             figures = {"transfer": matrix} | ({"causes": against} if against else {})
             return Shown(figures=figures, choices=offered | {"halves": []}, resolved={"transfer": name}, notes=notes)
         halves = s.halves or known[0]

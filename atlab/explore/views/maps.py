@@ -48,7 +48,7 @@ class MapsState:
         pair_by: a factor of the data (the orthogonal one if empty), "noise", "own sound", or "-" for no pair; pair_value: the other
             clip's value of it (a kind of noise, mixed in at snr_db; a sound file of yours); align: move maps by the lag between the two sounds before they are compared.
         pairs: how many pairs of clips the agreement is averaged over.
-        threshold: of the map for what is heard, 0 for softly.
+        threshold: of the map for what is heard; 0 weights the sound by the map.
     """
 
     study: str = ""
@@ -308,7 +308,7 @@ def _body(e: Explorer) -> list[widgets.Widget]:
     player = e.sound("maps", clip=("clip", 0, -1), pair=("other clip", 1, -1), selected=("what the map selects", 0, -1))
 
     def suit(kind: str) -> None:
-        """What is about sound is not offered for pictures."""
+        """Controls of sound are not offered for pictures."""
         for part in (own, *(e.controls[name] for name in ("network", "snr_db", "align", "threshold"))):
             part.layout.display = "none" if kind == "image" else None
         rare.set_title(0, MORE.replace("noise, a sound of your own, ", "") if kind == "image" else MORE)

@@ -31,7 +31,7 @@ class Page:
     Attributes:
         title: of its tab; state: the dataclass of all that it shows.
         steps: what a state shows, part by part.
-        controls: makes its controls, by field of the state; body: puts controls and places of figures in order.
+        controls: makes its controls, by field of the state; body: arranges controls and places of figures.
         resets: fields that begin anew when another one changes.
     """
 

@@ -84,7 +84,7 @@ def as_query(page: str, state: Any) -> str:
 def from_query(query: str, states: Mapping[str, type]) -> Any:
     """The state that a link's query names; AtlabError for an unknown page or field, or a value of another type.
 
-    Parameters that are no field of any page, such as the token, are passed over only if they are named so.
+    Of the parameters that are no field of the page, only the token is ignored.
     """
     given = {name: values[-1] for name, values in parse_qs(query).items() if name != "token"}
     page = given.pop("page", next(iter(states)))

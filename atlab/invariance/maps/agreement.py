@@ -143,7 +143,7 @@ def agreement(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Where networks look, on so many pairs of each kind drawn from `rows`: a row per network.
+    """Where networks look, on at most `most` pairs of each kind drawn from `rows`: a row per network.
 
     Columns: name, seed, counterfactual and repetition (mean correlation of the maps of a pair, `across_pairs`, for pairs with
     another value of `factor` and with the same), teacher (with the factor's network, `between_models`, if it is given).

@@ -15,7 +15,7 @@ from atlab.plots import NAMES, Picture
 from atlab.taps import find_layer, unwrap
 
 METHODS = ("GradCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM")
-SILENT = 1e-12  # the least maximum that a spectrogram is divided by
+SILENT = 1e-12  # the smallest maximum that a spectrogram is divided by
 
 
 def class_activation_map(

@@ -1,6 +1,6 @@
 """Many multinomial logistic regressions on the same features at once, streamed over the clips.
 
-All problems of a layer (folds x strengths of regularisation x label sets) share one matrix product a block of clips.
+All problems of a layer (folds x strengths of regularisation x label sets) share one matrix product per block of clips.
 Each has variables of its own in which its Hessian is at most the identity (Böhning 1992), and its own L-BFGS steps.
 """
 
@@ -45,7 +45,7 @@ class Design:
             self._resident = torch.cat([self._scaled(part) for part in self._raw()])
 
     def blocks(self, rows: Tensor | None = None, size: int = 4096) -> Iterator[tuple[Tensor | slice, Tensor]]:
-        """Row numbers (or a slice of them) and scaled features of so many clips at a time, of all or of some rows."""
+        """Row numbers (or a slice of them) and scaled features of `size` clips at a time, of all or of some rows."""
         count = self.clips if rows is None else len(rows)
         for start in range(0, count, size):
             index = slice(start, min(start + size, count)) if rows is None else rows[start : start + size]

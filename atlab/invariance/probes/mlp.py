@@ -11,7 +11,7 @@ from atlab.invariance.probes.logistic import Design, Problems, Spaces
 HIDDEN = 64
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-3
-BATCH = 320  # clips drawn a step, of which each problem uses those it trains on
+BATCH = 320  # clips drawn per step, of which each problem uses those it trains on
 STEPS = 600
 CHECK = 10  # steps between looks at the validation clips
 PATIENCE = 10  # looks without a better one
@@ -114,5 +114,5 @@ def _initial(p: int, design: Design, classes: int, generator: torch.Generator) -
 
 
 def _watched(part: Tensor, parts: int) -> Tensor:
-    """Up to so many rows of every part."""
+    """Up to `LOOK` rows of every part."""
     return torch.cat([torch.nonzero(part == number)[:LOOK, 0] for number in range(parts)])

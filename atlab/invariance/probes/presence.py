@@ -162,7 +162,7 @@ class _Layer:
             self.prefixes, self.prefix_space = sets, logistic.spaces(design.moments(blocks, count), sets)
 
     def linear(self, task: _Task, strengths: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each clip is named rightly by the probe that did not train on its fold, bool [N]: true, shuffled labels."""
+        """Whether each clip is classified correctly by the probe that did not train on its fold, bool [N]: true, shuffled labels."""
         chosen, start = self._choose(task, strengths)
         f, device = self.folds, self.part.device
         fold = torch.arange(f, device=device).repeat(2)
@@ -220,7 +220,7 @@ class _Layer:
         """Bits per clip to transmit the labels block by block, each coded by probes trained on the blocks before it.
 
         A block's code is a mixture of the probes of all strengths and of the code that knows nothing, so no strength is
-        chosen by looking ahead. The first block costs log2(classes) a clip.
+        chosen by looking ahead. The first block costs log2(classes) per clip.
         """
         device, s = self.part.device, len(strengths)
         c = torch.tensor(strengths, dtype=torch.float64, device=device)

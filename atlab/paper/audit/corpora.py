@@ -93,7 +93,7 @@ def shared_clips(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def silent_clips(waves: np.ndarray, threshold: float = 0.05) -> dict[str, float]:
-    """Clips [N, T] in -1..1 that the published preparation drops without a word: largest value at most 0.05."""
+    """Clips [N, T] in -1..1 that the published preparation silently drops: largest value at most 0.05."""
     return {"clips": len(waves), "dropped": int((waves.max(1) <= threshold).sum())}
 
 

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 ROWS = {
     "gram": Row(
         "Gram matrix and similarity",
-        "one C x C Gram matrix a clip (eq. 1); squared cosine of the two matrices (eq. 2)",
+        "one C x C Gram matrix per clip (eq. 1); squared cosine of the two matrices (eq. 2)",
         "one (B C) x (B C) matrix over the batch; cosine of each row, absolute values averaged, the mean squared",
         "paper {paper:.3f}, published {published:.3f} for the same two random networks; the cosine of their gradients is "
         "{gradients:.2f}",
@@ -126,7 +126,7 @@ ROWS = {
     "snr": Row(
         "noise levels",
         "-40..-20 dBFS low, -10..0 dBFS high",
-        "these are signal-to-noise ratios, and a square root too many halves them",
+        "these are signal-to-noise ratios, and one square root too many halves them",
         "40 dB asked for is {snr_40:.1f} dB, 20 is {snr_20:.1f} dB, 10 is {snr_10:.1f} dB",
         '"low noise" is 10 to 20 dB, "high noise" 0 to 5 dB: harder than stated',
     ),
@@ -192,7 +192,7 @@ ROWS = {
         "baseline 20 runs, WI 3, AT one per layer and the best of 13 by validation accuracy",
         "choosing among 13 equal runs gains {simulated_13:.1%} of test clips (expected {expected_13:.1%}) at a spread of seeds of "
         "{seed_sd:.0%}",
-        "so much of an improvement is not anti-transfer's",
+        "this much of an improvement is not due to anti-transfer",
     ),
     "memory": Row(
         "eq. 4 (section 5.7)",

@@ -45,7 +45,7 @@ class ImageSettings(GradualSettings):
 
     @property
     def orthogonal(self) -> tuple[str, ...]:
-        """The source, as a part of what a run's data are known by."""
+        """The source, as a part of the identity of a run's data."""
         return (self.source,) if self.source else ()
 
     def primaries(self) -> list[GradualSettings]:
@@ -137,7 +137,7 @@ def channel_statistics(batches) -> tuple:
 
 
 def from_parameters(parameters: Mapping) -> ImageSettings:
-    """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
+    """The settings among a notebook's parameters; others (device, run_dir) are ignored."""
     return settings_from(ImageSettings, parameters)
 
 

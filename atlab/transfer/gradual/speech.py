@@ -58,11 +58,11 @@ class SpeechSettings(GradualSettings):
 
     @property
     def orthogonal(self) -> tuple[str, ...]:
-        """The model file that is copied, as a part of what a run's data are known by."""
+        """The model file that is copied, as a part of the identity of a run's data."""
         return () if self.base in BASES else (self.base,)
 
     def primaries(self) -> list[GradualSettings]:
-        """The other task's network, if no file is copied, and the own one's."""
+        """The other task's network, if no file is copied, and the task's own."""
         tasks = (self.task,) if self.orthogonal else (_other(self.task), self.task)
         return [self.primary(task) for task in tasks]
 
@@ -92,8 +92,8 @@ class SpeechSettings(GradualSettings):
     def make_split(self, fs):
         """Training, validation and test clips of the task; no speaker is on two sides.
 
-        TIMIT's own parts for phones. Of other data the first ten speakers (at most half of them) say emotions, one testing
-        and the last two validating, and the others phones, the last two testing and the two before validating, in neutral
+        TIMIT's own parts for phones. Of other data the first ten speakers (at most half of them) are for emotions, one testing
+        and the last two validating, and the others for phones, the last two testing and the two before validating, in neutral
         speech where clips have an emotion. AtlabError for a fold without a speaker, or too few speakers.
         """
         from atlab.data import Split, splits
@@ -133,7 +133,7 @@ class SpeechSettings(GradualSettings):
 
 
 def from_parameters(parameters: Mapping) -> SpeechSettings:
-    """The settings among a notebook's parameters; others (device, run_dir) are left aside."""
+    """The settings among a notebook's parameters; others (device, run_dir) are ignored."""
     return settings_from(SpeechSettings, parameters)
 
 

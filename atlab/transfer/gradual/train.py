@@ -30,7 +30,7 @@ class Prepared:
         train, validation: sources of batches.
         normalisation: mean and standard deviation of the training inputs.
         errors: (network, progress) -> error on the validation part and on the test part.
-        counts: what the result says of the data.
+        counts: what the result says about the data.
     """
 
     classes: list[str]

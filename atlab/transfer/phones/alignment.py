@@ -44,7 +44,7 @@ def align(frames: Frames, transcripts: Sequence[Sequence[int]], phones: int = 48
     probabilities and allows impossible steps with a tiny one; hence `best_paths`.
 
     Args:
-        frames: the clips' frames (`atlab.transfer.frames.features`).
+        frames: the clips' frames (`atlab.transfer.phones.frames.features`).
         transcripts: phone codes of each clip, in order, with the silences at the ends.
         phones: number of phone codes.
 
@@ -58,7 +58,7 @@ def align(frames: Frames, transcripts: Sequence[Sequence[int]], phones: int = 48
     clips = [clip for clip, fit in enumerate(fits) if fit]
     if not clips:
         raise AtlabError("every clip has fewer frames than its phones have states")
-    clips.sort(key=lambda clip: frames.lengths[clip])  # clips of like length are padded little
+    clips.sort(key=lambda clip: frames.lengths[clip])  # clips of similar length need little padding
     states = np.full(len(x), -1, dtype=np.int64)
     for clip in clips:
         length = frames.lengths[clip]

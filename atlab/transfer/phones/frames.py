@@ -100,7 +100,7 @@ def features(fs, rows: Sequence[int] | np.ndarray | None = None, margin: float =
 def phone_codes(frames: Frames, texts: Sequence[str], phones: int = 48) -> np.ndarray:
     """The phone at each frame's centre by the transcription's own times, int64 [frames]; -1 where there is none.
 
-    `texts` are those of the frames' clips, in their order (`atlab.transfer.phones.phones`); codes are positions in
+    `texts` are those of the frames' clips, in their order (`atlab.transfer.phones.transcripts.phones`); codes are positions in
     `PHONES[phones]`. AtlabError if there are more or fewer texts than clips.
     """
     if len(texts) != len(frames):

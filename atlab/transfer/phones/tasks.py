@@ -1,4 +1,4 @@
-"""Phones and emotions as tasks of an acoustic model: what each frame is to be, and how errors are counted."""
+"""Phones and emotions as tasks of an acoustic model: the target of each frame, and how errors are counted."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def phones(fs: FactorSet, workers: int | None = None) -> list[str]:
         workers: processes for the rendering; all cores if None.
 
     Raises:
-        AtlabError: a data set whose phones nobody knows; another version of the engine than the one that rendered
+        AtlabError: a data set without known phones; another version of the engine than the one that rendered
             the clips; a phoneme without a counterpart among TIMIT's phones.
 
     >>> import atlab, tempfile

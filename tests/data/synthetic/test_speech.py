@@ -214,7 +214,7 @@ def test_arguments_out_of_range(tmp_path, options, message):
 
 
 def test_a_word_without_a_sound(tmp_path):
-    with pytest.raises(AtlabError, match=r"no sound of the word '\.\.\.' in the voice spk00"):
+    with pytest.raises(AtlabError, match=r"no sound for the word '\.\.\.' in the voice spk00"):
         synthetic_speech(tmp_path / "set", words=["..."], speakers=1, emotions=1, repetitions=1, workers=1)
     assert not (tmp_path / "set").exists()
 
