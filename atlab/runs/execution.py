@@ -74,12 +74,10 @@ def execute(
     return out
 
 
-# Before a notebook's first cell. A stored notebook keeps no widget state, so a widget's bar would stay at 0 %: bars are
-# text, and reach the terminal. An idle kernel that is asked to stop logs the interrupt as an error.
+# Before a notebook's first cell. An idle kernel that is asked to stop logs the interrupt as an error.
 _IN_KERNEL = (
-    "import logging, os, sys, tqdm; sys.modules['tqdm.auto'] = tqdm.auto = tqdm; "
-    "logging.getLogger('IPKernelApp').setLevel(logging.CRITICAL); "
-    f"os.environ.update(dict.fromkeys({THREAD_VARIABLES}, '1')); del logging, os, sys, tqdm"
+    "import logging, os; logging.getLogger('IPKernelApp').setLevel(logging.CRITICAL); "
+    f"os.environ.update(dict.fromkeys({THREAD_VARIABLES}, '1')); import atlab.runs.bars; del atlab, logging, os"
 )
 
 

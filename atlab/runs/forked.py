@@ -21,7 +21,7 @@ from atlab.system.processes import THREAD_VARIABLES, end_with_parent, hidden_mai
 ENVIRONMENT = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "atlab-forked", **dict.fromkeys(THREAD_VARIABLES, "1")}
 LAUNCHER = "ipykernel_launcher"
 # What the server imports, by name: this room imports none of it, and what is not installed is left out.
-KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline")
+KERNEL = ("atlab.runs.bars", "ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline")
 TRAINING = (
     "torch",
     "torchvision",

@@ -77,6 +77,11 @@ def test_a_network_has_the_same_bits_in_a_forked_kernel_and_in_one_of_its_own(tm
         done = notebooks.run(notebook, given, root=tmp_path / (name or "own"), progress=False)
         assert forked.ForkedProvisioner.server == bool(name)
         made.append(done.model_path.read_bytes())
+        outputs = [o for cell in nbformat.read(done.notebook_path, 4).cells for o in cell.get("outputs", ())]
+        assert ["100%" in o.text for o in outputs if o.get("name") == "stderr"] == [True], (
+            "one bar, as text, at its end"
+        )
+        assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", ()) for o in outputs)
     assert made[0] == made[1]
 
 
