@@ -10,8 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from atlab.labels import natural
-from atlab.plots.style import COLOURS, LAYOUT, cycle
-from atlab.stats import mean_interval
+from atlab.plots.style import COLOURS, LAYOUT, cycle, mean_point
 
 # Room for a title above the titles of panels.
 PANELS = LAYOUT | {"margin": {"l": 60, "r": 20, "t": 80, "b": 50}}
@@ -146,19 +145,7 @@ def cell_runs(values: Mapping[str, Sequence[float]], labels: Sequence[str], titl
             )
         )
         if len(runs) > 1:
-            found = mean_interval(runs, ends=(0, 1))
-            error = {
-                "type": "data",
-                "array": [found.high - found.mean],
-                "arrayminus": [found.mean - found.low],
-                "color": colour,
-            }
-            mark = {"color": colour, "symbol": "diamond", "size": 11}
-            figure.add_trace(
-                go.Scatter(
-                    x=[place + 0.12], y=[found.mean], error_y=error, mode="markers", name=f"{name}, mean", marker=mark
-                )
-            )
+            figure.add_trace(mean_point(runs, place + 0.12, name, colour, (0, 1)))
     names = [_broken(name.replace("_", " "), 16) for name in values]
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5])
     figure.update_yaxes(title_text="accuracy", range=[0, 1.02])

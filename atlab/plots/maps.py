@@ -11,8 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlab.plots.ablation import PANELS, _broken
-from atlab.plots.style import COLOURS, LAYOUT, cycle
-from atlab.stats import mean_interval
+from atlab.plots.style import COLOURS, LAYOUT, cycle, mean_point
 
 
 class Picture(NamedTuple):
@@ -162,19 +161,7 @@ def map_agreements(scores: pd.DataFrame, title: str = "") -> go.Figure:
         )
         figure.add_trace(points)
         if len(part) > 1:
-            found = mean_interval(part["agreement"], ends=(-1, 1))
-            error = {
-                "type": "data",
-                "array": [found.high - found.mean],
-                "arrayminus": [found.mean - found.low],
-                "color": colour,
-            }
-            mark = {"color": colour, "symbol": "diamond", "size": 11}
-            figure.add_trace(
-                go.Scatter(
-                    x=[place + 0.15], y=[found.mean], error_y=error, mode="markers", name=f"{name}, mean", marker=mark
-                )
-            )
+            figure.add_trace(mean_point(part["agreement"], place + 0.15, name, colour, (-1, 1)))
     names = [_broken(name, 18) for name in dict.fromkeys(scores["network"])]
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5])
     figure.update_yaxes(title_text="correlation of the maps", range=[-1.02, 1.02])

@@ -10,8 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from atlab.labels import NAMES
-from atlab.plots.style import LAYOUT, cycle
-from atlab.stats import mean_interval
+from atlab.plots.style import LAYOUT, cycle, mean_point
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame], title: str = "") -> go.Figure:
@@ -66,22 +65,7 @@ def accuracy_by_strategy(
             )
             figure.add_trace(points, row=1, col=column)
             if len(values) > 1:
-                interval = mean_interval(values, ends=(0, 1))
-                error = {
-                    "type": "data",
-                    "array": [interval.high - interval.mean],
-                    "arrayminus": [interval.mean - interval.low],
-                    "color": colour,
-                }
-                mean = go.Scatter(
-                    x=[place + 0.1],
-                    y=[interval.mean],
-                    error_y=error,
-                    mode="markers",
-                    name=f"{names[place]}, mean",
-                    marker={"color": colour, "symbol": "diamond", "size": 11},
-                )
-                figure.add_trace(mean, row=1, col=column)
+                figure.add_trace(mean_point(values, place + 0.1, names[place], colour, (0, 1)), row=1, col=column)
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5]).update_layout(
         showlegend=False
     )
