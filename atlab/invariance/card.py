@@ -14,6 +14,7 @@ from atlab import stats
 from atlab.errors import AtlabError
 from atlab.invariance.measuring import Meter, measured
 from atlab.invariance.networks import Network, model_of, open_network, test_rows
+from atlab.invariance.probes import presence
 from atlab.invariance.similarities import random_weights
 from atlab.system import devices
 
@@ -141,6 +142,8 @@ def report(
     if not target:
         raise AtlabError("the networks have no model card that names their task: give target")
     rows = test_rows(fs, opened) if rows is None else np.asarray(rows)
+    labels = {factor: fs.labels(factor, rows) for factor in (target, *factors)}
+    presence.check({factor: labels[factor] for factor in factors}, fs.factors["source"].to_numpy()[rows])
     dev = devices.choose(None if device == "auto" else device)
     meter = Meter(
         fs,
@@ -159,5 +162,5 @@ def report(
         opened[RANDOM] = [Network(n.seed, random_weights(n.model, n.seed)) for n in first]
     jobs = [(name, network, name == erase) for name, items in opened.items() for network in items]
     found = [row for part in measured(meter, jobs, fit_rows, workers, progress) for row in part]
-    classes = {factor: len(set(fs.labels(factor, rows))) for factor in factors}
+    classes = {factor: len(set(labels[factor])) for factor in factors}
     return Report(pd.DataFrame(found), target, classes, rows)

@@ -10,7 +10,7 @@ import torch
 from atlab import models, plots, runs, stats
 from atlab.data import splits
 from atlab.errors import AtlabError
-from atlab.invariance import features, removal, report, use
+from atlab.invariance import features, measuring, removal, report, use
 from atlab.invariance.card import RANDOM, Report
 from atlab.invariance.measuring import LEACE
 from atlab.invariance.networks import even_rows
@@ -126,6 +126,15 @@ def test_the_figures_show_the_summary(card):
     lines = plots.presence_by_layer(card.summary, "speaker")
     assert list(lines.data[0].x) == LAYERS
     assert not plots.presence_by_layer(card.summary, "speaker", "mlp").data  # not measured
+
+
+def test_factors_are_checked_before_networks_compute(tones, rows, networks, monkeypatch):
+    monkeypatch.setattr(measuring.Meter, "of_job", lambda *_: pytest.fail("a network was measured"))
+    with pytest.raises(AtlabError, match="unknown factor 'speker'; nearest: 'speaker'"):
+        report({"baseline": networks}, tones, "speker", rows=rows)
+    one = rows[tones.labels("speaker", rows) == tones.classes("speaker")[0]]
+    with pytest.raises(AtlabError, match="factor 'speaker' has a single class"):
+        report({"baseline": networks}, tones, "speaker", rows=one)
 
 
 def test_even_rows_are_even_and_apart(tones, rows):

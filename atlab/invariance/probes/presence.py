@@ -26,6 +26,7 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 PROBES = ("linear", "mlp")
 CHOICE = 2000  # clips on which strengths of regularisation are compared, at most
 CHOOSING = 1e-4  # nats that may be left to gain then
+FOLDS = 5
 SMALLEST = 16  # clips in the first block of the code
 
 
@@ -35,7 +36,7 @@ def presence(
     groups: Sequence | None = None,
     *,
     probes: Sequence[str] = ("linear",),
-    folds: int = 5,
+    folds: int = FOLDS,
     strengths: Sequence[float] = STRENGTHS,
     bits: bool = True,
     seed: int = 0,
@@ -79,10 +80,7 @@ def presence(
         if probe not in PROBES:
             raise unknown("probe", probe, PROBES)
     _check_lengths(features, labels, groups)
-    n = len(next(iter(labels.values())))
-    groups = np.arange(n) if groups is None else pd.factorize(np.asarray(groups))[0]
-    part = deal(groups, folds, seed)
-    tasks = {factor: _task(factor, values, part, folds, seed) for factor, values in labels.items()}
+    groups, part, tasks = _dealt(labels, groups, folds, seed)
     dev = devices.choose(None if device == "auto" else device)
     blocks, order = code_blocks(groups, seed)
     rows = []
@@ -102,6 +100,19 @@ def presence(
                     rows.append(found)
                 bar.update()
     return pd.DataFrame(rows)
+
+
+def check(labels: Mapping[str, Sequence], groups: Sequence | None = None, folds: int = FOLDS, seed: int = 0) -> None:
+    """Raise what `presence` raises about labels and groups, before there are features."""
+    _dealt(labels, groups, folds, seed)
+
+
+def _dealt(labels: Mapping, groups: Sequence | None, folds: int, seed: int) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Numbers of the clips' groups [N], their folds [N], and the factors as tasks."""
+    n = len(next(iter(labels.values())))
+    groups = np.arange(n) if groups is None else pd.factorize(np.asarray(groups))[0]
+    part = deal(groups, folds, seed)
+    return groups, part, {factor: _task(factor, values, part, folds, seed) for factor, values in labels.items()}
 
 
 @dataclass(frozen=True)
