@@ -9,6 +9,7 @@ import torch
 
 import atlab
 from atlab import functional, strategies
+from atlab.data.synthetic.toy import toy
 from atlab.runs import parameters
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,20 @@ def test_the_example_runs_as_it_stands_on_what_the_demo_made(tmp_path, monkeypat
     exec(code, scope)
     scope["loss"].backward()
     assert torch.isfinite(scope["loss"]) and scope["student"].features[0].weight.grad.abs().sum() > 0
+
+
+def test_the_way_from_a_corpus_to_a_loop_of_ones_own_runs(tmp_path, monkeypatch):
+    page = (ROOT / "docs/howto/own_network.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    toy("data/mine", words=3, speakers=20, repetitions=4)
+    scope: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(code.replace("epochs=20", "epochs=1"), scope)
+    student, words = scope["student"], scope["words"]
+    scope["fit"](student, words.train, "word", 1, scope["at"])  # with the cached teacher
+    (call,) = re.findall(r"`(atlab\.invariance\.report\(.*?\))` probes", page)
+    found = eval(call, scope)
+    assert set(found.table["name"]) == {"AT", "random weights"} and scope["at"].values.keys() == {"5"}
 
 
 def test_every_interval_stands_on_a_page_that_says_how_it_was_computed():

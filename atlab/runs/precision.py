@@ -2,8 +2,8 @@
 
 precision: {half_width: 2.0, at_most: 40, look_every: 8}   # points of test accuracy; repetitions
 primary:                                                   # named before the first run
-  - at.conv5 - baseline
-  - wi.conv1 or wi.conv9 - baseline                        # the pilot chooses which of them is tested
+  - at.conv1 - baseline
+  - at.conv5 or at.conv9 - baseline                        # the pilot chooses which of them is tested
 
 A repetition has a split and a seed of its own (0, 1, ...). The first `look_every` of them are the pilot. After every
 `look_every` repetitions the study looks at its primary differences, and stops once the 95 % interval of each is at most
