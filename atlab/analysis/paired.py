@@ -110,14 +110,14 @@ def findings(compared: pd.DataFrame) -> str:
                 for _, r in gains[sure].iterrows()
             ]
             lines.append(
-                f"{len(named)} of {len(gains)} arms lie {word} it with an interval that excludes zero{': ' if named else ''}{'; '.join(named)}."
+                f"{len(named)} of {len(gains)} arms {'lies' if len(named) == 1 else 'lie'} {word} it with an interval that excludes zero{': ' if named else ''}{'; '.join(named)}."
             )
         above = gains[gains["d_low"] > 0]
         further = above[above["train"] - base["train"] >= above["difference"]]
         if len(further):
             lines.append(
-                f"{len(further)} of the arms above it are ahead by as much or more on the training clips ({', '.join(map(plain, further['arm']))}): "
-                "they fit the training data better, so the gain may not be generalisation."
+                f"As far ahead or further on the training clips: {', '.join(map(plain, further['arm']))}. That is a better fit to the training "
+                "data, and the gain may not be generalisation."
             )
     return "\n\n".join(lines)
 

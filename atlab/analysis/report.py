@@ -117,7 +117,10 @@ def _primary(found: Study, said: str) -> list:
 def _parameters(found: Study) -> list:
     if found.table.empty:
         return []
-    rows = [{"parameter": c, "values": ", ".join(map(str, sorted(found.table[c].unique())))} for c in found.varying]
+    rows = [
+        {"parameter": c, "values": ", ".join(str(v) or "(none)" for v in sorted(found.table[c].unique()))}
+        for c in found.varying
+    ]
     fixed = [{"parameter": c, "value": found.table[c].iloc[0]} for c in found.parameters if c not in found.varying]
     return [
         _text("## What varies"),

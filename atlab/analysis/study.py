@@ -99,7 +99,7 @@ def once(table: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
 def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], list[str]]]:
     """The parts of a study that can be compared with a baseline: name, runs, columns that tell arms apart, notes.
 
-    Runs belong to a part if they are tested alike (`artefacts.conditions`), and where baselines differ in a parameter (a
+    Runs belong to a part if they are tested alike (`analysis.conditions`), and where baselines differ in a parameter (a
     learning rate), if they share its value. Arms that lack repetitions of the baseline are left out, with a note. Of runs
     that computed the same (`once`), the first counts.
     """
@@ -109,13 +109,10 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
     table = runs_of.assign(seed=runs_of[study.units].astype(str).agg(" ".join, axis=1))
     conditional = (*analysis.CONDITIONS, *study.units, "seed")
     varying = [c for c in study.parameters if table[c].astype(str).nunique() > 1]
-    by = [
-        "strategy",
-        "orthogonal",
-        "layers",
-        *(c for c in varying if c not in (*conditional, "strategy", "orthogonal", "layers")),
-    ]
+    always = ["strategy", "orthogonal", "layers"]
+    more = [c for c in varying if c not in (*conditional, *always)]
     for name, part in analysis.conditions(table).items():
+        by = [*always, *(c for c in more if blanked(part)[c].astype(str).nunique() > 1)]
         baselines = analysis.arms(part).query("strategy == 'baseline'")
         apart = [c for c in by if c in part and baselines[c].astype(str).nunique() > 1]
         for values, alike in part.groupby(apart) if apart else [((), part)]:
