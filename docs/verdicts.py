@@ -2,7 +2,7 @@
 
     python docs/verdicts.py
 
-A study that planned its precision shows its primary differences, another one the differences of its anti-transfer arms to the baseline.
+A study that planned its precision shows its primary differences, another one the difference of each arm to the baseline.
 """
 
 from __future__ import annotations
@@ -12,40 +12,50 @@ from pathlib import Path
 
 import pandas as pd
 
+from atlab import plots
+
 HERE = Path(__file__).parent
 PAGE, TABLES, FIGURE = HERE / "results.md", HERE / "results", HERE / "results/verdicts.png"
-BEGIN, END = "<!-- from docs/verdicts.py: -->\n", "<!-- end -->\n"
-SHOWN = r"(?:inverse |dual )?AT\b"  # arms of studies without a plan
+BEGIN, END = "<!-- written by docs/verdicts.py -->\n", "<!-- end -->\n"
+HOLDS = 0.05  # p value after Holm's correction
 
 
 def differences() -> pd.DataFrame:
-    """One row per shown difference of every table: study, condition, arm, n, difference, d_low, d_high, p_holm."""
+    """One row per difference: study, condition, arm, n, difference, d_low, d_high, p_holm (fractions)."""
     return pd.concat([_of(path) for path in sorted(TABLES.glob("*.csv"))], ignore_index=True)
 
 
 def _of(path: Path) -> pd.DataFrame:
-    found = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"condition": ""})
-    primary = found["primary"].astype(bool)
-    chosen = found[primary if primary.any() else found["arm"].str.match(SHOWN) & found["mean"].notna()]
+    found = pd.read_csv(path).fillna({"condition": ""})
+    chosen = found[found["primary"]] if found["primary"].any() else found.dropna(subset="mean")
     names = {"mean": "difference", "low": "d_low", "high": "d_high"}
-    return chosen.rename(columns=names).assign(study=path.stem)
+    return chosen.rename(columns=names).assign(study=path.stem, arm=chosen["arm"].str.replace("data/", ""))
 
 
 def verdict(row: pd.Series) -> str:
-    """In a word, after Holm's correction over the arms of a condition."""
-    if not row["p_holm"] < 0.05:
+    """In a word."""
+    if not row["p_holm"] < HOLDS:
         return "not decided"
-    return "**higher**" if row["difference"] > 0 else "**lower**"
+    return "**above**" if row["difference"] > 0 else "**below**"
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The differences as Markdown."""
-    lines = ["| study | difference in test accuracy, points | repetitions | verdict |", "|---|---|---|---|"]
-    for _, row in rows.iterrows():
-        name = f"[{row['study']}](results/{row['study']}.csv)" + (f", {row['condition']}" if row["condition"] else "")
-        values = f"{100 * row['difference']:+.1f} [{100 * row['d_low']:+.1f}, {100 * row['d_high']:+.1f}]"
-        lines.append(f"| {name} | {row['arm']}: {values} | {row['n']:.0f} | {verdict(row)} |")
-    return "\n".join(lines) + "\n"
+    """The differences as Markdown, one row per arm, one column per condition of a study."""
+    lines = []
+    for study, of_study in rows.groupby("study", sort=False):
+        conditions = list(dict.fromkeys(of_study["condition"]))[::-1]
+        lines += [f"| [{study}](results/{study}.csv) | " + " | ".join(c or "points" for c in conditions) + " |"]
+        lines += ["|---" * (1 + len(conditions)) + "|"]
+        for arm, of_arm in of_study.groupby("arm", sort=False):
+            cells = of_arm.set_index("condition").reindex(conditions)
+            shown = ["" if pd.isna(r["difference"]) else f"{_interval(r)} {verdict(r)}" for _, r in cells.iterrows()]
+            lines.append(f"| {arm} | " + " | ".join(shown) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _interval(row: pd.Series) -> str:
+    return f"{100 * row['difference']:+.1f} [{100 * row['d_low']:+.1f}, {100 * row['d_high']:+.1f}]"
 
 
 def with_table(page: str, rows: pd.DataFrame) -> str:
@@ -53,14 +63,18 @@ def with_table(page: str, rows: pd.DataFrame) -> str:
     return re.sub(f"(?<={re.escape(BEGIN)}).*?(?={re.escape(END)})", lambda _: table(rows), page, flags=re.DOTALL)
 
 
+def figure(rows: pd.DataFrame):
+    """The arms of anti-transfer, one row each."""
+    rows = rows[rows["arm"].str.contains(r"\bAT\b|^at\b")]
+    names = (rows["study"] + " " + rows["condition"]).str.strip().str.replace("_", " ") + ": " + rows["arm"]
+    return plots.improvement_by_arm(rows.assign(arm=names), title="What anti-transfer changes")
+
+
 def main() -> None:
     """Write both."""
-    from atlab import plots
-
     rows = differences()
     PAGE.write_text(with_table(PAGE.read_text(), rows))
-    arms = rows.assign(arm=(rows["study"] + " " + rows["condition"]).str.strip().str.replace("_", " ") + ": " + rows["arm"])
-    plots.improvement_by_arm(arms, title="What anti-transfer changes").write_image(FIGURE, scale=2)
+    figure(rows).write_image(FIGURE, scale=1.5)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,10 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
     always = ["strategy", "orthogonal", "layers"]
     more = [c for c in varying if c not in (*conditional, *always)]
     for name, part in analysis.conditions(table).items():
-        by = [*always, *(c for c in more if blanked(part)[c].astype(str).nunique() > 1)]
+        read = blanked(part).astype(str)
+        by = [*always, *(c for c in more if read[c].nunique() > 1)]
+        without = [c for c in by if c != "noise_from"]  # not read, where the noise network's data bring their own
+        by = without if len(read[without].drop_duplicates()) == len(read[by].drop_duplicates()) else by
         baselines = analysis.arms(part).query("strategy == 'baseline'")
         apart = [c for c in by if c in part and baselines[c].astype(str).nunique() > 1]
         for values, alike in part.groupby(apart) if apart else [((), part)]:

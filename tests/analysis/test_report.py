@@ -142,11 +142,12 @@ def test_what_arms_of_a_condition_share_is_not_part_of_their_names(tmp_path):
         for noise in ("none", "low"):
             recorded = "data/esc10" if noise == "low" else ""
             add(tmp_path, "noisy", strategy="baseline", noise=noise, noise_from=recorded, seed=seed)
-            add(tmp_path, "noisy", strategy="at", noise=noise, noise_from="data/esc10", seed=seed)
+            at = {"strategy": "at", "orthogonal": "noise@data/esc10_1s", "noise": noise, "noise_from": "data/esc10"}
+            add(tmp_path, "noisy", seed=seed, **at)
     found = study.read("noisy", tmp_path)
     assert "noise_from" in found.varying
     parts = {name: list(analysis.comparison(part, by)["arm"]) for name, part, by, _ in study.comparable(found)}
-    assert parts == {"low noise": ["baseline", "AT speaker conv5"], "no noise": ["baseline", "AT speaker conv5"]}
+    assert parts == dict.fromkeys(("low noise", "no noise"), ["baseline", "AT noise@data/esc10_1s conv5"])
 
 
 def test_two_settings_of_at_that_vary_make_a_map(tmp_path, drawn):
