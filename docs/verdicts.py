@@ -1,4 +1,4 @@
-"""What the studies say: the table in docs/results.md and its figure, from the CSV files that `atlab report` writes.
+"""What the studies say: the tables in docs/results.md and their figure, from the CSV files that `atlab report` writes.
 
     python docs/verdicts.py
 
@@ -16,7 +16,7 @@ from atlab import plots
 
 HERE = Path(__file__).parent
 PAGE, TABLES, FIGURE = HERE / "results.md", HERE / "results", HERE / "results/verdicts.png"
-BEGIN, END = "<!-- written by docs/verdicts.py -->\n", "<!-- end -->\n"
+MARKS = r"(<!-- results/(\w+)\.csv, by docs/verdicts\.py -->\n).*?(<!-- end -->)"
 HOLDS = 0.05  # p value after Holm's correction
 
 
@@ -26,7 +26,7 @@ def differences() -> pd.DataFrame:
 
 
 def _of(path: Path) -> pd.DataFrame:
-    found = pd.read_csv(path).fillna({"condition": ""})
+    found = pd.read_csv(path, dtype={"condition": "str"}).fillna({"condition": ""})
     chosen = found[found["primary"]] if found["primary"].any() else found.dropna(subset="mean")
     names = {"mean": "difference", "low": "d_low", "high": "d_high"}
     return chosen.rename(columns=names).assign(study=path.stem, arm=chosen["arm"].str.replace("data/", ""))
@@ -39,28 +39,28 @@ def verdict(row: pd.Series) -> str:
     return "**above**" if row["difference"] > 0 else "**below**"
 
 
-def table(rows: pd.DataFrame) -> str:
-    """The differences as Markdown, one row per arm, one column per condition of a study."""
-    lines = []
-    for study, of_study in rows.groupby("study", sort=False):
-        conditions = list(dict.fromkeys(of_study["condition"]))[::-1]
-        lines += [f"| [{study}](results/{study}.csv) | " + " | ".join(c or "points" for c in conditions) + " |"]
-        lines += ["|---" * (1 + len(conditions)) + "|"]
-        for arm, of_arm in of_study.groupby("arm", sort=False):
-            cells = of_arm.set_index("condition").reindex(conditions)
-            shown = ["" if pd.isna(r["difference"]) else f"{_interval(r)} {verdict(r)}" for _, r in cells.iterrows()]
-            lines.append(f"| {arm} | " + " | ".join(shown) + " |")
-        lines.append("")
-    return "\n".join(lines)
+def table(study: str, rows: pd.DataFrame) -> str:
+    """A study's differences as Markdown: one row per arm, one column per condition."""
+    conditions = list(dict.fromkeys(rows["condition"]))[::-1]
+    lines = [
+        f"| [{study}](results/{study}.csv) | " + " | ".join(c or "points" for c in conditions) + " |",
+        "|---" * (1 + len(conditions)) + "|",
+    ]
+    for arm, of_arm in rows.groupby("arm", sort=False):
+        cells = of_arm.set_index("condition").reindex(conditions)
+        shown = ["" if pd.isna(r["difference"]) else f"{_interval(r)} {verdict(r)}" for _, r in cells.iterrows()]
+        lines.append(f"| {arm} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _interval(row: pd.Series) -> str:
     return f"{100 * row['difference']:+.1f} [{100 * row['d_low']:+.1f}, {100 * row['d_high']:+.1f}]"
 
 
-def with_table(page: str, rows: pd.DataFrame) -> str:
-    """The page with the present table between its marks."""
-    return re.sub(f"(?<={re.escape(BEGIN)}).*?(?={re.escape(END)})", lambda _: table(rows), page, flags=re.DOTALL)
+def with_tables(page: str, rows: pd.DataFrame) -> str:
+    """The page with the present tables between their marks."""
+    tables = {study: table(study, part) for study, part in rows.groupby("study")}
+    return re.sub(MARKS, lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", page, flags=re.DOTALL)
 
 
 def figure(rows: pd.DataFrame):
@@ -73,7 +73,7 @@ def figure(rows: pd.DataFrame):
 def main() -> None:
     """Write both."""
     rows = differences()
-    PAGE.write_text(with_table(PAGE.read_text(), rows))
+    PAGE.write_text(with_tables(PAGE.read_text(), rows))
     figure(rows).write_image(FIGURE, scale=1.5)
 
 

@@ -76,3 +76,12 @@ def test_links_lead_somewhere():
             assert (page.parent / link).exists(), f"{page.name}: {link}"
     for path in re.findall(r"`((?:atlab|data_recipes|notebooks|benchmarks|scripts)/[\w./]*)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_the_tables_of_results_are_those_of_their_csv_files(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import verdicts
+
+    page, rows = verdicts.PAGE.read_text(), verdicts.differences()
+    assert verdicts.with_tables(page, rows) == page, "python docs/verdicts.py writes them anew"
+    assert all(f"<!-- results/{study}.csv," in page for study in rows["study"])

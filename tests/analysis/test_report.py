@@ -147,7 +147,8 @@ def test_what_arms_of_a_condition_share_is_not_part_of_their_names(tmp_path):
     found = study.read("noisy", tmp_path)
     assert "noise_from" in found.varying
     parts = {name: list(analysis.comparison(part, by)["arm"]) for name, part, by, _ in study.comparable(found)}
-    assert parts == dict.fromkeys(("low noise", "no noise"), ["baseline", "AT noise@data/esc10_1s conv5"])
+    arms = ["baseline", "AT noise@data/esc10_1s conv5"]
+    assert parts == {"low noise": arms, "no noise": arms}
 
 
 def test_two_settings_of_at_that_vary_make_a_map(tmp_path, drawn):

@@ -22,7 +22,7 @@ def by_level(table: pd.DataFrame) -> pd.DataFrame:
     Runs between images have the data set as their task and the source as their model (see `of_images`).
     Columns: task, model, base, held (number), error with its 95 % t interval over repetitions (low, high), primary (mean
     error of the networks trained on the task alone), drop (error minus primary, paired by repetition) with its
-    interval (d_low, d_high), repetitions. AtlabError for a single repetition, which has no interval.
+    interval (d_low, d_high), repetitions. An error is at least 0; phone error rates may exceed 1. AtlabError for a single repetition, which has no interval.
     """
     rows = []
     for arm, part in table.groupby(ARM, sort=True):
@@ -30,7 +30,7 @@ def by_level(table: pd.DataFrame) -> pd.DataFrame:
             known = part.dropna(subset=column)
             if not len(known):
                 continue
-            error = stats.mean_interval(known[column])
+            error = stats.mean_interval(known[column], ends=(0, float("inf")))
             drop = stats.paired_difference(known[column], known["primary_error"])
             rows.append(
                 {
