@@ -39,6 +39,7 @@ class Source:
     batch_size: int
     shuffle: bool
     seed: int
+    least: int = 1  # clips in a batch: a smaller last one joins the one before it
 
     @property
     def clips(self) -> int:
@@ -46,8 +47,9 @@ class Source:
         return len(self.rows)
 
     def __len__(self) -> int:
-        """Number of batches in an epoch; the last may be short."""
-        return -(-self.clips // self.batch_size)
+        """Number of batches in an epoch; the last may be short, or long where it took in one of fewer clips than `least`."""
+        whole, rest = divmod(self.clips, self.batch_size)
+        return max(1, whole + (rest >= self.least))
 
     def _order(self, number: int, start: int) -> list[Tensor]:
         order = torch.arange(self.clips)
@@ -56,7 +58,10 @@ class Source:
                 int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
             )
             order = torch.randperm(self.clips, generator=generator)
-        return list(order.split(self.batch_size))[start:]
+        parts = list(order.split(self.batch_size))
+        if len(parts) > len(self):
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts[start:]
 
 
 class Batches(Source):
@@ -72,6 +77,7 @@ class Batches(Source):
         batch_size: clips per batch; the last one may be short. 13 is the paper's.
         device: where the batches are made.
         shuffle: a new order each epoch, which depends on (seed, epoch number) only.
+        least: clips in a batch: a smaller last batch joins the one before it. Batch norm needs 2, clip kernels 4.
 
     Raises:
         AtlabError: no rows, a row outside the data set, codes of another length, a clip without a class, a
@@ -94,6 +100,7 @@ class Batches(Source):
         device: str | torch.device = "cpu",
         shuffle: bool = False,
         seed: int = 0,
+        least: int = 1,
     ) -> None:
         rows, codes = row_numbers(rows, len(fs)), np.asarray(codes, dtype=np.int64)
         if batch_size < 1:
@@ -107,7 +114,7 @@ class Batches(Source):
         if (codes[rows] < 0).any():
             bad = rows[codes[rows] < 0][:5].tolist()
             raise AtlabError(f"clips in rows {bad} have a class that the network does not know")
-        self.fs, self.batch_size, self.shuffle, self.seed = fs, batch_size, shuffle, seed
+        self.fs, self.batch_size, self.shuffle, self.seed, self.least = fs, batch_size, shuffle, seed, least
         self.device = torch.device(device)
         self.rows = torch.from_numpy(rows)
         self._y = torch.from_numpy(codes[rows]).to(self.device)

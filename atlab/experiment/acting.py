@@ -183,7 +183,8 @@ def acted_on(s: Any, fs: Any, train: np.ndarray, parts: list[Any], device: Any) 
         return Clips(parts, _codes(fs, s.orthogonal[0], train) if needs_labels(s) else None)
     other, rows = orthogonal_clips(s)
     codes = _codes(other, s.tasks()[0].factor, rows)
-    batches = Batches(other, rows, codes, batch_size=s.batch_size, device=device, shuffle=True, seed=s.seed)
+    options = {"batch_size": s.batch_size, "least": s.least_batch(), "seed": s.seed}
+    batches = Batches(other, rows, codes, device=device, shuffle=True, **options)
     return Clips([batches], codes)
 
 

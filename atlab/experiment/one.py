@@ -40,7 +40,7 @@ def _(s: Settings, job: Job) -> dict:
     from atlab.data import input_statistics
     from atlab.system import devices
 
-    task = job.task(s.task, s.batch_size, s.seed, s.batch_norm)
+    task = job.task(s.task, s.batch_size, s.seed, s.least_batch())
     mode = devices.precision(s.precision, job.device)
     with torch.random.fork_rng():
         torch.manual_seed(s.seed)

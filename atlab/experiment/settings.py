@@ -271,6 +271,10 @@ class Settings:
         task = OrthogonalTask.parse(text)
         return task.model_path() if task.file else self.teacher(text)
 
+    def least_batch(self) -> int:
+        """Clips that a batch needs: batch norm cannot learn from one, and clip kernels compare at least four."""
+        return 4 if self.aggregation == "clip_kernel" else 2 if self.batch_norm else 1
+
     def check(self) -> None:
         """AtlabError for what the values, the strategy or its loss would refuse, before anything is trained."""
         import torch

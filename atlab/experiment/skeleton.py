@@ -72,11 +72,8 @@ class Job:
     device: torch.device
     progress: bool
 
-    def task(self, factor: str, batch_size: int, seed: int, batch_norm: bool = False) -> Task:
-        """Batches of the split's parts with the classes of its training part.
-
-        Batch norm cannot learn from a batch of one: with it, a training clip that would be left alone is left out.
-        """
+    def task(self, factor: str, batch_size: int, seed: int, least: int = 1) -> Task:
+        """Batches of the split's parts with the classes of its training part; none is smaller than `least` if it can be helped."""
         from atlab.data import Batches
 
         classes = sorted(set(self.fs.labels(factor, self.split.train)))
@@ -84,12 +81,10 @@ class Job:
 
         def batches(rows, shuffle: bool = False) -> Batches:
             options = {"batch_size": batch_size, "device": self.device, "shuffle": shuffle, "seed": seed}
-            return Batches(self.fs, rows, codes, **options)
+            return Batches(self.fs, rows, codes, **options, least=least)
 
-        rows = self.split.train
-        learned = rows[:-1] if batch_norm and len(rows) % batch_size == 1 else rows
         parts = {name: batches(getattr(self.split, name)) for name in PARTS}
-        return Task(factor, classes, codes, batches(learned, shuffle=True), parts)
+        return Task(factor, classes, codes, batches(self.split.train, shuffle=True), parts)
 
     def fit(self, s: Any, model: nn.Module, learned: Any, validation: Any, **options: Any) -> pd.DataFrame:
         """`training.fit` as the settings have it, with the run's checkpoint: -> history."""

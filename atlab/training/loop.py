@@ -283,10 +283,11 @@ def _check_batch_sizes(model: nn.Module, train: Batches, stream: Stream | None) 
     if stream and stream.batches.batch_size == 1 and batch_norms(model):
         raise AtlabError("batch norm cannot learn from a batch of one clip: the second stream has batches of 1")
     size = getattr(train, "batch_size", 0)
-    if size and (size == 1 or train.clips % size == 1) and batch_norms(model):
+    alone = size and train.clips % size == 1 and getattr(train, "least", 1) < 2
+    if (size == 1 or alone) and batch_norms(model):
         raise AtlabError(
             f"batch norm cannot learn from a batch of one clip: {train.clips} training clips in batches of {size} leave "
-            "one; choose another batch size or leave one clip out"
+            "one; choose another batch size, or let it join another batch with Batches(..., least=2)"
         )
 
 

@@ -52,6 +52,26 @@ def test_batches_hold_the_spectrograms_codes_and_rows_of_their_clips(fs, way):
         assert y.tolist() == codes[index.numpy()].tolist()
 
 
+@pytest.mark.parametrize(
+    ("size", "least", "sizes"),
+    [
+        (7, 1, [7, 7, 7, 1]),
+        (7, 2, [7, 7, 8]),
+        (10, 2, [10, 10, 2]),
+        (10, 4, [10, 12]),
+        (30, 26, [22]),
+        (11, 4, [11, 11]),
+    ],
+)
+def test_a_last_batch_that_is_too_small_joins_the_one_before(fs, way, size, least, sizes):
+    batches = make(fs, batch_size=size, least=least, shuffle=True, seed=1)
+    found = list(batches.epoch(2))
+    assert [len(batch.x) for batch in found] == sizes and len(batches) == len(sizes)
+    alike = make(fs, batch_size=size, shuffle=True, seed=1).epoch(2)
+    assert torch.equal(torch.cat([b.index for b in found]), torch.cat([b.index for b in alike])), "in the same order"
+    assert [len(batch.x) for batch in batches.epoch(2, start=1)] == sizes[1:]
+
+
 def test_order_depends_on_seed_and_epoch_only(fs, way):
     def order(batches: Batches, epoch: int) -> list[int]:
         return torch.cat([batch.index for batch in batches.epoch(epoch)]).tolist()

@@ -162,7 +162,7 @@ def test_teachers_have_a_batch_size_and_a_rate_of_their_own(orthogonal):
 
 @pytest.mark.parametrize("strategy", ["at", "frozen_wi"])
 def test_a_run_with_batch_norm_and_one_cycle_is_whole(toy, tmp_path, strategy):
-    """Its split is read back; a clip that batch norm would see alone is left out of training only."""
+    """Its split is read back; a clip that batch norm would see alone joins another batch."""
     settings = Settings(
         **{"data": str(toy.path), "pairing": 0.8, "clips": 41, "batch_size": 10, "width": 1 / 32, "precision": "fp32"},
         **{"batch_norm": True, "head": "pool", "schedule": "one_cycle", "epochs": 2, "patience": 1},
@@ -182,6 +182,15 @@ def test_a_run_with_batch_norm_and_one_cycle_is_whole(toy, tmp_path, strategy):
         for a, b in zip(model.features.state_dict().values(), teacher.features.state_dict().values(), strict=True)
     ]
     assert all(same[: 5 * 7]) == (strategy == "frozen_wi"), "statistics of frozen norms stay"
+
+
+def test_a_clip_kernel_never_meets_a_batch_that_is_too_small(toy, tmp_path):
+    """Of 42 training clips in batches of 20 two would be left: fewer than the kernel compares."""
+    settings = Settings(
+        **{"data": str(toy.path), "pairing": 0.8, "clips": 42, "batch_size": 20, "width": 1 / 32, "precision": "fp32"},
+        **{"strategy": "at", "aggregation": "clip_kernel", "similarity": "cka", "epochs": 1, "patience": 1},
+    )
+    assert experiment.train(settings, tmp_path, "s", progress=False).result()["train_clips"] == 42
 
 
 def test_what_a_strategy_does_not_read_is_said():

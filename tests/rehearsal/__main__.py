@@ -23,27 +23,31 @@ def main(names: list[str], quick: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="atlab-rehearsal-") as folder, rehearse.at(Path(folder)):
         home, how = Path(folder), rehearse.InProcess(quick)
         rehearse.lay_out(home)
-        failed = sum(done(steps_of(path, home, how)) for path in grids)
+        trained = [path for path in grids if not done(training(path, home, how))]
+        failed = len(grids) - len(trained)
+        failed += sum(done([reading]) for path in trained for reading in readings(path, trained, home))
         if not names:
             failed += sum(done([reading]) for reading in other_readings(home))
     print(f"rehearsed in {time.monotonic() - start:.0f} s, {failed} failed")
     return failed
 
 
-def steps_of(path: Path, home: Path, how: rehearse.InProcess) -> list[Step]:
-    """Preparation, runs, and the notebooks that read this grid alone."""
-    scale = rehearse.scale_of(path)
+def training(path: Path, home: Path, how: rehearse.InProcess) -> list[Step]:
+    """Preparation and runs of a grid."""
     return [
         (f"{path.stem}, preparation", rehearse.prepare, (path, home)),
         (f"{path.stem}, runs", rehearse.train, (path, home / "runs", how)),
-        *(
-            (
-                f"{path.stem}, {notebook.name}",
-                rehearse.read,
-                (notebook, home / "runs", {"grid": path.stem, "scale": scale}),
-            )
-            for notebook in rehearse.readers(path)
-        ),
+    ]
+
+
+def readings(path: Path, trained: list[Path], home: Path) -> list[Step]:
+    """The notebooks whose parameter `grid` is this one; those that name further grids, if these are trained, too."""
+    given = {"grid": path.stem, "scale": rehearse.scale_of(path)}
+    untrained = [other for other in rehearse.GRIDS if other not in trained]
+    return [
+        (f"{path.stem}, {notebook.name}", rehearse.read, (notebook, home / "runs", given))
+        for notebook in rehearse.readers(path)
+        if not any(rehearse.names(notebook, other) for other in untrained)
     ]
 
 

@@ -99,7 +99,7 @@ class ImageSettings(GradualSettings):
         """Images with each channel normalised by the training part's (SVHN divided by 256); the error is the share that is wrong."""
         from atlab import training
 
-        task = job.task(self.target, self.batch_size, self.seed, batch_norm=True)
+        task = job.task(self.target, self.batch_size, self.seed, least=2)
 
         def errors(model, progress: bool) -> tuple[float, float]:
             parts = (task.parts[name] for name in ("validation", "test"))
