@@ -107,13 +107,11 @@ def lowered(
     1 is all of it, 0 none, below 0 it rose; presence alone where use could not be measured. The shares are of the baseline's mean over seeds; intervals are paired by seed.
     """
     rows = report.table[(report.table["factor"] == factor) & (report.table["layer"] == layer)]
-    presence = (rows.assign(v=rows["balanced_accuracy"] - rows["chance"])).pivot(
-        index="seed", columns="name", values="v"
-    )
-    use = rows.pivot(index="seed", columns="name", values="excess_nats")
-    shares = {
-        kind: ((v[other] - v[name]) / v[other].mean()).dropna() for kind, v in (("presence", presence), ("use", use))
-    }
+    values = {"presence": rows["balanced_accuracy"] - rows["chance"]}
+    if "excess_nats" in rows:
+        values["use"] = rows["excess_nats"]
+    tables = {kind: rows.assign(v=v).pivot(index="seed", columns="name", values="v") for kind, v in values.items()}
+    shares = {kind: ((v[other] - v[name]) / v[other].mean()).dropna() for kind, v in tables.items()}
     found = {kind: stats.mean_interval(share) for kind, share in shares.items() if len(share) > 1}
     if "use" not in found:
         return found

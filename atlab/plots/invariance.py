@@ -30,9 +30,10 @@ def invariance_card(
 
     `summary` as in `invariance.Report`: means over seeds with 95 % t intervals. Left is free of the factor, up is good at the
     target. measure: "balanced_accuracy" (of a linear probe at the layer; chance is dotted), or one of use: "changed",
-    "excess", "excess_nats".
+    "excess", "excess_nats". A measure that these clips do not allow is said to be missing.
     """
     rows = summary[(summary["factor"] == factor) & (summary["layer"] == layer)]
+    rows = rows.dropna(subset=measure) if measure in rows else rows.iloc[:0]
     figure, axes = go.Figure(), (measure, "target_accuracy")
     for colour, (_, row) in zip(cycle(), rows.iterrows(), strict=False):
         errors = [
@@ -72,6 +73,9 @@ def invariance_card(
         title_text=f"{factor} at {layer}: {MEASURES[measure]}" if probe else f"{factor}: {MEASURES[measure]}"
     )
     figure.update_yaxes(title_text=f"{target} accuracy")
+    if not len(rows):
+        missing = f"not measured: too few clips differ in {factor} only"
+        figure.add_annotation(text=missing, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
     what = f"What is left of {factor} at {layer}" if probe else f"What use is made of {factor}"
     title = f"{what}<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
     return figure.update_layout(

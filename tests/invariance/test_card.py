@@ -123,6 +123,9 @@ def test_the_figures_show_the_summary(card):
     trace = figure.data[names.index("AT")]
     assert (trace.x[0], trace.y[0]) == (row["balanced_accuracy"], row["target_accuracy"])
     assert "95 %" in figure.layout.title.text and "speaker at conv5" in figure.layout.xaxis.title.text
+    unmeasured = card.summary.drop(columns=[c for c in card.summary if c.startswith("excess_nats")])
+    empty = plots.invariance_card(unmeasured, "speaker", "conv5", "word", "excess_nats")
+    assert not empty.data and "not measured" in empty.layout.annotations[0].text
     lines = plots.presence_by_layer(card.summary, "speaker")
     assert list(lines.data[0].x) == LAYERS
     assert not plots.presence_by_layer(card.summary, "speaker", "mlp").data  # not measured

@@ -14,6 +14,7 @@ from data_recipes import cifar100, gsc
 from tests.recipes import corpora, corpora_images, corpora_music, corpora_named
 
 WNIDS = [f"n{n:08d}" for n in (1440764, 1443537, 1484850, 1491361, 2666196, 2667093, 2669723, 2672831)]  # half man-made
+FSDD = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 WORDS = ("the", "of", "and", "to", "in", "house", "river", "stone")
 
 
@@ -78,7 +79,7 @@ RAW = {
     "cifar10": ("CIFAR-10", lambda root: corpora_images.cifar10(root)),
     "cifar100": ("CIFAR-100", cifar_100),
     "esc50": ("ESC-10", lambda root: corpora_named.esc10(root)),
-    "fsdd": ("FSDD", lambda root: corpora.fsdd(root / "recordings", takes=8)),
+    "fsdd": ("FSDD", lambda root: corpora.fsdd(root / "recordings", speakers=FSDD, takes=4)),
     "good_sounds": ("Good-Sounds", lambda root: corpora_music.good_sounds(root)),
     "gsc": ("Speech-Commands", speech_commands),
     "iemocap": ("IEMOCAP_full_release", iemocap),
