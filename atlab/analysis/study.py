@@ -112,13 +112,10 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
     always = ["strategy", "orthogonal", "layers"]
     more = [c for c in varying if c not in (*conditional, *always)]
     for name, part in analysis.conditions(table).items():
-        read = blanked(part).astype(str)
-        by = [*always, *(c for c in more if read[c].nunique() > 1)]
-        without = [c for c in by if c != "noise_from"]  # not read, where the noise network's data bring their own
-        by = without if len(read[without].drop_duplicates()) == len(read[by].drop_duplicates()) else by
         baselines = analysis.arms(part).query("strategy == 'baseline'")
-        apart = [c for c in by if c in part and baselines[c].astype(str).nunique() > 1]
+        apart = [c for c in _telling(part, more) if baselines[c].astype(str).nunique() > 1]
         for values, alike in part.groupby(apart) if apart else [((), part)]:
+            by = [*always, *_telling(alike, more)]
             title = ", ".join(filter(None, (name, *(f"{c} {v}" for c, v in zip(apart, values, strict=True)))))
             seeds = set(alike.loc[alike["strategy"] == "baseline", "seed"])
             if len(seeds) < 2:
@@ -133,6 +130,18 @@ def comparable(study: Study) -> Iterator[tuple[str, pd.DataFrame, list[str], lis
             ]
             keys = pd.MultiIndex.from_frame(arms[by])
             yield title, alike[~keys.isin(short.index) & alike["seed"].isin(seeds).to_numpy()], by, notes
+
+
+def _telling(part: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The columns that tell arms of a part apart."""
+    read = blanked(part).astype(str)
+    found = [c for c in columns if read[c].nunique() > 1]
+    rest = [c for c in ("strategy", "orthogonal", "layers", *found) if c != "noise_from"]
+    # The source of noise is not read where the noise network's data bring their own.
+    alone = "noise_from" in found and len(read[[*rest, "noise_from"]].drop_duplicates()) > len(
+        read[rest].drop_duplicates()
+    )
+    return [c for c in found if c != "noise_from" or alone]
 
 
 def commands(study: Study) -> list[str]:
