@@ -64,8 +64,8 @@ def with_tables(page: str, rows: pd.DataFrame) -> str:
 
 
 def figure(rows: pd.DataFrame):
-    """The arms of anti-transfer, one row each."""
-    rows = rows[rows["arm"].str.contains(r"\bAT\b|^at\b")]
+    """Primary differences and the other arms of anti-transfer, one row each."""
+    rows = rows[rows["primary"] | rows["arm"].str.contains(r"\bAT\b")]
     names = (rows["study"] + " " + rows["condition"]).str.strip().str.replace("_", " ") + ": " + rows["arm"]
     return plots.improvement_by_arm(rows.assign(arm=names), title="What anti-transfer changes")
 
