@@ -58,12 +58,8 @@ class PrefixBatches(Source):
         progress: bool = False,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        self.rows, self.batch_size, self.shuffle, self.seed = (
-            batches.rows,
-            batches.batch_size,
-            batches.shuffle,
-            batches.seed,
-        )
+        self.rows = batches.rows
+        self._in_order_of(batches)
         key = ["atlab-activations-1", weights_hash(prefix), batches.identity, mode.name, mode.channels_last]
         self.identity = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         shape = _run(prefix, next(iter(batches.epoch(0))).x[:1], mode).shape[1:]
@@ -85,8 +81,12 @@ class PrefixBatches(Source):
         if not torch.equal(batches.rows, self.rows):
             raise AtlabError("activations are of other clips than the batches whose order was asked for")
         other = copy.copy(self)
-        other.batch_size, other.shuffle, other.seed = batches.batch_size, batches.shuffle, batches.seed
+        other._in_order_of(batches)
         return other
+
+    def _in_order_of(self, batches: Batches) -> None:
+        self.batch_size, self.shuffle = batches.batch_size, batches.shuffle
+        self.seed, self.least = batches.seed, batches.least
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
