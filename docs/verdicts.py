@@ -67,7 +67,9 @@ def figure(rows: pd.DataFrame):
     """Primary differences and the other arms of anti-transfer, one row each."""
     rows = rows[rows["primary"] | rows["arm"].str.contains(r"\bAT\b")]
     names = (rows["study"] + " " + rows["condition"]).str.strip().str.replace("_", " ") + ": " + rows["arm"]
-    return plots.improvement_by_arm(rows.assign(arm=names), title="What anti-transfer changes")
+    drawn = plots.improvement_by_arm(rows.assign(arm=names), title="What anti-transfer changes")
+    what = "difference in test accuracy, to the baseline unless said (points; 95 % t intervals)"
+    return drawn.update_xaxes(title_text=what)
 
 
 def main() -> None:
