@@ -36,7 +36,7 @@ def conditions(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def blanked(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs with what their strategy (`acting.arm_of`), or a target without noise, does not read left empty, or at its default: such runs compute the same.
+    """The runs with what their strategy does not read (`acting.arm_of`) left empty, or at its default: such runs compute the same.
 
     >>> runs = pd.DataFrame({"strategy": ["baseline", "at"], "layers": ["conv1", "conv5"], "warm_up": [3, 3]})
     >>> blanked(runs)[["layers", "warm_up"]].values.tolist()
@@ -48,10 +48,6 @@ def blanked(table: pd.DataFrame) -> pd.DataFrame:
         if any(unread):
             runs[name] = runs[name].astype(object) if EMPTY[name] == "" else runs[name]
             runs.loc[unread, name] = EMPTY[name]
-    if {"noise", "noise_from", "orthogonal"} <= set(
-        runs
-    ):  # the network of noise@DATA may hear it without noise for the target
-        runs.loc[(runs["noise"] == "none") & ~runs["orthogonal"].str.contains("noise@"), "noise_from"] = ""
     return runs
 
 

@@ -136,7 +136,7 @@ def _telling(part: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """The columns that tell arms of a part apart."""
     read = blanked(part).astype(str)
     found = [c for c in columns if read[c].nunique() > 1]
-    rest = [c for c in ("strategy", "orthogonal", "layers", *found) if c != "noise_from"]
+    rest = ["strategy", "orthogonal", "layers", *(c for c in found if c != "noise_from")]
     # The source of noise is not read where the noise network's data bring their own.
     alone = "noise_from" in found and len(read[[*rest, "noise_from"]].drop_duplicates()) > len(
         read[rest].drop_duplicates()

@@ -137,7 +137,7 @@ def _probe(s: Settings, device_name: str) -> Probe:
     device = devices.choose(None if device_name == "auto" else device_name)
     mode = devices.precision(s.precision, device)
     rows, codes = np.arange(min(len(fs), BATCHES * s.batch_size)), fs.codes(s.task)
-    batches = Batches(fs, rows, codes, batch_size=s.batch_size, device=device)
+    batches = Batches(fs, rows, codes, batch_size=s.batch_size, device=device, least=s.least_batch())
     shape = tuple(next(iter(batches.epoch(0))).x.shape[1:])
     with torch.random.fork_rng(), mode.settings(), tempfile.TemporaryDirectory() as folder:
         model = network(s, len(fs.classes(s.task)), shape[0]).to(device)
