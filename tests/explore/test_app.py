@@ -135,6 +135,7 @@ def test_a_layer_of_the_effect_opens_its_best_network(opened, study):
 
 def test_the_newest_finished_study_is_opened(study, tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # the runs of the folder that the tests are started in come first
     (tmp_path / "runs").mkdir()
     assert studies.finished() == []
     with pytest.raises(AtlabError, match="there is no finished study yet"):
@@ -150,6 +151,7 @@ def test_the_newest_finished_study_is_opened(study, tmp_path, monkeypatch):
 
 def test_a_study_of_trained_networks_is_opened_before_the_record_of_a_notebook(study, tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # the runs of the folder that the tests are started in come first
     shutil.copytree(study, tmp_path / "runs" / "small")
     write_scores(tmp_path / "runs" / "07_image_study", Settings(data="toy"), 0.5)  # the newest, without a network
     assert studies.finished() == ["runs/small", "runs/07_image_study"]

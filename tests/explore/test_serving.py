@@ -33,6 +33,7 @@ def test_the_page_opens_the_explorers_at_the_study(study, tmp_path, monkeypatch)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/mine").symlink_to(study)
     monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # the runs of the folder that the tests are started in come first
     assert "explore.open_link('')" in nbformat.read(serving.write_page("", tmp_path), as_version=4).cells[0].source
 
 
@@ -119,6 +120,7 @@ def test_nobody_without_the_token_gets_in(study, port):
 
 def test_the_demo_study_says_what_it_costs_and_is_trained_when_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # the runs of the folder that the tests are started in come first
     begun = []
     monkeypatch.setattr(demo, "started", lambda module, log: begun.append(module) or SimpleNamespace(poll=lambda: None))
     monkeypatch.setattr(demo, "_process", [])

@@ -17,6 +17,7 @@ from tests.explore.small_study import page
 @pytest.fixture(autouse=True)
 def _project(tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAB_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # the runs of the folder that the tests are started in come first
 
 
 def tone(samples: int, hertz: float = 700.0) -> np.ndarray:
