@@ -3,6 +3,7 @@
 
 # More for pytest on the command line, e.g. make test ARGS="-k splits"
 ARGS ?=
+# SLOW=1: also the slow variants of tests, ten minutes more
 # Notebooks whose every cell must run (nbval), e.g. --nbval-lax --nbval-cell-timeout=60 notebooks/tutorials
 NBVAL ?=
 
@@ -31,7 +32,7 @@ lint: install
 	@.venv/bin/mypy
 
 test: lint
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests atlab data_recipes $(NBVAL) $(ARGS)
+	@$(if $(SLOW),ATLAB_SLOW=1 ).venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests atlab data_recipes $(NBVAL) $(ARGS)
 
 rehearse: install
 	@.venv/bin/python -m tests.rehearsal $(if $(QUICK),--quick) $(GRIDS)

@@ -44,6 +44,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no chromium on this machine")
     if item.get_closest_marker("real_data") and not os.environ.get("ATLAB_REAL_DATA"):
         pytest.skip("ATLAB_REAL_DATA names no folder of real recordings")
+    if item.get_closest_marker("slow") and not os.environ.get("ATLAB_SLOW"):
+        pytest.skip("ATLAB_SLOW is not set: a slow variant of a test that runs (`make test SLOW=1`)")
     if item.get_closest_marker("gpu"):
         import torch
 

@@ -80,6 +80,7 @@ def test_the_file_is_named_after_the_machine():
     assert machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
 
 
+@pytest.mark.slow
 def test_the_throughput_of_a_grid_is_measured_on_its_runs(tmp_path):
     what = throughput.baselines(runs=2, epochs=1)
     assert [(job["strategy"], job["seed"], job["epochs"]) for job in what.jobs] == [
@@ -91,6 +92,7 @@ def test_the_throughput_of_a_grid_is_measured_on_its_runs(tmp_path):
     assert 0 < swept.start < swept.seconds and 0 < swept.shortest_run < swept.seconds - swept.start
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(cores() < 2, reason="two processes need two cores")
 def test_what_the_machine_allows_is_steps_of_processes_on_cores_of_their_own():
     assert throughput.bare_steps(2, 1 / 32, seconds=1.0) > 0

@@ -45,11 +45,7 @@ class Scale(NamedTuple):
 
 
 ALL = [f"conv{n}" for n in range(1, 14)]
-SCALES = {
-    "tiny": Scale(1 / 16, ["conv1", "conv5", "conv13"], 3),
-    "laptop": Scale(1 / 8, ALL, 15),
-    "paper": Scale(1.0, ALL, 7),
-}
+SCALES = {"tiny": Scale(1 / 16, ["conv5"], 3), "laptop": Scale(1 / 8, ALL, 15), "paper": Scale(1.0, ALL, 7)}
 
 
 def measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats as scipy_stats
+from scipy import special
 
 from atlab.errors import AtlabError
 from atlab.stats import Interval
@@ -32,7 +32,7 @@ def balanced_accuracy(
     lost = np.sqrt(counts / np.maximum(counts - 1, 1))[inverse]
     sums = np.bincount(groups, part * lost)
     variance = float(np.square(sums).sum())
-    z = float(scipy_stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     units = int(groups.max()) + 1
     clips = mean * (1 - mean) / variance if variance > 0 else units
     centre, half = _wilson(mean, clips, z)
@@ -55,7 +55,7 @@ def fold_interval(right: np.ndarray, codes: np.ndarray, part: np.ndarray, level:
     """
     values = np.array([balanced_accuracy(right[part == f], codes[part == f]).mean for f in np.unique(part)])
     f = len(values)
-    half = float(scipy_stats.t.ppf(0.5 + level / 2, f - 1) * values.std(ddof=1) * np.sqrt(1 / f + 1 / (f - 1)))
+    half = float(special.stdtrit(f - 1, 0.5 + level / 2) * values.std(ddof=1) * np.sqrt(1 / f + 1 / (f - 1)))
     mean = float(values.mean())
     return Interval(mean, mean - half, mean + half, f)
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import special
-from scipy import stats as scipy_stats
 
 from atlab.errors import AtlabError
 
@@ -68,7 +67,7 @@ def mean_interval(
     if all_equal(values):
         return Interval(float(values.mean()), np.nan, np.nan, len(values))
     error = values.std(ddof=1) / np.sqrt(len(values))
-    mean, half = float(values.mean()), float(scipy_stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
+    mean, half = float(values.mean()), float(special.stdtrit(len(values) - 1, 0.5 + level / 2) * error)
     return Interval(mean, max(mean - half, ends[0]), min(mean + half, ends[1]), len(values))
 
 
@@ -125,8 +124,8 @@ def could_have_seen(difference: Interval, tests: int = 1, power: float = 0.8, le
     if np.isnan(difference.half_width):
         return float("nan")
     df = difference.n - 1
-    error = difference.half_width / scipy_stats.t.ppf(0.5 + level / 2, df)
-    limit = scipy_stats.t.ppf(1 - (1 - level) / (2 * tests), df)
+    error = difference.half_width / special.stdtrit(df, 0.5 + level / 2)
+    limit = special.stdtrit(df, 1 - (1 - level) / (2 * tests))
     return float(error * special.nctdtrinc(df, 1 - power, limit))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats as scipy_stats
 
 from atlab.errors import AtlabError
 from atlab.stats.intervals import all_equal
@@ -27,7 +26,9 @@ def paired_p(a: Sequence[float], b: Sequence[float]) -> float:
         return 1.0
     if all_equal(d):
         return 2.0 ** (1 - len(d))
-    return float(scipy_stats.ttest_1samp(d, 0).pvalue)
+    from scipy import stats  # takes a second to import: not before it is needed
+
+    return float(stats.ttest_1samp(d, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

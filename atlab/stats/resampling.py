@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import stats as scipy_stats
+from scipy import special
 
 from atlab.errors import AtlabError
 from atlab.stats.intervals import Interval
@@ -67,8 +67,8 @@ def percentiles(drawn: np.ndarray, units: int, level: float = 0.95) -> np.ndarra
     >>> percentiles(np.linspace(-1, 1, 1001), 1_000_000).round(3)
     array([-0.95,  0.95])
     """
-    t = scipy_stats.t.ppf(0.5 + level / 2, units - 1)
-    tail = scipy_stats.norm.cdf(-np.sqrt(units / (units - 1)) * t)
+    t = special.stdtrit(units - 1, 0.5 + level / 2)
+    tail = special.ndtr(-np.sqrt(units / (units - 1)) * t)
     return np.quantile(drawn, [tail, 1 - tail], axis=0)
 
 

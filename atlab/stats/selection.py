@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy import stats as scipy_stats
+from scipy import special
 
 from atlab.errors import AtlabError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> pd.DataFrame:
@@ -18,13 +20,16 @@ def by_group(correct: Sequence[bool], groups: Sequence, level: float = 0.95) -> 
     >>> by_group([True, True, False, True], ["a", "a", "b", "b"])[["group", "accuracy", "n"]].values.tolist()
     [['b', 0.5, 2], ['a', 1.0, 2]]
     """
+    import pandas as pd
+    from scipy import stats
+
     right, names = np.asarray(correct, bool), pd.Series(np.asarray(groups))
     if len(right) != len(names) or not len(right):
         raise AtlabError(f"expected one group per clip, got {len(right)} clips and {len(names)} groups")
     rows = []
     for name in sorted(names.unique()):
         of_group = right[(names == name).to_numpy()]
-        interval = scipy_stats.binomtest(int(of_group.sum()), len(of_group)).proportion_ci(level, "wilson")
+        interval = stats.binomtest(int(of_group.sum()), len(of_group)).proportion_ci(level, "wilson")
         rows.append(
             {"group": name, "accuracy": of_group.mean(), "low": interval.low, "high": interval.high, "n": len(of_group)}
         )
@@ -77,7 +82,6 @@ def expected_best_of(k: int, sd: float) -> float:
     """
     if k < 1 or sd < 0:
         raise AtlabError(f"expected at least one candidate and a standard deviation of at least 0, got {k} and {sd}")
-    normal = scipy_stats.norm
     z = np.linspace(-10, 10, 20_001)
-    density = k * normal.pdf(z) * normal.cdf(z) ** (k - 1)
+    density = k * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) * special.ndtr(z) ** (k - 1)
     return float(sd * np.trapezoid(z * density, z))

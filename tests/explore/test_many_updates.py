@@ -1,4 +1,4 @@
-"""Five hundred updates in a row leave no hook on a network, no thread, and no more tensors or figures than fifty."""
+"""A hundred updates in a row leave no hook on a network, no thread, and no more tensors or figures than fifty."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(change, values, times) -> None:
         change(**value)
 
 
-def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
+def test_many_updates_leave_nothing_behind(study, toy, monkeypatch):
     monkeypatch.setattr(cache.FIGURES, "most", 6)  # so that figures are made and dropped, not only found
     monkeypatch.setattr(cache.RESULTS, "most", 200)
     maps = page(
@@ -69,9 +69,9 @@ def test_500_updates_leave_nothing_behind(study, toy, monkeypatch):
             times,
         )
 
-    everything(15)  # 60 updates fill the caches
+    everything(13)  # 52 updates fill the caches
     before = live(torch.Tensor), live(torch.nn.Parameter), live(go.Figure)
-    everything(110)  # 440 more
+    everything(13)  # as many again
     after = live(torch.Tensor), live(torch.nn.Parameter), live(go.Figure)
     assert hooks(study) == 0
     assert threading.active_count() == threads

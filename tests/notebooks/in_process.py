@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,13 @@ import pytest
 from atlab.runs import execution, jobs, notebooks
 
 
-def run(
-    what: str | Path,
-    root: Path,
-    scale: str = "laptop",
-    leave: Callable[[Mapping[str, Any]], bool] = lambda parameters: False,
-    **fixed: Any,
-) -> None:
-    """Run a grid's notebook cell by cell in this process, into the folders that `sweep.run` would use, but for what is left out."""
+def run(what: str | Path, root: Path, scale: str = "laptop", **fixed: Any) -> None:
+    """Run a grid's notebook cell by cell in this process, into the folders that `sweep.run` would use."""
     opened = jobs.load(what, scale, **fixed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "execute", _execute)
         for parameters in opened.jobs:
-            if not leave(parameters):
-                notebooks.run(opened.notebook, parameters, root=root, study=opened.study, progress=False)
+            notebooks.run(opened.notebook, parameters, root=root, study=opened.study, progress=False)
 
 
 def _execute(notebook: Path, given: Mapping[str, Any], _executed: Path, **_how: bool) -> None:

@@ -46,7 +46,7 @@ def place(tmp_path_factory):
 
 
 def executed(place: Path, notebook: str, grid: str):
-    given = {"grid": str(place / f"{grid}.yaml"), "root": str(place / "runs")}
+    given = {"grid": str(place / f"{grid}.yaml"), "root": str(place / "runs"), "workers": 1}
     return notebooks.run(FOLDER / notebook, given, root=place / "runs", progress=False)
 
 

@@ -1,7 +1,7 @@
 """Every strategy trained at tiny scale by the shipped notebook, and the notebooks of tables and figures over these runs.
 
-A folder holds small grids under the shipped names, so that the notebooks find these instead. Dual AT of
-table 3, with all that it requires, goes through kernels; all else is trained in this process, under the ids of a sweep.
+A folder holds small grids under the shipped names, so that the notebooks find these instead. Their runs are trained in
+this process, under the ids of a sweep.
 """
 
 from __future__ import annotations
@@ -107,11 +107,7 @@ def executed(place):
         if name not in done:
             for small in GRIDS_OF.get(name, (name,)):
                 if (path := place / f"notebooks/experiments/grids/{small}.yaml").exists():
-                    in_process.run(
-                        path,
-                        place / "runs",
-                        leave=lambda p, n=small: n == "table3_words" and p["strategy"] == "dual_at",
-                    )
+                    in_process.run(path, place / "runs")
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(place)
                 given = {"word": "two"} if name == "fig5_maps" else {}

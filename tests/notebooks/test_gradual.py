@@ -24,7 +24,7 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gradual")
     fs = speech(folder / "speech")
     grid = FOLDER / "grids/gradual_transfer.yaml"
-    in_process.run(grid, folder / "runs", "tiny", lambda p: p["seed"] == 0, data=str(fs.path))
+    in_process.run(grid, folder / "runs", "tiny", data=str(fs.path))
     given = {"scale": "tiny", "data": str(fs.path), "root": str(folder / "runs"), "workers": 2}
     return notebooks.run(NOTEBOOK, given, root=folder / "runs", progress=False)
 
@@ -107,7 +107,7 @@ def test_the_notebook_of_images_shows_what_its_runs_found(tmp_path):
     data = images(tmp_path / "pictures").path
     grid = tmp_path / "blocks.yaml"
     grid.write_text(GRID.format(notebook=FOLDER / "train_gradual_images.ipynb", data=data))
-    in_process.run(grid, tmp_path / "runs", "tiny", lambda p: p["seed"] == 0)
+    in_process.run(grid, tmp_path / "runs", "tiny")
     given = {"grid": str(grid), "scale": "tiny", "root": str(tmp_path / "runs"), "workers": 2}
     executed = notebooks.run(FOLDER / "gradual_images.ipynb", given, root=tmp_path / "runs", progress=False)
     table = runs.table(tmp_path / "runs/blocks")

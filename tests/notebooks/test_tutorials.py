@@ -17,7 +17,6 @@ import atlab
 
 TUTORIALS = sorted((Path(__file__).parents[2] / "notebooks/tutorials").glob("*.ipynb"))
 SMALL = {
-    "01_quickstart": {"data": "toy", "pairing": 0.8, "width": 0.0625, "epochs": 1, "seeds": 2, "workers": 1},
     "07_image_study": {
         "data": "digits",
         "width": 0.03125,
@@ -39,6 +38,7 @@ SMALL = {
 
 
 RUN_ELSEWHERE = {
+    "01_quickstart": "test_experiments.py",
     "02_your_own_loop": "test_your_own_loop.py",
     "03_bring_your_own_data": "test_bring_your_own.py",
     "04_your_own_strategy": "test_your_own_strategy.py",

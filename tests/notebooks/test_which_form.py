@@ -19,13 +19,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks/experiments/which_form.ipynb"
 def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("forms")
     data = atlab.data.toy(folder / "tones", words=3, speakers=8, repetitions=8, samples=4096)
-    in_process.run(
-        NOTEBOOK.parent / "grids/which_form.yaml",
-        folder / "runs",
-        "tiny",
-        lambda p: p["strategy"] != "at",
-        data=str(data.path),
-    )
+    in_process.run(NOTEBOOK.parent / "grids/which_form.yaml", folder / "runs", "tiny", data=str(data.path))
     given = {"scale": "tiny", "data": str(data.path), "root": str(folder / "runs"), "workers": 2}
     return notebooks.run(NOTEBOOK, given, root=folder / "runs", progress=False)
 

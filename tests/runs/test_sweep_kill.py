@@ -56,7 +56,7 @@ def processes(found: list[tuple[int, int, int]]) -> list[int]:
     return [pid for _, kernel, job in found for pid in (kernel, job)]
 
 
-@pytest.mark.parametrize("which", ["job", "kernel"])
+@pytest.mark.parametrize("which", ["job", pytest.param("kernel", marks=pytest.mark.slow)])
 def test_a_killed_worker_takes_its_kernel_along_and_whatever_is_killed_the_run_is_done(tmp_path, which):
     path, root = sweeps.grid(tmp_path, "0..1", GATED + RESULT), tmp_path / "runs"
     sweeping = Sweeping(path, root)
@@ -71,6 +71,7 @@ def test_a_killed_worker_takes_its_kernel_along_and_whatever_is_killed_the_run_i
     assert results(root) == {0: 0, 1: 2} and [seed for seed, *_ in again] == [0, 0, 1]
 
 
+@pytest.mark.slow
 def test_a_killed_requirement_is_trained_by_another_process(tmp_path, monkeypatch):
     sweeps.room("killed_requirements", REQUIREMENTS, tmp_path, monkeypatch)
     path = sweeps.grid(tmp_path, "0..1", RESULT, "atlab.killed_requirements:required_by")
@@ -87,7 +88,7 @@ def test_a_killed_requirement_is_trained_by_another_process(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("which", "said"),
     [
-        ("os.getpid()", "DeadKernelError"),
+        pytest.param("os.getpid()", "DeadKernelError", marks=pytest.mark.slow),
         ("os.getppid()", "DeadKernelError"),  # the server that kernels are forked from
         (sweeps.WORKER, "its process died"),
     ],
@@ -100,7 +101,7 @@ def test_a_run_that_kills_every_process_is_given_up(tmp_path, which, said):
     assert executed(tmp_path) == [5, 5, 5] and message.startswith("tried 3 times; ") and said in message
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_sweep_that_is_ended_leaves_no_process_and_carries_on(tmp_path, command, how):
     path, root = (sweeps.grid(tmp_path, "0..2", RESULT + "if seed:" + GATED.replace("\n", "\n    ")), tmp_path / "runs")
     process = command(path, "--root", root)
@@ -200,6 +201,7 @@ def test_a_killed_dask_worker_is_replaced_and_a_killed_scheduler_loses_nothing(t
     assert results(root) == {0: 0, 1: 2}
 
 
+@pytest.mark.slow
 def test_what_a_killed_sweep_gave_to_a_cluster_ends_there(tmp_path, cluster, command):
     path, root = sweeps.grid(tmp_path, "0", GATED + RESULT), tmp_path / "runs"
     _, worker = cluster
