@@ -37,8 +37,8 @@ def processor() -> str:
 def label(found: dict) -> str:
     """A file name for these results.
 
-    >>> label({"processor": "AMD EPYC 9R14", "cores": 2, "accelerator": ""})
-    'amd-epyc-9r14-2-cores'
+    >>> label({"processor": "AMD EPYC 9R14", "cores": 2, "accelerator": "", "bf16": True})
+    'amd-epyc-9r14-2-cores-bf16'
     """
     words = "".join(c if c.isalnum() else " " for c in f"{found['accelerator'] or found['processor']}").lower().split()
-    return "-".join([*words, str(found["cores"]), "cores"])
+    return "-".join([*words, str(found["cores"]), "cores", *(["bf16"] if found["bf16"] else [])])

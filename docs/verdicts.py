@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy import special
 
 from atlab import plots
 
@@ -18,6 +20,7 @@ HERE = Path(__file__).parent
 PAGE, TABLES, FIGURE = HERE / "results.md", HERE / "results", HERE / "results/verdicts.png"
 MARKS = r"(<!-- results/(\w+)\.csv, by docs/verdicts\.py -->\n).*?(<!-- end -->)"
 HOLDS = 0.05  # p value after Holm's correction
+GOAL = 0.02  # half the width of an interval that says enough
 
 
 def differences() -> pd.DataFrame:
@@ -33,10 +36,18 @@ def _of(path: Path) -> pd.DataFrame:
 
 
 def verdict(row: pd.Series) -> str:
-    """In a word."""
+    """In a word, and how many repetitions would do where the interval is too wide."""
     if not row["p_holm"] < HOLDS:
-        return "not decided"
+        count = repetitions(row)
+        return "not decided" + (f" ({count})" if count > row["n"] else "")
     return "**above**" if row["difference"] > 0 else "**below**"
+
+
+def repetitions(row: pd.Series) -> int:
+    """The least number of repetitions with which a t interval of the same spread is at most `GOAL` to either side."""
+    deviation = (row["d_high"] - row["d_low"]) / 2 * np.sqrt(row["n"]) / special.stdtrit(row["n"] - 1, 0.975)
+    counts = np.arange(2, 10_000)
+    return int(counts[special.stdtrit(counts - 1, 0.975) * deviation / np.sqrt(counts) <= GOAL][0])
 
 
 def table(study: str, rows: pd.DataFrame) -> str:

@@ -120,7 +120,7 @@ def test_more_baselines_than_arms_pay_by_the_square_root_rule():
 
 def test_a_study_is_held_against_loops_that_train_the_same_networks(tmp_path, monkeypatch):
     toy = atlab.data.toy(tmp_path / "toy", words=3, speakers=6, repetitions=4, samples=4096)
-    arms = study.students(1, clips=24, teacher_clips=0, data=str(toy.path))
+    arms = study.students(1, 1, clips=24, teacher_clips=0, data=str(toy.path))
     assert [arm.strategy for arm in arms] == ["baseline", "wi", "at", "at", "at", "at"]
     learned = []
     monkeypatch.setattr(study, "by_sweep", lambda arms, workers: time.sleep(0.01))
