@@ -81,7 +81,7 @@ def similarity(
 
 
 def random_weights(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A network of the same form with random weights, in evaluation mode; input normalisation is kept.
+    """A network of the same form with random weights, in evaluation mode; input normalisation and model card are kept.
 
     >>> import atlab
     >>> net = atlab.models.vgg16(3, width=1 / 16)
@@ -96,6 +96,8 @@ def random_weights(model: nn.Module, seed: int = 0) -> nn.Module:
         if getattr(model, "architecture", None) in models.ARCHITECTURES:
             fresh = models.ARCHITECTURES[model.architecture](**model.arguments)
             fresh.load_state_dict(dict(model.named_buffers()), strict=False)
+            if hasattr(model, "card"):
+                vars(fresh)["card"] = model.card  # which classes its outputs are
         else:
             fresh = copy.deepcopy(model)
             for module in fresh.modules():

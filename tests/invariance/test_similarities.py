@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from atlab import models
 from atlab.data import InMemory
 from atlab.errors import AtlabError
 from atlab.invariance import similarities
@@ -177,3 +178,10 @@ def test_too_few_clips_are_named(networks, tones):
 
     with pytest.raises(AtlabError, match="at least 4, found 3"):
         similarities.similarity(*networks, batches_of(tones, range(3)), "conv1")
+
+
+def test_random_weights_keep_the_card_that_says_which_classes_the_outputs_are(tmp_path):
+    path = models.save(
+        models.vgg16(3, width=1 / 32), tmp_path / "three.safetensors", task="word", classes=["a", "b", "c"]
+    )
+    assert similarities.random_weights(models.load(path)).card["classes"] == ["a", "b", "c"]
