@@ -41,4 +41,6 @@ def label(found: dict) -> str:
     'amd-epyc-9r14-2-cores-bf16'
     """
     words = "".join(c if c.isalnum() else " " for c in f"{found['accelerator'] or found['processor']}").lower().split()
-    return "-".join([*words, str(found["cores"]), "cores", *(["bf16"] if found["bf16"] else [])])
+    return "-".join(
+        [*words, str(found["cores"]), "cores", *(["bf16"] if found["bf16"] and not found["accelerator"] else [])]
+    )

@@ -74,10 +74,10 @@ def test_tasks_take_turns_after_a_first_time_each():
 
 
 def test_the_file_is_named_after_the_machine():
-    assert (
-        machine.label({"processor": "AMD EPYC(TM) 9R14", "cores": 2, "accelerator": ""}) == "amd-epyc-tm-9r14-2-cores"
-    )
-    assert machine.label({"processor": "x", "cores": 16, "accelerator": "NVIDIA H200"}) == "nvidia-h200-16-cores"
+    cpu = {"processor": "AMD EPYC(TM) 9R14", "cores": 2, "accelerator": "", "bf16": False}
+    assert machine.label(cpu) == "amd-epyc-tm-9r14-2-cores"
+    assert machine.label(cpu | {"bf16": True}) == "amd-epyc-tm-9r14-2-cores-bf16", "other numbers"
+    assert machine.label(cpu | {"accelerator": "NVIDIA H200", "cores": 16, "bf16": True}) == "nvidia-h200-16-cores"
 
 
 @pytest.mark.slow
