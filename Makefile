@@ -3,7 +3,8 @@
 
 # More for pytest on the command line, e.g. make test ARGS="-k splits"
 ARGS ?=
-# SLOW=1: also the slow variants of tests, ten minutes more
+# SLOW=1: the tests marked slow, too
+SLOW ?=
 # Notebooks whose every cell must run (nbval), e.g. --nbval-lax --nbval-cell-timeout=60 notebooks/tutorials
 NBVAL ?=
 

@@ -44,10 +44,11 @@ def verdict(row: pd.Series) -> str:
 
 
 def repetitions(row: pd.Series) -> int:
-    """The least number of repetitions with which a t interval of the same spread is at most `GOAL` to either side."""
+    """The least number with which a t interval of the same spread is at most `GOAL` to either side; 0 without an interval."""
     deviation = (row["d_high"] - row["d_low"]) / 2 * np.sqrt(row["n"]) / special.stdtrit(row["n"] - 1, 0.975)
-    counts = np.arange(2, 10_000)
-    return int(counts[special.stdtrit(counts - 1, 0.975) * deviation / np.sqrt(counts) <= GOAL][0])
+    counts = np.arange(2, 10_000)  # enough for any spread of accuracies
+    enough = counts[special.stdtrit(counts - 1, 0.975) * deviation / np.sqrt(counts) <= GOAL]
+    return int(enough[0]) if len(enough) else 0
 
 
 def table(study: str, rows: pd.DataFrame) -> str:

@@ -45,7 +45,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("real_data") and not os.environ.get("ATLAB_REAL_DATA"):
         pytest.skip("ATLAB_REAL_DATA names no folder of real recordings")
     if item.get_closest_marker("slow") and not os.environ.get("ATLAB_SLOW"):
-        pytest.skip("ATLAB_SLOW is not set: a slow variant of a test that runs (`make test SLOW=1`)")
+        pytest.skip("slow, and ATLAB_SLOW is not set: `make test SLOW=1` runs it")
     if item.get_closest_marker("gpu"):
         import torch
 

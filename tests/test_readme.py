@@ -6,7 +6,10 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from scipy import stats as scipy_stats
 
 import atlab
 from atlab import functional, strategies
@@ -79,10 +82,24 @@ def test_links_lead_somewhere():
         assert (ROOT / path).exists(), path
 
 
-def test_the_tables_of_results_are_those_of_their_csv_files():
+@pytest.fixture(scope="module")
+def verdicts():
     spec = importlib.util.spec_from_file_location("verdicts", ROOT / "docs/verdicts.py")
-    verdicts = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(verdicts)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_repetitions_that_would_do_are_the_fewest(verdicts):
+    scores = np.array([0.01, 0.09, -0.06, 0.03])
+    seen = scipy_stats.t.interval(0.95, 3, scores.mean(), scipy_stats.sem(scores))
+    n = verdicts.repetitions({"d_low": seen[0], "d_high": seen[1], "n": 4})
+    halves = [scipy_stats.t.ppf(0.975, k - 1) * scores.std(ddof=1) / np.sqrt(k) for k in (n - 1, n)]
+    assert halves[0] > verdicts.GOAL >= halves[1] and n > 4
+    assert verdicts.repetitions({"d_low": np.nan, "d_high": np.nan, "n": 3}) == 0
+
+
+def test_the_tables_of_results_are_those_of_their_csv_files(verdicts):
     page, rows = verdicts.PAGE.read_text(), verdicts.differences()
     assert verdicts.with_tables(page, rows) == page, "python docs/verdicts.py writes them anew"
     assert all(f"<!-- results/{study}.csv," in page for study in rows["study"])

@@ -77,7 +77,11 @@ def port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=str)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGKILL],
+    ids=lambda n: n.name,
+)
 def test_no_server_outlives_the_command_and_no_module_of_the_current_folder_is_run(study, tmp_path, port, number):
     for name in ("voila", "anywidget", "atlab"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")

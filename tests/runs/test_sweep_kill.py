@@ -101,7 +101,9 @@ def test_a_run_that_kills_every_process_is_given_up(tmp_path, which, said):
     assert executed(tmp_path) == [5, 5, 5] and message.startswith("tried 3 times; ") and said in message
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGKILL, signal.SIGTERM)), signal.SIGINT]
+)
 def test_a_sweep_that_is_ended_leaves_no_process_and_carries_on(tmp_path, command, how):
     path, root = (sweeps.grid(tmp_path, "0..2", RESULT + "if seed:" + GATED.replace("\n", "\n    ")), tmp_path / "runs")
     process = command(path, "--root", root)
