@@ -3,6 +3,7 @@
     python docs/verdicts.py
 
 A study that planned its precision shows its primary differences, another one the difference of each arm to the baseline.
+STUDY_invariance.csv is the differences.csv of notebooks/experiments/study_invariance.ipynb: the same in other measures.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import pandas as pd
 from scipy import special
 
 from atlab import plots
+from atlab.invariance import repeated
 
 HERE = Path(__file__).parent
 PAGE, TABLES, FIGURE = HERE / "results.md", HERE / "results", HERE / "results/verdicts.png"
+INVARIANCE = "_invariance.csv"
 MARKS = r"(<!-- results/(\w+)\.csv, by docs/verdicts\.py -->\n).*?(<!-- end -->)"
 HOLDS = 0.05  # p value after Holm's correction
 GOAL = 0.02  # half the width of an interval that says enough
@@ -25,7 +28,8 @@ GOAL = 0.02  # half the width of an interval that says enough
 
 def differences() -> pd.DataFrame:
     """One row per difference: study, condition, arm, n, difference, d_low, d_high, p_holm (fractions)."""
-    return pd.concat([_of(path) for path in sorted(TABLES.glob("*.csv"))], ignore_index=True)
+    paths = [path for path in sorted(TABLES.glob("*.csv")) if not path.name.endswith(INVARIANCE)]
+    return pd.concat([_of(path) for path in paths], ignore_index=True)
 
 
 def _of(path: Path) -> pd.DataFrame:
@@ -65,6 +69,18 @@ def table(study: str, rows: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measures(path: Path) -> str:
+    """A study's differences in other measures as Markdown: one row per measure, one column per difference."""
+    found = pd.read_csv(path, keep_default_na=False)
+    cells = repeated.shown(found).assign(decided=found["p_holm"] < HOLDS)
+    cells["cell"] = np.where(cells["decided"], "**" + cells["mean"] + "**", cells["mean"])
+    columns = list(dict.fromkeys(cells["difference"]))
+    lines = [f"| [{path.stem}](results/{path.name}) | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for measure, of in cells.groupby("measure", sort=False):
+        lines.append(f"| {measure} | " + " | ".join(of.set_index("difference")["cell"].reindex(columns)) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _interval(row: pd.Series) -> str:
     return f"{100 * row['difference']:+.1f} [{100 * row['d_low']:+.1f}, {100 * row['d_high']:+.1f}]"
 
@@ -72,6 +88,7 @@ def _interval(row: pd.Series) -> str:
 def with_tables(page: str, rows: pd.DataFrame) -> str:
     """The page with the present tables between their marks."""
     tables = {study: table(study, part) for study, part in rows.groupby("study")}
+    tables |= {path.stem: measures(path) for path in TABLES.glob(f"*{INVARIANCE}")}
     return re.sub(MARKS, lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", page, flags=re.DOTALL)
 
 

@@ -34,6 +34,7 @@ _ROOMS = (
     "probes",
     "reading",
     "removal",
+    "repeated",
     "similarities",
     "single",
     "use",

@@ -31,6 +31,7 @@ MEANS = (
     "equalised_odds",
     "cka",
     "at",
+    "maps",
 )
 SHARES = ("target_accuracy", "balanced_accuracy", "mlp", "changed", "worst_group", "equalised_odds", "at")  # 0 to 1
 

@@ -19,6 +19,7 @@ MEASURES = {
     "changed": "changed predictions",
     "excess": "changed predictions beyond repetitions",
     "excess_nats": "change of log-probability beyond repetitions (nats)",
+    "maps": "correlation of Grad-CAM maps between values",
     "target_accuracy": "target accuracy",
 }
 
