@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from atlab import stats
 from atlab.errors import AtlabError
 from atlab.invariance import features, groups, removal, use
-from atlab.invariance.networks import Network, even_rows
+from atlab.invariance.networks import Network, class_numbers, even_rows
 from atlab.invariance.probes import presence
 from atlab.invariance.similarities import similarity
 from atlab.stats import accuracy as intervals
@@ -152,9 +152,13 @@ class Meter:
             raise AtlabError(
                 f"a network has {outputs} outputs and no model card, {self.target!r} has {len(self.fs.classes(self.target))} classes"
             )
-        known = {str(value): value for value in self.fs.classes(self.target)}
-        wanted = None if classes is None else [known.get(str(c), c) for c in classes]
-        return self.fs.codes(self.target, wanted)[self.rows]
+        codes = class_numbers(self.fs, self.target, classes)[self.rows]
+        if (unknown := self.rows[codes < 0]).size:
+            raise AtlabError(
+                f"{len(unknown)} of {len(codes)} clips are of a {self.target} that the network does not know, such as "
+                f"{self.fs.labels(self.target, unknown)[0]!r}: measure on clips of its classes"
+            )
+        return codes
 
     def _batches(self, rows: np.ndarray, codes: np.ndarray | None = None, size: int = 64):
         from atlab.data import Batches

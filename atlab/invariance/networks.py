@@ -34,6 +34,12 @@ def even_rows(fs, factors: Sequence[str], without: np.ndarray, most: int, seed: 
     return np.sort(np.concatenate(chosen))
 
 
+def class_numbers(fs, factor: str, classes: Sequence | None) -> np.ndarray:
+    """Class number of every clip of a data set, int64 [N]; -1 for a class that is not among `classes`, a network's (all if None)."""
+    values = {str(value): value for value in fs.classes(factor)}  # a model card may hold numbers as text
+    return fs.codes(factor, None if classes is None else [values.get(str(c), c) for c in classes])
+
+
 def open_network(item, position: int = 0) -> Network:
     """A network from a run folder (`runs.Run` or path), a (seed, network) pair or a bare network."""
     from atlab import runs

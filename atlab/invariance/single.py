@@ -10,6 +10,7 @@ import pandas as pd
 
 from atlab.errors import AtlabError
 from atlab.invariance.card import RANDOM, Report, report
+from atlab.invariance.networks import class_numbers, model_of
 
 NETWORK = "network"
 
@@ -27,7 +28,7 @@ def measure(
 
     Args:
         model: a run folder, or a model file (.safetensors). A run is measured on the test part of its split; a run on other
-            data than it was trained on, and a model file, on all clips: make sure that the network trained on none of them.
+            data than it was trained on, and a model file, on all clips of its classes: make sure that it trained on none of them.
         data: a data set's folder or the name of one, as `experiment.load_data` takes it.
         factors: those that should not matter.
 
@@ -40,12 +41,21 @@ def measure(
     if path.is_dir():
         run = runs.Run(path)
         same = run.done and models.load(run.model_path).card.get("data") == fs.content_hash
-        item, rows = run, None if same else np.arange(len(fs))
+        item, rows = run, None if same else _known(fs, model_of(run))
     elif path.is_file():
-        item, rows = models.load(path), np.arange(len(fs))
+        item = models.load(path)
+        rows = _known(fs, item)
     else:
         raise AtlabError(f"no network at {str(model)!r}: give a run folder, or the model.safetensors in one")
     return report({NETWORK: [item]}, fs, list(factors), layers, rows=rows, erase="", device=device, progress=progress)
+
+
+def _known(fs, model) -> np.ndarray:
+    """The clips of the network's classes; all of them if its model card does not say (`report` refuses it with the reason)."""
+    card = getattr(model, "card", {})
+    if not card.get("task"):
+        return np.arange(len(fs))
+    return np.flatnonzero(class_numbers(fs, card["task"], card.get("classes")) >= 0)
 
 
 def lines(found: Report, factor: str) -> str:

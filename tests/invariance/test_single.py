@@ -11,7 +11,7 @@ from atlab import models, runs
 from atlab.cli.main import app
 from atlab.data import splits
 from atlab.errors import AtlabError
-from atlab.invariance import single
+from atlab.invariance import report, single
 
 
 @pytest.fixture
@@ -58,6 +58,20 @@ def test_a_run_is_measured_on_its_test_part_and_elsewhere_on_all_clips(run, tone
     runs.mark_done(run.path)
     found = single.measure(run.path, tones.path, ["speaker"], ["conv1"], device="cpu", progress=False)
     assert np.array_equal(found.rows, np.arange(len(tones)))
+
+
+def test_a_model_file_is_measured_on_clips_of_its_classes(networks, tones, tmp_path):
+    known = [f"word{k}" for k in range(3)]
+    models.save(models.vgg16(3, width=1 / 16).eval(), tmp_path / "model.safetensors", task="word", classes=known)
+    found = single.measure(
+        tmp_path / "model.safetensors", tones.path, ["speaker"], ["conv1"], device="cpu", progress=False
+    )
+    assert set(tones.labels("word", found.rows)) == set(known) and len(found.rows) == 3 * 3 * 8
+    with pytest.raises(
+        AtlabError, match=r"24 of 96 clips are of a word that the network does not know, such as 'word3'"
+    ):
+        network = models.load(tmp_path / "model.safetensors")
+        report({"n": [network]}, tones, "speaker", "conv1", rows=np.arange(96), erase="", progress=False)
 
 
 def test_a_factor_that_cannot_be_exchanged_has_no_use(run, tones):
