@@ -1,4 +1,4 @@
-"""How much anti-transfer a study applied, and to what: both losses, clips, repetitions and splits."""
+"""How much anti-transfer a study applied, and to what: both losses, clips, repetitions and splits, baselines that learned."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from atlab import analysis
 from atlab.runs.folder import Run
 
 PARTS = ("train", "validation", "test")
+LEARNED = 0.95  # of the training clips: a network that names fewer has not learned them
 
 
 def clips(table: pd.DataFrame, units: Sequence[str]) -> list[str]:
@@ -26,6 +27,20 @@ def clips(table: pd.DataFrame, units: Sequence[str]) -> list[str]:
     splits = table["split_seed"].nunique() if "split_seed" in table else 1
     count = f"{len(table.drop_duplicates(list(units)))} repetitions on {splits} split{'s' * (splits > 1)}"
     return [f"clips: {', '.join(parts)}", count] if parts else [count]
+
+
+def learned(table: pd.DataFrame) -> list[str]:
+    """Whether every baseline names its training clips: one sentence; none without baselines.
+
+    >>> learned(pd.DataFrame({"strategy": ["baseline", "baseline"], "train_accuracy": [1.0, 0.9]}))
+    ['baselines name 95.0 % of their training clips, the lowest 90.0 %: not all have learned them, so differences to them say little']
+    """
+    accuracies = table.loc[table["strategy"] == "baseline", "train_accuracy"] if len(table) else table
+    if accuracies.empty:
+        return []
+    said = f"baselines name {100 * accuracies.mean():.1f} % of their training clips, the lowest {100 * accuracies.min():.1f} %"
+    doubt = ": not all have learned them, so differences to them say little"
+    return [said + doubt * bool(accuracies.min() < LEARNED)]
 
 
 def _range(values: pd.Series) -> str:

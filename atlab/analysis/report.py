@@ -83,7 +83,7 @@ def _cells(found: Study, images: _Images) -> list:
         cells.append(_text(f"## Orthogonal networks\n\n{known}"))
     if not found.table.empty:
         for title, part, by, notes in study.comparable(found):
-            cells += _condition(title, part, by, [*notes, *dose.clips(part, found.units)], images)
+            cells += _condition(title, part, by, [*notes, *dose.clips(part, found.units), *dose.learned(part)], images)
         shown = ["id", *found.varying, *(c for c in SCORES if c in found.table)]
         cells.append(_folded(f"Every finished run ({len(found.table)})", _html(found.table[shown].round(4))))
         cells.append(_folded("Command lines", "<pre>" + "\n".join(map(plain, study.commands(found))) + "</pre>"))

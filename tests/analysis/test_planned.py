@@ -135,5 +135,15 @@ def test_the_page_says_what_was_planned_and_the_dose(found, monkeypatch):
         "holds",
         "### Dose",
         "16 splits",
+        "- baselines name 100.0 % of their training clips, the lowest 100.0 %\n",
     ):
-        assert text in page
+        assert text in page + "\n"
+
+
+def test_baselines_that_did_not_learn_cast_doubt(found):
+    table = found.table.copy()
+    table.loc[(table["strategy"] == "baseline") & (table["seed"] == 3), "train_accuracy"] = 0.6
+    assert dose.learned(table) == [
+        "baselines name 97.5 % of their training clips, the lowest 60.0 %: not all have learned them, so differences to them say little"
+    ]
+    assert dose.learned(table[table["strategy"] == "wi"]) == []
