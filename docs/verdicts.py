@@ -23,6 +23,11 @@ PAGE, TABLES, FIGURE = HERE / "results.md", HERE / "results", HERE / "results/ve
 INVARIANCE = "_invariance.csv"
 MARKS = r"(<!-- results/(\w+)\.csv, by docs/verdicts\.py -->\n).*?(<!-- end -->)"
 HOLDS = 0.05  # p value after Holm's correction
+NAMES = {  # of arms in grids, for readers
+    "at.orthogonal.predictions.clip_kernel.cka.conv13.3.0": "CKA of predictions on orthogonal clips",
+    "gradient_reversal.orthogonal.conv13": "gradient reversal on orthogonal clips",
+    "second_stream.orthogonal": "control",
+}
 GOAL = 0.02  # half the width of an interval that says enough
 
 
@@ -36,7 +41,14 @@ def _of(path: Path) -> pd.DataFrame:
     found = pd.read_csv(path, dtype={"condition": "str"}).fillna({"condition": ""})
     chosen = found[found["primary"]] if found["primary"].any() else found.dropna(subset="mean")
     names = {"mean": "difference", "low": "d_low", "high": "d_high"}
-    return chosen.rename(columns=names).assign(study=path.stem, arm=chosen["arm"].str.replace("data/", ""))
+    return chosen.rename(columns=names).assign(study=path.stem, arm=chosen["arm"].map(readable))
+
+
+def readable(arm: str) -> str:
+    """The name of an arm or a difference for readers."""
+    for name, said in NAMES.items():
+        arm = arm.replace(name, said)
+    return arm.replace("data/", "")
 
 
 def verdict(row: pd.Series) -> str:
@@ -74,6 +86,7 @@ def measures(path: Path) -> str:
     found = pd.read_csv(path, keep_default_na=False)
     cells = repeated.shown(found).assign(decided=found["p_holm"] < HOLDS)
     cells["cell"] = np.where(cells["decided"], "**" + cells["mean"] + "**", cells["mean"])
+    cells["difference"] = cells["difference"].map(readable)
     columns = list(dict.fromkeys(cells["difference"]))
     lines = [f"| [{path.stem}](results/{path.name}) | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for measure, of in cells.groupby("measure", sort=False):
@@ -93,8 +106,8 @@ def with_tables(page: str, rows: pd.DataFrame) -> str:
 
 
 def figure(rows: pd.DataFrame):
-    """Primary differences and the other arms of anti-transfer, one row each."""
-    rows = rows[rows["primary"] | rows["arm"].str.contains(r"\bAT\b")]
+    """Primary differences first, then the other arms of anti-transfer, one row each."""
+    rows = pd.concat([rows[rows["primary"]], rows[~rows["primary"] & rows["arm"].str.contains(r"\bAT\b")]])
     names = (rows["study"] + " " + rows["condition"]).str.strip().str.replace("_", " ") + ": " + rows["arm"]
     drawn = plots.improvement_by_arm(rows.assign(arm=names), title="What anti-transfer changes")
     what = "difference in test accuracy, to the baseline unless said (points; 95 % t intervals)"
