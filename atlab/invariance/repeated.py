@@ -95,7 +95,13 @@ def _values(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
-    """`differences` for reading: shares in points, nats and correlations as they are."""
+    """`differences` for reading: shares in points, nats and correlations as they are.
+
+    >>> seen = {"against": 0.5, "mean": -0.04, "low": -0.09, "high": 0.01, "p_holm": 0.2, "n": 8}
+    >>> one = pd.DataFrame([{"contrast": "at - baseline", "measure": "balanced_accuracy", "layer": "conv5"} | seen])
+    >>> shown(one)[["difference", "measure", "against", "mean"]].iloc[0].tolist()
+    ['at - baseline', 'balanced accuracy conv5', '50.0', '-4.0 [-9.0, +1.0]']
+    """
     rows = []
     for _, row in found.iterrows():
         scale, digits = (100, 1) if row["measure"] in POINTS else (1, 2)
