@@ -85,14 +85,11 @@ def table(study: str, rows: pd.DataFrame) -> str:
 
 def measures(path: Path) -> str:
     """A study's differences in other measures as Markdown: one row per measure, one column per difference."""
-    found = pd.read_csv(path, keep_default_na=False)
-    cells = repeated.shown(found).assign(decided=found["p_holm"] < HOLDS)
-    cells["cell"] = np.where(cells["decided"], "**" + cells["mean"] + "**", cells["mean"])
-    cells["difference"] = cells["difference"].map(readable)
-    columns = list(dict.fromkeys(cells["difference"]))
-    lines = [f"| [{path.stem}](results/{path.name}) | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    for measure, of in cells.groupby("measure", sort=False):
-        lines.append(f"| {measure} | " + " | ".join(of.set_index("difference")["cell"].reindex(columns)) + " |")
+    cells = repeated.shown(pd.read_csv(path, keep_default_na=False))
+    lines = [f"| [{path.stem}](results/{path.name}) | " + " | ".join(map(readable, cells)) + " |"]
+    lines.append("|---" * (1 + cells.shape[1]) + "|")
+    for measure, row in cells.iterrows():
+        lines.append(f"| {measure} | " + " | ".join(re.sub(r"(.*) \*$", r"**\1**", cell) for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -95,28 +95,25 @@ def _values(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
-    """`differences` for reading: shares in points, nats and correlations as they are.
+    """`differences` for reading: one row per measure, one column per difference; shares in points, nats and correlations as they are.
 
-    >>> seen = {"against": 0.5, "mean": -0.04, "low": -0.09, "high": 0.01, "p_holm": 0.2, "n": 8}
+    A star marks what holds after Holm's correction.
+
+    >>> seen = {"against": 0.5, "mean": -0.04, "low": -0.07, "high": -0.01, "p_holm": 0.02, "n": 8}
     >>> one = pd.DataFrame([{"contrast": "at - baseline", "measure": "balanced_accuracy", "layer": "conv5"} | seen])
-    >>> shown(one)[["difference", "measure", "against", "mean"]].iloc[0].tolist()
-    ['at - baseline', 'balanced accuracy conv5', '50.0', '-4.0 [-9.0, +1.0]']
+    >>> shown(one)["at - baseline"].to_dict()
+    {'balanced accuracy conv5': '-4.0 [-7.0, -1.0] from 50.0 *'}
     """
-    rows = []
-    for _, row in found.iterrows():
-        scale, digits = (100, 1) if row["measure"] in POINTS else (1, 2)
-        mean, low, high = (f"{scale * row[key]:+.{digits}f}" for key in ("mean", "low", "high"))
-        rows.append(
-            {
-                "difference": row["contrast"],
-                "measure": plain(f"{row['measure']} {row['layer']}".strip().replace("_", " ")),
-                "against": f"{scale * row['against']:.{digits}f}",
-                "mean": f"{mean} [{low}, {high}]",
-                "p (Holm)": round(row["p_holm"], 3),
-                "pairs": row["n"],
-            }
-        )
-    return pd.DataFrame(rows)
+    names = (found["measure"] + " " + found["layer"]).str.strip().str.replace("_", " ").map(plain)
+    table = found.assign(measure=names, said=[_said(row) for _, row in found.iterrows()])
+    pivoted = table.pivot(index="measure", columns="contrast", values="said").fillna("")
+    return pivoted.loc[list(dict.fromkeys(names)), list(dict.fromkeys(found["contrast"]))].rename_axis(columns=None)
+
+
+def _said(row: pd.Series) -> str:
+    scale, digits = (100, 1) if row["measure"] in POINTS else (1, 2)
+    mean, low, high = (f"{scale * row[key]:+.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}] from {scale * row['against']:.{digits}f}" + " *" * bool(row["p_holm"] < 0.05)
 
 
 def _planned(study: Path) -> tuple[dict[precision.Contrast, str], dict[str, list[Path]]]:

@@ -80,7 +80,10 @@ def invariance_card(
     what = f"What is left of {factor} at {layer}" if probe else f"What use is made of {factor}"
     title = f"{what}<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
     return figure.update_layout(
-        title=title, height=460, width=760, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
+        title=title,
+        height=460,
+        width=620 + _legend(rows["name"]),
+        **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}},
     )
 
 
@@ -127,5 +130,13 @@ def presence_by_layer(
     seeds = int(rows["seeds"].max()) if len(rows) else 0
     title = f"{factor.capitalize()} by layer<br><sup>means and 95 % t intervals over {seeds} seeds</sup>"
     return figure.update_layout(
-        title=title, height=420, width=820, **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}}
+        title=title,
+        height=420,
+        width=680 + _legend(rows["name"]),
+        **LAYOUT | {"margin": {"l": 60, "r": 20, "t": 70, "b": 50}},
     )
+
+
+def _legend(names: pd.Series) -> int:
+    """Pixels that the names of a legend take."""
+    return 40 + 7 * max((len(NAMES.get(name, name)) for name in names), default=0)

@@ -101,8 +101,10 @@ def test_differences_are_paired_by_repetition(study, executed, card):
         assert row["p_holm"] >= test.pvalue
     records = executed.result()["differences"]
     assert [r["mean"] for r in records] == pytest.approx(found["mean"].tolist())
-    text = repeated.shown(found.reset_index()).set_index("measure").loc["balanced accuracy conv5", "mean"]
-    assert text.startswith(f"{100 * found.loc[('balanced_accuracy', 'conv5'), 'mean']:+.1f} [")
+    text = repeated.shown(found.reset_index()).loc["balanced accuracy conv5", "at - baseline"]
+    row = found.loc[("balanced_accuracy", "conv5")]
+    assert text.startswith(f"{100 * row['mean']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}] from ")
+    assert text.endswith(" *") == (row["p_holm"] < 0.05)
 
 
 def made_up(arms, repetitions):
