@@ -82,8 +82,8 @@ def test_each_repetition_is_measured_on_the_test_part_of_its_own_split(study, ca
             found = card.table.query("name == @arm and seed == @n").iloc[0]
             expected = want[want["name"] == arm].iloc[0]
             for column in ("balanced_accuracy", "excess_nats", "target_accuracy", "worst_group"):
-                assert found[column] == pytest.approx(expected[column], abs=1e-12)
-            assert found["maps"] == pytest.approx(maps[arm])
+                assert found[column] == pytest.approx(expected[column], rel=1e-4, abs=1e-6)
+            assert found["maps"] == pytest.approx(maps[arm], rel=1e-4)
 
 
 def test_differences_are_paired_by_repetition(study, executed, card):
