@@ -24,7 +24,7 @@ from atlab.runs.folder import Run, is_done
 from atlab.system.processes import pool
 
 BY_LAYER = ("balanced_accuracy",)
-ONCE = ("target_accuracy", "worst_group", "excess", "excess_nats", "maps")  # the same at every layer
+ONCE = ("target_accuracy", "worst_group", "excess", "excess_nats", "changed", "maps")  # the same at every layer
 COLUMNS = ("contrast", "arm", "measure", "layer", "n", "against", "mean", "low", "high", "p_holm")
 
 
@@ -67,7 +67,8 @@ def differences(study: Path, card: Report) -> pd.DataFrame:
 
     Columns: contrast, arm (that the pilot chose), measure, layer (empty where a measure has none), n (pairs of repetitions),
     against (mean of what it is compared with), mean, low, high (paired, 95 % t interval), p_holm (over all rows). A difference
-    whose arm was chosen by the pilot is that of the later repetitions. Units are those of the card, shares not points.
+    whose arm was chosen by the pilot is that of the later repetitions. Use is `excess` and `excess_nats`, or where no clip of a
+    test part has a repetition, `changed`. Units are those of the card, shares not points.
     """
     chosen, _ = _planned(study)
     pilot = precision.recorded(study)[0].look_every
@@ -88,7 +89,8 @@ def differences(study: Path, card: Report) -> pd.DataFrame:
 def _values(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Measure, layer, and its values by repetition and arm."""
     layers = list(dict.fromkeys(table["layer"]))
-    for measure in (*BY_LAYER, *(m for m in ONCE if m in table)):
+    unread = "changed" if "excess" in table else ""  # of clips without repetitions it is all that tells of use
+    for measure in (*BY_LAYER, *(m for m in ONCE if m in table and m != unread)):
         for layer in layers if measure in BY_LAYER else layers[:1]:
             values = table[table["layer"] == layer].pivot(index="seed", columns="name", values=measure)
             yield measure, layer if measure in BY_LAYER else "", values

@@ -99,6 +99,7 @@ def test_differences_are_paired_by_repetition(study, executed, card):
             [(values["at"] - values["baseline"]).mean(), low, high, values["baseline"].mean()],
         )
         assert row["p_holm"] >= test.pvalue
+    assert "changed" not in found.index.get_level_values("measure")  # where there is excess
     records = executed.result()["differences"]
     assert [r["mean"] for r in records] == pytest.approx(found["mean"].tolist())
     text = repeated.shown(found.reset_index()).loc["balanced accuracy conv5", "at - baseline"]
@@ -111,7 +112,7 @@ def made_up(arms, repetitions):
     rng = np.random.default_rng(0)
     rows = [
         {"name": arm, "seed": n, "layer": layer, "factor": "speaker", "chance": 0.1}
-        | dict(zip(("balanced_accuracy", "target_accuracy", "maps"), rng.random(3), strict=True))
+        | dict(zip(("balanced_accuracy", "target_accuracy", "changed", "maps"), rng.random(4), strict=True))
         for arm in arms
         for n in range(repetitions)
         for layer in ("conv5", "conv13")
@@ -129,6 +130,7 @@ def test_an_arm_that_the_pilot_chose_is_judged_on_later_repetitions(tmp_path):
         ("balanced_accuracy", "conv5"),
         ("balanced_accuracy", "conv13"),
         ("target_accuracy", ""),
+        ("changed", ""),  # there is no excess: no clip has a repetition
         ("maps", ""),
     ]
     values = card.table.query("layer == 'conv13' and seed >= 8").pivot(
