@@ -35,7 +35,7 @@ def learned(table: pd.DataFrame) -> list[str]:
     >>> learned(pd.DataFrame({"strategy": ["baseline", "baseline"], "train_accuracy": [1.0, 0.9]}))
     ['baselines name 95.0 % of their training clips, the lowest 90.0 %: not all have learned them, so differences to them say little']
     """
-    accuracies = table.loc[table["strategy"] == "baseline", "train_accuracy"] if len(table) else table
+    accuracies = table.loc[table["strategy"] == "baseline", "train_accuracy"]
     if accuracies.empty:
         return []
     said = f"baselines name {100 * accuracies.mean():.1f} % of their training clips, the lowest {100 * accuracies.min():.1f} %"

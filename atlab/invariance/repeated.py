@@ -18,14 +18,13 @@ from atlab import stats
 from atlab.errors import AtlabError
 from atlab.invariance.card import Report, report
 from atlab.invariance.reading import POINTS
-from atlab.labels import plain
 from atlab.runs import precision
 from atlab.runs.folder import Run, is_done
 from atlab.system.processes import pool
 
-BY_LAYER = ("balanced_accuracy",)
+PROBE = "balanced_accuracy"  # at every layer
 ONCE = ("target_accuracy", "worst_group", "excess", "excess_nats", "changed", "maps")  # the same at every layer
-COLUMNS = ("contrast", "arm", "measure", "layer", "n", "against", "mean", "low", "high", "p_holm")
+COLUMNS = ("contrast", "arm", "measure", "layer", "n", "against", "mean", "low", "high")
 
 
 def measured(
@@ -52,7 +51,7 @@ def measured(
     Raises:
         AtlabError: no plan, or no look at it yet; and what `report` raises.
     """
-    chosen, folders = _planned(study)
+    _, chosen, folders = _planned(study)
     kept = list(dict.fromkeys(arm for contrast, arm in chosen.items() for arm in (arm, contrast.against)))
     finished = [n for n, paths in enumerate(zip(*(folders[a] for a in kept), strict=False)) if all(map(is_done, paths))]
     factor = factor or _factor(folders[kept[0]][finished[0]])
@@ -70,11 +69,10 @@ def differences(study: Path, card: Report) -> pd.DataFrame:
     whose arm was chosen by the pilot is that of the later repetitions. Use is `excess` and `excess_nats`, or where no clip of a
     test part has a repetition, `changed`. Units are those of the card, shares not points.
     """
-    chosen, _ = _planned(study)
-    pilot = precision.recorded(study)[0].look_every
+    plan, chosen, _ = _planned(study)
     rows, p = [], []
     for contrast, arm in chosen.items():
-        table = card.table[card.table["seed"] >= pilot] if len(contrast.arms) > 1 else card.table
+        table = card.table[card.table["seed"] >= plan.look_every] if len(contrast.arms) > 1 else card.table
         for measure, layer, values in _values(table):
             both = values[[arm, contrast.against]].dropna()
             if len(both) < 2:
@@ -83,17 +81,17 @@ def differences(study: Path, card: Report) -> pd.DataFrame:
             d = stats.paired_difference(one, other)
             rows.append((str(contrast), arm, measure, layer, d.n, other.mean(), d.mean, d.low, d.high))
             p.append(stats.paired_p(one, other))
-    return pd.DataFrame(rows, columns=COLUMNS[:-1]).assign(p_holm=stats.holm(p))
+    return pd.DataFrame(rows, columns=COLUMNS).assign(p_holm=stats.holm(p))
 
 
 def _values(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Measure, layer, and its values by repetition and arm."""
     layers = list(dict.fromkeys(table["layer"]))
     unread = "changed" if "excess" in table else ""  # of clips without repetitions it is all that tells of use
-    for measure in (*BY_LAYER, *(m for m in ONCE if m in table and m != unread)):
-        for layer in layers if measure in BY_LAYER else layers[:1]:
+    for measure in (PROBE, *(m for m in ONCE if m in table and m != unread)):
+        for layer in layers if measure == PROBE else layers[:1]:
             values = table[table["layer"] == layer].pivot(index="seed", columns="name", values=measure)
-            yield measure, layer if measure in BY_LAYER else "", values
+            yield measure, layer if measure == PROBE else "", values
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +104,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
     >>> shown(one)["at - baseline"].to_dict()
     {'balanced accuracy conv5': '-4.0 [-7.0, -1.0] from 50.0 *'}
     """
-    names = (found["measure"] + " " + found["layer"]).str.strip().str.replace("_", " ").map(plain)
+    names = (found["measure"] + " " + found["layer"]).str.strip().str.replace("_", " ")
     table = found.assign(measure=names, said=[_said(row) for _, row in found.iterrows()])
     pivoted = table.pivot(index="measure", columns="contrast", values="said").fillna("")
     return pivoted.loc[list(dict.fromkeys(names)), list(dict.fromkeys(found["contrast"]))].rename_axis(columns=None)
@@ -118,8 +116,8 @@ def _said(row: pd.Series) -> str:
     return f"{mean} [{low}, {high}] from {scale * row['against']:.{digits}f}" + " *" * bool(row["p_holm"] < 0.05)
 
 
-def _planned(study: Path) -> tuple[dict[precision.Contrast, str], dict[str, list[Path]]]:
-    """The arm of every primary difference, and the run folders of all arms."""
+def _planned(study: Path) -> tuple[precision.Plan, dict[precision.Contrast, str], dict[str, list[Path]]]:
+    """The plan, the arm of every primary difference, and the run folders of all arms."""
     recorded = precision.recorded(Path(study))
     if recorded is None:
         raise AtlabError(
@@ -129,7 +127,7 @@ def _planned(study: Path) -> tuple[dict[precision.Contrast, str], dict[str, list
     seen = precision.looks(plan, *precision.scores(folders))
     if not seen:
         raise AtlabError(f"{study} is not at its first look yet: expected {plan.look_every} finished repetitions")
-    return seen[-1].chosen, folders
+    return plan, seen[-1].chosen, folders
 
 
 def _factor(folder: Path) -> str:

@@ -39,9 +39,9 @@ def measure(
 
     fs, path = experiment.load_data(data), Path(model)
     if path.is_dir():
-        run = runs.Run(path)
-        same = run.done and models.load(run.model_path).card.get("data") == fs.content_hash
-        item, rows = run, None if same else _known(fs, model_of(run))
+        item = runs.Run(path)
+        network = model_of(item)
+        rows = None if network.card.get("data") == fs.content_hash else _known(fs, network)
     elif path.is_file():
         item = models.load(path)
         rows = _known(fs, item)

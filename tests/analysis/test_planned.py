@@ -137,7 +137,7 @@ def test_the_page_says_what_was_planned_and_the_dose(found, monkeypatch):
         "16 splits",
         "- baselines name 100.0 % of their training clips, the lowest 100.0 %\n",
     ):
-        assert text in page + "\n"
+        assert text in page
 
 
 def test_baselines_that_did_not_learn_cast_doubt(found):
