@@ -42,26 +42,27 @@ def primary(study: Path) -> tuple[pd.DataFrame, str]:
 
 
 def verdict(difference: Interval, p: float) -> str:
-    """Whether a difference lies above zero: "holds", "does not hold", or "not decided".
+    """Where a difference lies, next to zero: "above", "below", or "not decided".
 
     >>> verdict(Interval(0.02, 0.01, 0.03, 9), 0.004), verdict(Interval(0.02, -0.01, 0.05, 9), 0.2)
-    ('holds', 'not decided')
+    ('above', 'not decided')
     """
     if p >= 0.05:
         return "not decided"
-    return "holds" if difference.mean > 0 else "does not hold"
+    return "above" if difference.mean > 0 else "below"
 
 
 def percent(found: pd.DataFrame) -> pd.DataFrame:
-    """The primary differences for reading, in points."""
+    """The primary differences for reading, in points; with the arm that the pilot chose, where it had a choice."""
+    chosen = {"chosen": found["arm"]} if found["contrast"].str.contains(" or ", regex=False).any() else {}
     return pd.DataFrame(
         {
             "difference": found["contrast"],
-            "arm": found["arm"],
+            **chosen,
             "pairs": found["n"],
             "points": [Interval(r["mean"], r["low"], r["high"], r["n"]).percent() for _, r in found.iterrows()],
             "p (Holm)": found["p_holm"].round(3),
-            "above zero": found["verdict"],
+            "verdict": found["verdict"],
             "could have seen (points)": (100 * found["could_have_seen"]).round(1),
         }
     )

@@ -249,4 +249,4 @@ def _folded(title: str, html: str):
 def _html(table: pd.DataFrame) -> str:
     shown = table.rename(columns=plain).map(lambda value: value if value is None or is_number(value) else plain(value))
     with pd.option_context("display.max_colwidth", None):
-        return shown.to_html(index=False, border=0, na_rep="", escape=False)
+        return shown.to_html(index=False, border=0, na_rep="", escape=False, justify="left")

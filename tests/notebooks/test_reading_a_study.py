@@ -80,6 +80,6 @@ def test_the_primary_differences_are_those_of_the_runs(place, kept):
         assert found["points"] == stats.Interval(d.mean(), low, high, 8).percent()
         holm = min(1.0, max(2 * min(p), p[row]) if p[row] > min(p) else 2 * p[row])
         assert found["p (Holm)"] == pytest.approx(holm, abs=6e-4)
-        side = "holds" if d.mean() > 0 else "does not hold"
-        assert found["above zero"] == (side if holm < 0.05 else "not decided")
+        side = "above" if d.mean() > 0 else "below"
+        assert found["verdict"] == (side if holm < 0.05 else "not decided")
         assert kept["half_widths"][row] == pytest.approx((high - low) / 2)

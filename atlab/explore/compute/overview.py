@@ -19,7 +19,6 @@ from atlab.stats import Interval, mean_interval
 from atlab.system.home import find
 
 MOST = 6  # arms that a verdict is written of
-SAID = {"holds": "above the baseline", "does not hold": "below the baseline", "not decided": "not decided"}
 
 
 def about(found: Study) -> str:
@@ -120,7 +119,8 @@ def _verdict(row: pd.Series) -> str:
     if decided == "not decided" and not isnan(seen := row["could_have_seen"]):
         told += f"; could have seen {100 * seen:.1f} points" if seen < 1 else "; too few to see any difference"
     points = gain.percent().replace(" [", " points [")
-    return f"{plain(row['arm'])} minus baseline: {points}: **{SAID[decided]} here** ({told})"
+    said = decided if decided == "not decided" else f"{decided} the baseline"
+    return f"{plain(row['arm'])} minus baseline: {points}: **{said} here** ({told})"
 
 
 def _bold(markdown: str) -> str:
