@@ -31,6 +31,8 @@ NAMES = {  # of arms in grids, for readers
     "group_dro": "group DRO",
     "at.": "AT ",
     "wi -": "WI -",
+    "at -": "AT -",
+    "- wi": "- WI",
 }
 SHOWN = {  # in the figure: studies that planned their precision, and what they are about
     "study_confounded_arabic": "Arabic digits, short cut",
