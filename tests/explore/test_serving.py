@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,7 +94,7 @@ def test_no_server_outlives_the_command_and_no_module_of_the_current_folder_is_r
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     command = [Path(sys.executable).with_name("atlab"), "explore", str(Path(study).resolve()), "--port", str(port)]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-    with process:
+    with process, ended_after(150, process):
         address = re.search(r"http://\S+", process.stdout.readline())[0]  # announced when it answers
         assert "<title>atlab explorers</title>" in urllib.request.urlopen(address, timeout=120).read().decode()
         process.send_signal(number)
@@ -105,13 +108,27 @@ def test_no_server_outlives_the_command_and_no_module_of_the_current_folder_is_r
     assert len(folders) == (number == signal.SIGKILL)  # the next start removes it
 
 
+@contextlib.contextmanager
+def ended_after(seconds: float, process: subprocess.Popen) -> Iterator[None]:
+    """The process is killed when its test fails or takes longer: a page that never ends would be read for ever."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
+
+
 def answers(port: int) -> bool:
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_nobody_without_the_token_gets_in(study, port):
-    with serving.served(str(study), port) as (process, address):
+    with serving.served(str(study), port) as (process, address), ended_after(150, process):
         assert address.startswith(f"http://127.0.0.1:{port}/?token=") and len(address) > 60
         page = urllib.request.urlopen(address, timeout=120).read().decode()
         assert "<title>atlab explorers</title>" in page
