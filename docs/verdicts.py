@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from atlab import plots
+from atlab import labels, plots
 from atlab.invariance import repeated
 
 HERE = Path(__file__).parent
@@ -28,11 +28,6 @@ NAMES = {  # of arms in grids, for readers
     "gradient_reversal.orthogonal.conv13": "adversary on orthogonal clips",
     "second_stream.orthogonal": "control",
     "gradient_reversal.conv13": "adversary on target clips",
-    "group_dro": "group DRO",
-    "at.": "AT ",
-    "wi -": "WI -",
-    "at -": "AT -",
-    "- wi": "- WI",
 }
 SHOWN = {  # in the figure: studies that planned their precision, and what they are about
     "study_confounded_arabic": "Arabic digits, short cut",
@@ -62,7 +57,8 @@ def readable(arm: str) -> str:
     """The name of an arm or a difference for readers."""
     for name, said in NAMES.items():
         arm = arm.replace(name, said)
-    return arm.replace("data/", "")
+    arm = re.sub(r"\w+", lambda word: labels.NAMES.get(word[0], word[0]), arm)
+    return arm.replace("AT.", "AT ").replace("data/", "")
 
 
 def verdict(row: pd.Series) -> str:
